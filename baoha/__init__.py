@@ -1,0 +1,10 @@
+"""
+baoha: a highly available secrets server, compatible with OpenBao and Vault.
+
+The promise: a planned change of the active node fails no request, a crashed
+node is replaced in under a second, a deposed node can neither write nor answer.
+"""
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]

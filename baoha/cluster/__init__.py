@@ -1,0 +1,1 @@
+"""The cluster channel: certificates, TLS, frames, the listener and the standby's client."""

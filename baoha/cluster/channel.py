@@ -1,0 +1,113 @@
+"""
+The vocabulary of the cluster channel: what the two ends tell each other.
+
+One persistent connection per standby, opened by the standby. The standby asks (``HTTPRequest``) and
+sends heartbeats with its ``NodeInfo``; the active node answers, and sends notices and questions of
+its own. This file holds the values and the two protocols that ``ha`` implements; ``transport``,
+``listener`` and ``client`` carry them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """What a standby says of itself at connect and with every heartbeat."""
+
+    node_id: str  # one UUID per server process: the identity it contends for the HA lock with
+    hostname: str
+    api_addr: str
+    cluster_addr: str
+    version: str
+    software: str
+    ready: bool  # it could take over now: unsealed, warm, not stopping
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderNotice:
+    """
+    The active node to every standby: leadership passes, or has passed.
+
+    ``phase`` "leaving": the active node has closed its gate; new requests are to be parked.
+    ``phase`` "passed": the lock was given to ``successor`` (identity) or released ("").
+    ``phase`` "staying": the hand-over was called off; requests are welcome again.
+    """
+
+    phase: str
+    successor: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareReply:
+    """A standby's answer to "prepare to take over"."""
+
+    ready: bool
+    reason: str = ""  # why not
+
+
+class Peer(Protocol):
+    """A connected standby, as the active node sees it."""
+
+    @property
+    def info(self) -> NodeInfo:
+        """What it last said of itself."""
+
+    @property
+    def echoed_s_ago(self) -> float:
+        """Seconds since its last heartbeat."""
+
+    @property
+    def echoed_at_unix_s(self) -> float:
+        """Wall-clock time of its last heartbeat, for display only."""
+
+    async def prepare(self) -> PrepareReply:
+        """
+        Ask it to prepare for taking over (fresh certificate, keys and mounts reloaded).
+
+        Raises:
+            ForwardingError: the channel broke. The caller sets the time limit.
+        """
+
+    def notify(self, notice: LeaderNotice) -> None:
+        """Queue a notice; it never waits and never fails (a broken channel drops it)."""
+
+
+class ActiveHandler(Protocol):
+    """What the cluster listener calls. Implemented in ``ha``."""
+
+    async def handle_request(self, request: HTTPRequest) -> HTTPResponse:
+        """
+        Execute a forwarded request.
+
+        Raises:
+            NotActive: nothing was executed; the standby is told so and may park it.
+        """
+
+    def peer_joined(self, peer: Peer) -> None:
+        """Take note of a standby that has completed its hello."""
+
+    def peer_left(self, peer: Peer) -> None:
+        """Take note of a standby whose channel has ended."""
+
+
+class StandbyHandler(Protocol):
+    """What the standby's client calls. Implemented in ``ha``."""
+
+    def node_info(self) -> NodeInfo:
+        """Return what to say of this node in the next heartbeat."""
+
+    async def prepare(self) -> PrepareReply:
+        """Prepare to take over."""
+
+    def leader_notice(self, notice: LeaderNotice) -> None:
+        """Take note of a leader change. Must not wait."""
+
+    def link_changed(self) -> None:
+        """Take note that the link came up, became suspect or ended. Must not wait."""

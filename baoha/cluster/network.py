@@ -1,0 +1,66 @@
+"""
+How bytes get from node to node: the seam between the cluster channel and the world.
+
+Production uses TCP; simulations give each node a ``Network`` over memory streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]
+
+
+class Network(Protocol):
+    """Connect and serve byte streams. Addresses are (host, port)."""
+
+    async def connect(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
+        """
+        Open a stream.
+
+        Raises:
+            OSError: refused, unreachable, no such name (ConnectionRefusedError is kept apart:
+                it is evidence that nobody listens).
+        """
+
+    async def serve(
+        self,
+        handler: StreamHandler,
+        host: str,
+        port: int,
+        *,
+        task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """
+        Accept streams until cancelled, each in a task of its own; report the bound address.
+
+        An exception of one handler never ends the listener or another handler.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+
+
+class TCPNetwork:
+    """The real network."""
+
+    async def connect(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
+        """Open a TCP connection (all addresses of the name are tried, RFC 8305)."""
+        return await trio.open_tcp_stream(host, port)
+
+    async def serve(
+        self,
+        handler: StreamHandler,
+        host: str,
+        port: int,
+        *,
+        task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen on one address."""
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+        bound = listeners[0].socket.getsockname()
+        task_status.started((bound[0], bound[1]))
+        await trio.serve_listeners(handler, listeners)

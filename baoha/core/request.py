@@ -1,0 +1,114 @@
+"""
+What travels between dispatch and the engines: one logical request, one logical response.
+
+Source: OpenBao's logical request model, reduced to what clients can see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from baoha.core.barrier import BarrierView
+
+
+class Operation(Enum):
+    """What is asked of a path. The value is the ACL capability that it needs."""
+
+    READ = "read"
+    CREATE = "create"
+    UPDATE = "update"
+    PATCH = "patch"
+    DELETE = "delete"
+    LIST = "list"
+    SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """
+    One logical request.
+
+    ``path`` is what follows "/v1/", without a leading slash. POST and PUT arrive as ``UPDATE``;
+    dispatch turns them into ``CREATE`` where the engine says the thing does not exist yet.
+    """
+
+    id: str
+    operation: Operation
+    path: str
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    token: str = field(default="", repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    remote_addr: str = ""
+    client_certificates: tuple[bytes, ...] = ()
+    wrap_ttl_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class Auth:
+    """The ``auth`` object of a response: a token that was made."""
+
+    client_token: str = field(repr=False)
+    accessor: str
+    policies: list[str]
+    token_policies: list[str]
+    metadata: dict[str, str] | None = None
+    lease_duration: int = 0
+    renewable: bool = False
+    entity_id: str = ""
+    token_type: str = "service"  # noqa: S105 - a kind, not a secret
+    orphan: bool = False
+    num_uses: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Response:
+    """
+    One logical response; the API layer wraps it into OpenBao's envelope.
+
+    Attributes:
+        data: the ``data`` object; None answers 204 where nothing else is set.
+        top_level: ``data`` is repeated at the top level too (the sys endpoints' habit).
+        status: overrides the status that the API layer would choose.
+        raw: a body that is answered as it is, without an envelope.
+    """
+
+    data: dict[str, Any] | None = field(default=None, repr=False)
+    auth: Auth | None = None
+    warnings: list[str] = field(default_factory=list)
+    lease_id: str = ""
+    lease_duration: int = 0
+    renewable: bool = False
+    top_level: bool = False
+    mount_type: str = ""
+    status: int | None = None
+    raw: bytes | None = field(default=None, repr=False)
+    raw_content_type: str = "application/json"
+
+
+class Engine(Protocol):
+    """
+    A secret engine or auth method, mounted at a path. One instance per mount.
+
+    ``request.path`` is relative to the mount. An engine keeps its state in ``storage`` alone; what
+    it caches must be dropped in ``forget``.
+    """
+
+    async def exists(self, request: Request, storage: BarrierView) -> bool | None:
+        """Say whether an UPDATE would overwrite something (False: it is a CREATE; None: do not care)."""
+
+    async def handle(self, request: Request, storage: BarrierView) -> Response:
+        """
+        Carry out one request.
+
+        Raises:
+            RequestError: the client's fault; NotFound with no text for a missing thing.
+            StorageError: as the store said.
+        """
+
+    def forget(self) -> None:
+        """Drop cached state: another node may have written since."""

@@ -1,0 +1,199 @@
+"""
+What the API layer may see of a node. ``api`` and ``ha`` meet here and never import each other.
+
+Rule of this file: ``status()`` comes from memory, is frozen, and is read once per decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from baoha.core.request import Request, Response
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+
+class Role(Enum):
+    """The role of a node. ``SEALED`` covers "not initialised": see ``NodeStatus.initialized``."""
+
+    SEALED = "sealed"
+    STANDBY = "standby"
+    ACTIVE = "active"
+
+
+class LinkState(Enum):
+    """A standby's channel to the active node."""
+
+    NONE = "none"  # no leader known, or this node is active
+    CONNECTING = "connecting"  # dialling; no failure yet for this leader
+    UP = "up"
+    SUSPECT = "suspect"  # connected, but silent for longer than heartbeat_timeout
+    FAILED = "failed"  # the leader's cluster address cannot be reached; retrying
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """The active node as this node knows it."""
+
+    uuid: str  # of its tenure
+    redirect_addr: str  # its api_addr: where clients are sent
+    cluster_addr: str  # "" when clustering is off
+    is_self: bool = False
+    is_dead: bool = False  # known dead: its process is proven gone or its lock has expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """One frozen picture of a node, taken from memory. ``revision`` grows with every change."""
+
+    revision: int
+    node_id: str
+    initialized: bool
+    sealed: bool
+    role: Role
+    ha_enabled: bool
+    leader: Leader | None = None
+    link: LinkState = LinkState.NONE
+    # The leader is changing or the link is being (re)built: requests are parked, not redirected.
+    leader_changing: bool = False
+    forwarding_enabled: bool = True
+    api_addr: str = ""
+    cluster_addr: str = ""
+    cluster_name: str = ""
+    cluster_id: str = ""
+    storage_type: str = ""
+    active_since: datetime | None = None
+    store_problem: str = ""  # cause, while the store does not answer; "" when it does
+    epoch: int = 0  # of the tenure, 0 when not active
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealStatus:
+    """The seal part of ``sys/seal-status``."""
+
+    type: str = "shamir"
+    initialized: bool = False
+    sealed: bool = True
+    threshold: int = 0
+    shares: int = 0
+    progress: int = 0
+    nonce: str = ""
+    recovery_seal: bool = False
+    recovery_seal_type: str = ""
+    migration: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitParameters:
+    """The checked input of ``sys/init``."""
+
+    secret_shares: int
+    secret_threshold: int
+    recovery_shares: int = 0
+    recovery_threshold: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitResult:
+    """Everything that init shows once and nobody keeps."""
+
+    shares: tuple[bytes, ...] = field(repr=False)
+    root_token: str = field(repr=False)
+    recovery_shares: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One row of ``sys/ha-status``."""
+
+    hostname: str
+    api_address: str
+    cluster_address: str
+    active_node: bool
+    last_echo: datetime | None  # None for the active node itself
+    version: str  # of the API that it speaks
+    node_id: str = ""
+    ready: bool = False  # it could take over now
+    software: str = ""  # "baoha 0.1.0"
+    problems: tuple[str, ...] = ()  # sentences that begin with a diagnostic code
+
+
+class Ticket(Protocol):
+    """The right to execute one request on the active node."""
+
+    def require_valid(self) -> None:
+        """
+        Raise unless the tenure that admitted the request is still valid by the boot-time clock.
+
+        Called right before a reply leaves: a process that was suspended must not answer from the past.
+
+        Raises:
+            LeadershipLost: it is not.
+        """
+
+
+class NodeView(Protocol):
+    """The node as the API layer sees it."""
+
+    def status(self) -> NodeStatus:
+        """Return the current picture, from memory. Never waits, never touches the store."""
+
+    async def wait_change(self, seen: NodeStatus) -> None:
+        """Return as soon as ``status().revision`` differs from the one seen."""
+
+    def admit(self) -> AbstractContextManager[Ticket]:
+        """
+        Enter the request gate, for the time of one execution on the active node.
+
+        Raises:
+            NotActive: the gate is closed, or the tenure is no longer valid (nothing was executed).
+            LeadershipLost: raised out of the block when the tenure ended while it ran.
+        """
+
+    async def handle(self, request: Request) -> Response:
+        """Execute one logical request: authenticate, authorise, route, engine. Only inside ``admit``."""
+
+    async def forward(self, request: HTTPRequest) -> HTTPResponse:
+        """
+        Send a request to the active node over the cluster channel and return its answer.
+
+        Raises:
+            CannotForward: nothing was executed.
+            ForwardingInterrupted: sent, and no reply came: the outcome is unknown.
+        """
+
+    def parking(self, size_bytes: int) -> AbstractContextManager[bool]:
+        """Take a place among the parked requests; yields False when count or bytes are used up."""
+
+    def seal_status(self) -> SealStatus:
+        """Return the seal's state, from memory."""
+
+    async def initialize(self, parameters: InitParameters) -> InitResult:
+        """Initialise the store in one transaction; the node stays sealed unless it auto-unseals."""
+
+    async def unseal(self, share: bytes | None, *, reset: bool = False) -> SealStatus:
+        """Add one key share (or forget those given so far) and return the state after it."""
+
+    async def seal(self, *, token: str) -> None:
+        """Seal this node. Needs sudo on ``sys/seal``; a sealed node succeeds without any check."""
+
+    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+        """
+        Hand active duty over, and return when the successor has the lock. Needs sudo.
+
+        Raises:
+            PermissionDenied: no sudo on ``sys/step-down``.
+            StepDownRefused: no ready standby (and not forced), or ``to`` is not one.
+            NotActive: this node is not active (any more).
+        """
+
+    def members(self) -> Sequence[Member]:
+        """Return the rows of ``sys/ha-status``: on the active node all, elsewhere what it knows."""
+
+    def problems(self) -> Sequence[str]:
+        """Return what this node sees wrong, one sentence each, beginning with its diagnostic code."""

@@ -1,0 +1,226 @@
+"""
+The whole exception tree.
+
+Every error answers three questions in its type: whose fault is it, did the
+operation happen (``outcome``), and which HTTP status says so (``status_hint``).
+Rule of this file: it imports nothing of ours, and no text in it carries a secret.
+
+"Someone else holds it" is a value (``None``); "cannot tell" is an exception.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Outcome = Literal["not_applied", "unknown"]
+
+
+class BaohaError(Exception):
+    """
+    Root of every error that baoha raises on purpose.
+
+    ``outcome`` says whether the operation may have taken effect: "not_applied"
+    is a promise that it did not, "unknown" means it may have.
+    """
+
+    status_hint: int = 500
+    outcome: Outcome = "not_applied"
+
+
+class ConfigError(BaohaError):
+    """The operator's configuration is wrong. ``code`` is a diagnostic code such as BH-101, or ""."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# --- the client's fault -------------------------------------------------------------------------
+
+
+class RequestError(BaohaError):
+    """The request is wrong; ``errors`` is the list the API answers (may be empty)."""
+
+    status_hint = 400
+
+    def __init__(self, *errors: str, status: int | None = None) -> None:
+        super().__init__("; ".join(errors))
+        self.errors: tuple[str, ...] = errors
+        if status is not None:
+            self.status_hint = status
+
+
+class InvalidRequest(RequestError):
+    """400: malformed or refused input."""
+
+
+class PermissionDenied(RequestError):
+    """403: no token, a bad token, or a token without the capability."""
+
+    status_hint = 403
+
+    def __init__(self, *errors: str) -> None:
+        super().__init__(*(errors or ("permission denied",)))
+
+
+class NotFound(RequestError):
+    """404: nothing there, or no such route."""
+
+    status_hint = 404
+
+
+class UnsupportedOperation(RequestError):
+    """405: the path exists, the operation does not."""
+
+    status_hint = 405
+
+    def __init__(self, *errors: str) -> None:
+        super().__init__(*(errors or ("unsupported operation",)))
+
+
+class PayloadTooLarge(RequestError):
+    """413: the body is over the listener's limit."""
+
+    status_hint = 413
+
+
+# --- seal ---------------------------------------------------------------------------------------
+
+
+class SealError(BaohaError):
+    """The seal state does not allow the operation."""
+
+    status_hint = 400
+
+
+class Sealed(SealError):
+    """The barrier is sealed."""
+
+    status_hint = 503
+
+    def __init__(self, message: str = "Vault is sealed") -> None:
+        super().__init__(message)
+
+
+class NotInitialized(SealError):
+    """There is no keyring in storage."""
+
+    def __init__(self, message: str = "Vault is not initialized") -> None:
+        super().__init__(message)
+
+
+class AlreadyInitialized(SealError):
+    """There is a keyring in storage already."""
+
+    def __init__(self, message: str = "Vault is already initialized") -> None:
+        super().__init__(message)
+
+
+class InvalidKeyShare(SealError):
+    """A key share, or the key combined from the shares, is wrong."""
+
+
+# --- high availability --------------------------------------------------------------------------
+
+
+class HAError(BaohaError):
+    """The HA state does not allow the operation."""
+
+    status_hint = 503
+
+
+class NotActive(HAError):
+    """
+    This node is not active: nothing was executed; the caller parks, forwards or redirects.
+    """
+
+
+class LeadershipLost(HAError):
+    """
+    The tenure ended while the request ran. A write may have landed: it is never silently repeated.
+    """
+
+    outcome: Outcome = "unknown"
+
+
+class StepDownRefused(HAError):
+    """409: a step-down that would leave the cluster without an active node."""
+
+    status_hint = 409
+
+
+class LockLost(HAError):
+    """The HA lock is held by somebody else, or has expired: the tenure is over."""
+
+
+class ForwardingError(BaohaError):
+    """A request could not be passed to the active node."""
+
+    status_hint = 503
+
+
+class CannotForward(ForwardingError):
+    """Nothing was sent: the request may be parked, sent elsewhere or redirected."""
+
+
+class ForwardingInterrupted(ForwardingError):
+    """The request was sent and no reply came: reads may be retried, writes may not."""
+
+    outcome: Outcome = "unknown"
+
+
+# --- storage ------------------------------------------------------------------------------------
+
+
+class StorageError(BaohaError):
+    """The store did not do what was asked."""
+
+
+class StorageUnavailable(StorageError):
+    """
+    The store is slow, silent, full, locked or gone; it may come back.
+
+    Args:
+        message: lower case, the cause included, no secret and no credential in it.
+        outcome: "unknown" when a write may have landed (sent, no reply).
+    """
+
+    status_hint = 500
+
+    def __init__(self, message: str, *, outcome: Outcome = "not_applied") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class TransactionConflict(StorageError):
+    """Something the transaction had read was changed meanwhile: nothing was written, try again."""
+
+    def __init__(self, message: str = "transaction commit failed") -> None:
+        super().__init__(message)
+
+
+class FencedWrite(StorageError):
+    """The fence of the write is no longer the lock's: nothing was written, the tenure is over."""
+
+    def __init__(
+        self, message: str = "lock has changed ownership before attempting write"
+    ) -> None:
+        super().__init__(message)
+
+
+class ReadOnly(StorageError):
+    """A write was asked of a barrier that has no tenure (a standby's)."""
+
+    def __init__(self, message: str = "cannot write to readonly storage") -> None:
+        super().__init__(message)
+
+
+class StorageCorrupt(StorageError):
+    """What the store returned cannot be what was written. Never retried."""
+
+
+class BarrierError(StorageCorrupt):
+    """An entry does not decrypt: one message for all causes, so that nothing can be learned from it."""
+
+    def __init__(self, message: str = "decryption failed") -> None:
+        super().__init__(message)

@@ -1,0 +1,48 @@
+"""
+Names that others depend on: storage paths, header names, protocol ids.
+
+Source: OpenBao 2.7.2 as recorded and measured, unless a line says "ours".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- storage paths (plain = not encrypted by the barrier) ---------------------------------------
+HA_LOCK: Final = "core/lock"  # plain; value = leader UUID
+INITIALIZE_LOCK: Final = "core/initialize-lock"  # plain; held during init
+LEADER_PREFIX: Final = "core/leader/"  # + leader UUID: the advertisement
+CLUSTER_INFO: Final = "core/cluster/local/info"
+SEAL_CONFIG: Final = "core/seal-config"  # plain JSON
+STORED_KEYS: Final = "core/hsm/barrier-unseal-keys"  # root key, encrypted by the seal
+KEYRING: Final = "core/keyring"  # encrypted by the root key
+ROOT_KEY: Final = "core/root-key"  # encrypted by the newest keyring key
+LEGACY_ROOT_KEY: Final = "core/master"
+SHAMIR_KEK: Final = "core/shamir-kek"
+KEY_UPGRADE_PREFIX: Final = "core/upgrade/"  # + term N: the key of term N+1
+MOUNTS_PREFIX: Final = "core/mounts/"
+AUTH_PREFIX: Final = "core/auth/"
+POLICY_PREFIX: Final = "sys/policy/"
+TOKEN_ID_PREFIX: Final = "sys/token/id/"
+TOKEN_ACCESSOR_PREFIX: Final = "sys/token/accessor/"
+TOKEN_PARENT_PREFIX: Final = "sys/token/parent/"
+TOKEN_SALT: Final = "sys/token/salt"
+LOGICAL_PREFIX: Final = "logical/"  # + mount UUID + "/"
+
+# --- HTTP headers ------------------------------------------------------------------------------
+TOKEN_HEADER: Final = "x-vault-token"
+NAMESPACE_HEADER: Final = "x-vault-namespace"
+NO_FORWARDING_HEADER: Final = "x-vault-no-request-forwarding"
+# Honoured by OpenBao from any client; we drop it at the door (DESIGN.md section 5).
+INTERNAL_NO_FORWARDING_HEADER: Final = "x-vault-internal-no-request-forwarding"
+INDEX_HEADER: Final = "x-vault-index"
+INCONSISTENT_HEADER: Final = "x-vault-inconsistent"
+
+# --- protocol ids ------------------------------------------------------------------------------
+CLUSTER_ALPN: Final = "baoha-cluster/1"  # ours
+OPENBAO_FORWARDING_ALPN: Final = "req_fw_sb-act_v1"
+OPENBAO_RAFT_ALPN: Final = "raft_storage_v1"
+
+# The version that sys/health and sys/seal-status report: clients switch features by it, so it names
+# the OpenBao release whose API we speak. Our own version is in "baoha version" and sys/ha-status.
+API_VERSION: Final = "2.7.2"

@@ -1,0 +1,1 @@
+"""Stores: the contract (``base``), the adapters, fault-injecting wrappers and conformance suites."""

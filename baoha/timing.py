@@ -1,0 +1,87 @@
+"""
+Every duration of the HA machinery in one checked record.
+
+Rule of this file: a relation between two durations that safety rests on is
+checked here, at construction, and nowhere else. All values are seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from baoha.errors import ConfigError
+
+BootClock = Callable[[], float]
+
+
+def boot_time_s() -> float:
+    """
+    Return seconds on a clock that also counts the time the host was suspended.
+
+    trio's clock stands still during a suspend; a tenure must not survive one unnoticed.
+    Source: clock_gettime(2), CLOCK_BOOTTIME (Linux); elsewhere the monotonic clock.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HATiming:
+    """
+    Durations of the HA machinery, in seconds. Each one is a key of the ``[ha]`` configuration block.
+
+    Raises:
+        ConfigError: a value is not positive, or a relation below does not hold.
+    """
+
+    lock_ttl_s: float = 6.0  # how long the HA lock outlives its last renewal, by the store's clock
+    renew_interval_s: float = 1.5  # between two renewals
+    renew_timeout_s: float = 2.0  # one renewal attempt
+    renew_retry_s: float = 0.25  # pause after a failed renewal, until the deadline
+    expiry_margin_s: float = 1.0  # the node stops this long before the store lets go
+    drain_s: float = 2.0  # in-flight requests may finish for so long when duty ends as planned
+    park_s: float = 5.0  # a request waits so long for a new active node
+    handover_wait_s: float = 3.0  # a step-down waits so long for a standby to become ready
+    step_down_pause_s: float = 10.0  # the node that left does not race for so long, if others can
+    heartbeat_s: float = 1.0  # standby to active, over the cluster channel
+    heartbeat_timeout_s: float = 2.5  # silence after which a channel counts as suspect
+    handshake_s: float = 3.0  # TCP connect + TLS + hello on the cluster channel
+    reconnect_s: float = 0.05  # first pause before dialling the active node again
+    reconnect_max_s: float = 1.0  # the pause doubles up to this
+    store_retry_s: float = 0.1  # first pause after a store error on a standby
+    store_retry_max_s: float = 2.0
+    watch_poll_s: float = 0.25  # re-read of the lock where the store cannot announce changes
+    cleanup_s: float = 2.0  # bound of every shielded clean-up (lock release, closing)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # NaN fails this comparison too, as it should.
+            if not 0 < value < 86_400:
+                raise ConfigError(f"ha.{_key(field.name)} must be between 0 and 24h, got {value!r}")
+        self._require(
+            self.renew_interval_s + self.renew_timeout_s + self.expiry_margin_s < self.lock_ttl_s,
+            "renew_interval + renew_timeout + expiry_margin must be below lock_ttl: one renewal "
+            "may fail or hang and the node must still notice before the lock expires",
+        )
+        self._require(
+            self.heartbeat_s < self.heartbeat_timeout_s,
+            "heartbeat must be below heartbeat_timeout",
+        )
+        self._require(
+            self.reconnect_s <= self.reconnect_max_s, "reconnect must not be above reconnect_max"
+        )
+        self._require(
+            self.store_retry_s <= self.store_retry_max_s,
+            "store_retry must not be above store_retry_max",
+        )
+
+    @staticmethod
+    def _require(condition: bool, relation: str) -> None:
+        if not condition:
+            raise ConfigError(f"ha: {relation}")
+
+
+def _key(field_name: str) -> str:
+    return field_name.removesuffix("_s")
