@@ -220,7 +220,15 @@ class StorageCorrupt(StorageError):
 
 
 class BarrierError(StorageCorrupt):
-    """An entry does not decrypt: one message for all causes, so that nothing can be learned from it."""
+    """An entry does not decrypt: one text for all causes, so that nothing can be learned from it."""
 
     def __init__(self, message: str = "decryption failed") -> None:
         super().__init__(message)
+
+
+class UnknownTerm(BarrierError):
+    """An entry is under a key this node does not have (yet): reading the keyring may help."""
+
+    def __init__(self, term: int) -> None:
+        super().__init__(f"no decryption key available for term {term}")
+        self.term = term
