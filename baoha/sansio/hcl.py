@@ -296,7 +296,7 @@ class _Parser:
             self._take()
             value = self._value()
         elif token.kind == "LBRACE":
-            value = self._block()
+            value = self._block(levels=len(keys))
         else:
             raise self._key_error(token)
         names = tuple(str(key.value) for key in keys)
@@ -305,7 +305,7 @@ class _Parser:
     def _value(self) -> Value:
         token = self._next
         if token.kind == "LBRACE":
-            return self._block()
+            return self._block(levels=1)
         if token.kind == "LBRACK":
             return self._list()
         if token.kind in ("STRING", "HEREDOC", "NUMBER", "BOOL"):
@@ -314,27 +314,28 @@ class _Parser:
         word = f" {token.value}" if token.value else ""
         raise self._scanner.error(f"Unknown token: {line}:{column} {token.kind}{word}", token.at)
 
-    def _enter(self) -> None:
-        self._depth += 1
+    def _enter(self, levels: int) -> None:
+        self._depth += levels
         if self._depth > self._depth_max:
             raise self._scanner.error("document is nested too deeply", self._next.at)
         self._take()
 
-    def _leave(self) -> None:
-        self._depth -= 1
+    def _leave(self, levels: int) -> None:
+        self._depth -= levels
         self._take()
 
-    def _block(self) -> Block:
-        self._enter()
+    def _block(self, *, levels: int) -> Block:
+        # Every label is a level of its own: as plain dicts, labels are nested.
+        self._enter(levels)
         items = tuple(self._items())
         if self._next.kind == "EOF":
             line, column = self._scanner.position(self._next.at)
             raise HCLError("object expected closing RBRACE got: EOF", line, column + 1)
-        self._leave()
+        self._leave(levels)
         return Block(items)
 
     def _list(self) -> list[Value]:
-        self._enter()
+        self._enter(1)
         values: list[Value] = []
         comma_needed = False
         while (token := self._next).kind != "RBRACK":
@@ -352,7 +353,7 @@ class _Parser:
                 raise self._scanner.error(
                     f"unexpected token while parsing list: {token.kind}", token.at
                 )
-        self._leave()
+        self._leave(1)
         return values
 
     def _key_error(self, token: _Token) -> HCLError:

@@ -74,7 +74,7 @@ class Block:
         """
         for item in self.items:
             if item.key == key:
-                yield from _unfold(item, item.labels, item.value, labels)
+                yield from _unfold(item, item, item.labels, item.value, labels)
 
     def to_plain(self) -> dict[str, Plain]:
         """
@@ -145,24 +145,23 @@ class Text:
 
 
 def _unfold(
-    item: Item, labels: tuple[str, ...], value: Value, count: int
+    outer: Item, item: Item, labels: tuple[str, ...], value: Value, count: int
 ) -> Iterator[tuple[tuple[str, ...], Block, Item]]:
     if isinstance(value, list) and value and all(isinstance(part, Block) for part in value):
         for part in value:
-            yield from _unfold(item, labels, part, count)
-    elif not isinstance(value, Block) or len(labels) > count:
-        raise HCLError(_block_expected(item.key, count), item.line, item.column)
-    elif len(labels) == count:
+            yield from _unfold(outer, item, labels, part, count)
+        return
+    if isinstance(value, Block) and len(labels) == count:
         yield labels, value, item
-    elif value.folded:
+        return
+    if isinstance(value, Block) and len(labels) < count and value.folded:
         for inner in value.items:
-            yield from _unfold(inner, (*labels, inner.key), inner.value, count)
-    else:
-        raise HCLError(_block_expected(item.key, count), item.line, item.column)
-
-
-def _block_expected(key: str, count: int) -> str:
-    return f"'{key}' must be a block with {count} label{'' if count == 1 else 's'}"
+            yield from _unfold(outer, inner, (*labels, inner.key), inner.value, count)
+        return
+    plural = "" if count == 1 else "s"
+    raise HCLError(
+        f"'{outer.key}' must be a block with {count} label{plural}", item.line, item.column
+    )
 
 
 def _plain(value: Value) -> Plain:
