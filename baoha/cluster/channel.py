@@ -36,7 +36,6 @@ class LeaderNotice:
 
     ``phase`` "leaving": the active node has closed its gate; new requests are to be parked.
     ``phase`` "passed": the lock was given to ``successor`` (identity) or released ("").
-    ``phase`` "staying": the hand-over was called off; requests are welcome again.
     """
 
     phase: str

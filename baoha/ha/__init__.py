@@ -1,0 +1,1 @@
+"""High availability: tenure, duty, standby, hand-over, request gate, the loop. Knows no HTTP."""

@@ -1,0 +1,320 @@
+"""
+Active duty: how it is taken up, and how it is handed over.
+
+Rules of this file:
+
+1. Entry and exit order live here and nowhere else. Nothing here decides *whether* to lead.
+2. The leader advertisement is written when the node is ready, so that a standby never learns of
+   an active node that cannot serve. Source: ours; OpenBao advertises first.
+3. Becoming active, and ceasing to be it, are each one synchronous block.
+
+Entry: fence the store, reload keys and mounts, open the cluster listener with the tenure's own
+certificate, advertise; then role and gate at once.
+
+Planned exit: find and prepare a successor while still serving; then close the gate (requests are
+parked from here on), let running requests end, pass the lock to the successor in one step, tell
+every standby. What was parked is forwarded to the successor.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import trio
+
+from baoha import names
+from baoha.cluster.certificates import TenureIdentity
+from baoha.cluster.channel import LeaderNotice, Peer
+from baoha.cluster.listener import serve_cluster
+from baoha.core.view import Leader, LinkState
+from baoha.errors import (
+    BaohaError,
+    FencedWrite,
+    ForwardingError,
+    StepDownRefused,
+    StorageError,
+)
+from baoha.ha.context import HAContext
+from baoha.ha.leave import LeaveDesk, LeaveRequest
+from baoha.ha.peers import PeerRegistry
+from baoha.ha.tenure import Tenure
+from baoha.sansio.advertisement import Advertisement
+from baoha.sansio.ha_state import HAEvent
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+log = logging.getLogger("baoha.ha")
+
+BIND_RETRY_S = 1.0  # between attempts to bind a cluster address that is taken
+LINGER_S = 1.0  # the channel stays open so long after the lock was passed, for replies under way
+
+
+class DutyHandler:
+    """What the cluster listener calls during one tenure."""
+
+    def __init__(self, ctx: HAContext, peers: PeerRegistry) -> None:
+        self._ctx = ctx
+        self._peers = peers
+
+    async def handle_request(self, request: HTTPRequest) -> HTTPResponse:
+        """Execute a forwarded request as the active node; raises NotActive."""
+        return await self._ctx.execute(request)
+
+    def peer_joined(self, peer: Peer) -> None:
+        """Take note of a standby."""
+        log.info("standby connected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
+        self._peers.joined(peer)
+
+    def peer_left(self, peer: Peer) -> None:
+        """Take note of its end."""
+        log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
+        self._peers.left(peer)
+
+
+async def run_duty(
+    ctx: HAContext,
+    tenure: Tenure,
+    *,
+    identity: TenureIdentity,
+    peers: PeerRegistry,
+    desk: LeaveDesk,
+) -> None:
+    """
+    Take up active duty, serve until asked to leave, hand over. Runs inside the tenure's scope.
+
+    Returns when the lock was passed on or given back, and the channel's last replies are out.
+
+    Cancellation: the tenure is over; the gate is closed at once, nothing is written any more.
+    Owns: cluster listener, its connections.
+    """
+    async with trio.open_nursery() as duty:
+        try:
+            try:
+                await _take_up(ctx, tenure, identity=identity, peers=peers, duty=duty)
+            except (StorageError, FencedWrite) as exc:
+                log.error("cannot take up active duty: cause=%r", str(exc))
+                await _release(ctx, tenure, successor=None)
+                tenure.finish(f"could not take up active duty: {exc}")
+                duty.cancel_scope.cancel()
+                return
+            desk.open()
+            await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
+        finally:
+            # A no-op after a planned exit. Otherwise this block was cancelled: by the deadline.
+            deadline_passed = tenure.remaining_s <= 0
+            tenure.finish(
+                "the deadline of the HA lock passed without a renewal"
+                if deadline_passed
+                else "the node was told to stop at once"
+            )
+        with trio.move_on_after(LINGER_S):
+            await peers.wait_gone()
+        duty.cancel_scope.cancel()
+
+
+async def _take_up(
+    ctx: HAContext,
+    tenure: Tenure,
+    *,
+    identity: TenureIdentity,
+    peers: PeerRegistry,
+    duty: trio.Nursery,
+) -> None:
+    ctx.barrier.begin_writes(tenure.fence)
+    await ctx.reload()
+    cluster_addr = ""
+    if ctx.lock is not None:
+        if ctx.cluster_addr:
+            handler = DutyHandler(ctx, peers)
+            unbound = await _open_listeners(ctx, identity, handler, duty)
+            if len(unbound) < len(ctx.cluster_listen):
+                cluster_addr = ctx.cluster_addr
+            for address in unbound:
+                duty.start_soon(_retry_listener, ctx, tenure, identity, handler, address)
+        await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
+    if tenure.cause:
+        return  # ended in the very last step; the scope is cancelled already
+    ctx.gate.open(tenure)
+    ctx.board.fire(
+        HAEvent.DUTY_READY,
+        leader=Leader(
+            uuid=tenure.uuid, redirect_addr=ctx.api_addr, cluster_addr=cluster_addr, is_self=True
+        ),
+        link=LinkState.NONE,
+        leader_changing=False,
+        active_since=tenure.since,
+        epoch=tenure.epoch,
+        store_problem="",
+    )
+    log.info("active: epoch=%d uuid=%s", tenure.epoch, tenure.uuid)
+    if ctx.lock is not None:
+        duty.start_soon(_remove_stale_advertisements, ctx, tenure)
+
+
+async def _open_listeners(
+    ctx: HAContext, identity: TenureIdentity, handler: DutyHandler, duty: trio.Nursery
+) -> list[tuple[str, int]]:
+    """Open every cluster listener; return the addresses that cannot be bound now."""
+    unbound = []
+    for address in ctx.cluster_listen:
+        try:
+            await _start_listener(ctx, identity, handler, address, duty)
+        except OSError as exc:
+            unbound.append(address)
+            sentence = (
+                f"BH-110 cannot listen on cluster address {address[0]}:{address[1]}: "
+                f"{exc.strerror or exc}; standbys cannot forward to this node"
+            )
+            if ctx.problems.report(f"listen {address}", sentence):
+                log.error("%s", sentence)
+    return unbound
+
+
+async def _start_listener(
+    ctx: HAContext,
+    identity: TenureIdentity,
+    handler: DutyHandler,
+    address: tuple[str, int],
+    duty: trio.Nursery,
+) -> None:
+    host, port = address
+    bound = await duty.start(
+        partial(serve_cluster, ctx.network, host, port, identity, handler, timing=ctx.timing)
+    )
+    ctx.problems.clear(f"listen {address}")
+    log.info("cluster listener opened: address=%s:%d", *bound[:2])
+
+
+async def _retry_listener(
+    ctx: HAContext,
+    tenure: Tenure,
+    identity: TenureIdentity,
+    handler: DutyHandler,
+    address: tuple[str, int],
+) -> None:
+    """Bind an address that was taken as soon as it is free, and advertise it then."""
+    async with trio.open_nursery() as listeners:
+        while True:
+            await trio.sleep(BIND_RETRY_S)
+            try:
+                await _start_listener(ctx, identity, handler, address, listeners)
+            except OSError:
+                continue
+            try:
+                await _advertise(ctx, tenure, identity, cluster_addr=ctx.cluster_addr)
+            except FencedWrite as exc:
+                tenure.end(f"a write was fenced off: {exc}")
+            except StorageError as exc:
+                log.warning("cannot advertise the cluster address: cause=%r", str(exc))
+            return
+
+
+async def _advertise(
+    ctx: HAContext, tenure: Tenure, identity: TenureIdentity, *, cluster_addr: str
+) -> None:
+    advertisement = Advertisement(
+        redirect_addr=ctx.api_addr,
+        cluster_addr=cluster_addr,
+        cluster_cert=identity.certificate_der if cluster_addr else b"",
+        key=identity.to_key_params() if cluster_addr else None,
+    )
+    await ctx.barrier.put(names.LEADER_PREFIX + tenure.uuid, advertisement.encode())
+
+
+async def _remove_stale_advertisements(ctx: HAContext, tenure: Tenure) -> None:
+    """Delete the advertisements of former tenures; they only waste space, so a failure can wait."""
+    try:
+        for uuid in await ctx.barrier.list(names.LEADER_PREFIX):
+            if uuid != tenure.uuid:
+                await ctx.barrier.delete(names.LEADER_PREFIX + uuid)
+    except FencedWrite as exc:
+        tenure.end(f"a write was fenced off: {exc}")
+    except StorageError as exc:
+        log.warning("cannot remove stale leader advertisements: cause=%r", str(exc))
+
+
+async def _serve_leave_requests(
+    ctx: HAContext, tenure: Tenure, *, peers: PeerRegistry, desk: LeaveDesk
+) -> None:
+    """Serve until one request to leave was carried out."""
+    while True:
+        request = await desk.next()
+        try:
+            await _hand_over(ctx, tenure, request, peers=peers)
+        except StepDownRefused as exc:
+            log.warning("%s: reason=%r", exc, request.reason)
+            request.answer(exc)
+            continue
+        return
+
+
+async def _hand_over(
+    ctx: HAContext, tenure: Tenure, request: LeaveRequest, *, peers: PeerRegistry
+) -> None:
+    """
+    Pass active duty on.
+
+    Raises:
+        StepDownRefused: nobody is ready, and it is not forced. Nothing has changed.
+    """
+    successor: Peer | None = None
+    if ctx.lock is not None:
+        try:
+            successor = await _prepare_successor(ctx, request, peers)
+        except StepDownRefused as exc:
+            if not request.force:
+                raise
+            log.warning("leaving without a successor: cause=%r", str(exc))
+    log.warning(
+        "stepping down from active operation to standby: reason=%r successor=%s",
+        request.reason,
+        successor.info.api_addr if successor else "none",
+    )
+    ctx.board.fire(HAEvent.LEAVE_BEGUN, leader_changing=True)
+    ctx.gate.close()
+    peers.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
+    await ctx.gate.drain(ctx.timing.drain_s)
+    heir = successor.info.node_id if successor else ""
+    await _release(ctx, tenure, successor=heir or None)
+    tenure.finish(f"handed over: {request.reason}")
+    peers.notify(LeaderNotice(phase="passed", successor=heir, epoch=tenure.epoch))
+    request.answer()
+
+
+async def _prepare_successor(ctx: HAContext, request: LeaveRequest, peers: PeerRegistry) -> Peer:
+    peer = await peers.wait_successor(to=request.to, timing=ctx.timing, wait_s=request.wait_s)
+    reason = f"no answer within {ctx.timing.handover_wait_s:g} s"
+    with trio.move_on_after(ctx.timing.handover_wait_s):
+        try:
+            reply = await peer.prepare()
+        except ForwardingError as exc:
+            reason = str(exc)
+        else:
+            if reply.ready:
+                return peer
+            reason = reply.reason
+    raise StepDownRefused(
+        f"cannot step down: standby {peer.info.api_addr} is not prepared to take over: {reason}"
+    )
+
+
+async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> None:
+    """Give the lock back or pass it on. A failure is logged: the lock then runs out by itself."""
+    if ctx.lock is None or tenure.fence is None:
+        return
+    problem = "no answer in time"
+    with trio.move_on_after(ctx.timing.cleanup_s) as scope:
+        scope.shield = True
+        try:
+            if successor is None:
+                await ctx.barrier.delete(names.LEADER_PREFIX + tenure.uuid)
+            await ctx.lock.release(tenure.fence, successor=successor, ttl_s=ctx.timing.lock_ttl_s)
+        except BaohaError as exc:
+            problem = str(exc)
+        else:
+            return
+    log.error(
+        "cannot give the HA lock back, it runs out by itself: remaining_s=%.1f cause=%r",
+        max(0.0, tenure.remaining_s + ctx.timing.expiry_margin_s),
+        problem,
+    )

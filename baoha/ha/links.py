@@ -1,0 +1,90 @@
+"""
+The standby's channels: the one in use, and those that only finish what they had begun.
+
+Rule of this file: a channel that is replaced is never cut while a reply may still come over it,
+for ``LINGER_S`` at most: the request behind it may have been executed.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import trio
+
+from baoha.cluster.channel import StandbyHandler
+from baoha.cluster.client import ClusterLink
+from baoha.cluster.network import Network
+from baoha.core.view import LinkState
+from baoha.errors import CannotForward
+from baoha.sansio.advertisement import Advertisement
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.timing import HATiming
+
+LINGER_S = 1.0
+
+
+class LinkKeeper:
+    """Follows the active node. ``current`` is the channel to it, or None."""
+
+    def __init__(self, network: Network, *, timing: HATiming, random: Random) -> None:
+        self._network = network
+        self._timing = timing
+        self._random = random
+        self._nursery: trio.Nursery | None = None
+        self.current: ClusterLink | None = None
+        self._retire_current = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """
+        Keep the channels' tasks, until cancelled.
+
+        Owns: every channel, current and retiring.
+        """
+        async with trio.open_nursery() as nursery:
+            # Channels are started from synchronous code (a notice has come, a record was read),
+            # so the keeper needs its own nursery at hand.
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+                self.current = None
+
+    def follow(self, advertisement: Advertisement | None, handler: StandbyHandler) -> None:
+        """Turn to another active node (or to none); the former channel retires. Never waits."""
+        self._retire_current.set()
+        self._retire_current = trio.Event()
+        self.current = None
+        if advertisement is None or self._nursery is None:
+            return
+        link = ClusterLink(
+            self._network, advertisement, handler, timing=self._timing, random=self._random
+        )
+        self.current = link
+        self._nursery.start_soon(self._run_link, link, self._retire_current)
+
+    @property
+    def state(self) -> LinkState:
+        """The state of the current channel."""
+        return self.current.state if self.current else LinkState.NONE
+
+    async def forward(self, request: HTTPRequest) -> HTTPResponse:
+        """
+        Send a request over the current channel.
+
+        Raises:
+            CannotForward: nothing was executed.
+            ForwardingInterrupted: sent, and no reply came.
+        """
+        if self.current is None:
+            raise CannotForward("no active node is known")
+        return await self.current.forward(request)
+
+    async def _run_link(self, link: ClusterLink, retire: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.run)
+            await retire.wait()
+            with trio.move_on_after(LINGER_S):
+                await link.wait_idle()
+            nursery.cancel_scope.cancel()

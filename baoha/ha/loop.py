@@ -1,0 +1,189 @@
+"""
+The HA loop: standby, tenure, standby, ... for as long as the node is unsealed.
+
+Rules of this file: it owns the order of the phases and the lifetime of what outlives one of them
+(channels, a cluster listener that finishes its replies); it decides nothing about who leads.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from baoha.core.view import LinkState, Member
+from baoha.errors import NotActive, StepDownRefused
+from baoha.ha.context import HAContext
+from baoha.ha.duty import run_duty
+from baoha.ha.leave import LeaveDesk, LeaveRequest
+from baoha.ha.links import LinkKeeper
+from baoha.ha.peers import PeerRegistry
+from baoha.ha.standby import Grant, Standby
+from baoha.ha.tenure import Tenure, run_renewal
+from baoha.sansio.ha_state import HAEvent, Phase
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+log = logging.getLogger("baoha.ha")
+
+
+class HALoop:
+    """The HA machinery of one unsealed node."""
+
+    def __init__(self, ctx: HAContext) -> None:
+        self._ctx = ctx
+        self._links = LinkKeeper(ctx.network, timing=ctx.timing, random=ctx.random)
+        self._standby = Standby(ctx, self._links)
+        self._desk = LeaveDesk()
+        self._peers = PeerRegistry()
+        self._tenure: Tenure | None = None
+        self._gone = trio.Event()  # the former tenure's listener is closed
+        self._gone.set()
+
+    async def run(self) -> None:
+        """
+        Stand by and lead in turn, until cancelled.
+
+        Raises:
+            StorageCorrupt: the keys of this node do not fit the store; it must be sealed.
+
+        Cancellation: an active node gives up at once, without handing over; ``retire`` comes first.
+        Owns: channels, cluster listener, the tenure.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._links.run)
+            hold_off_s = 0.0
+            while True:
+                grant = await self._standby.contend(hold_off_s=hold_off_s)
+                await self._finish_former_tenure()
+                handed_over = await nursery.start(self._run_tenure, grant)
+                hold_off_s = self._ctx.timing.step_down_pause_s if handed_over else 0.0
+
+    async def forward(self, request: HTTPRequest) -> HTTPResponse:
+        """Send a request to the active node; see ``LinkKeeper.forward``."""
+        return await self._links.forward(request)
+
+    async def step_down(self, *, reason: str, to: str | None, force: bool) -> None:
+        """
+        Hand active duty over.
+
+        Raises:
+            NotActive: this node is not active.
+            StepDownRefused: nobody is ready, or ``to`` is not.
+        """
+        await self._desk.ask(
+            LeaveRequest(reason=reason, to=to, force=force, wait_s=self._ctx.timing.handover_wait_s)
+        )
+
+    async def retire(self, *, reason: str) -> None:
+        """
+        Leave active duty for good and contend no more; afterwards this node only forwards.
+
+        Never refused: without a ready standby the lock is simply given back.
+        """
+        self._standby.retire()
+        board = self._ctx.board
+        while board.phase in (Phase.ENTERING, Phase.ACTIVE, Phase.LEAVING):
+            seen = board.status
+            if board.phase is not Phase.ACTIVE:
+                await board.wait_change(seen)
+                continue
+            request = LeaveRequest(reason=reason, to=None, force=True, wait_s=self._patience_s())
+            try:
+                await self._desk.ask(request)
+            except (NotActive, StepDownRefused) as exc:
+                log.info("active duty ended meanwhile: cause=%r", str(exc))
+
+    def members(self) -> list[Member]:
+        """Return the rows of ``sys/ha-status`` as far as this node knows them."""
+        ctx = self._ctx
+        own = Member(
+            hostname=ctx.hostname,
+            api_address=ctx.api_addr,
+            cluster_address=ctx.cluster_addr,
+            active_node=ctx.board.phase is Phase.ACTIVE,
+            last_echo=None,
+            version=ctx.version,
+            node_id=ctx.identity,
+            ready=True,
+            software=ctx.software,
+            problems=ctx.problems.sentences(),
+        )
+        return sorted([own, *self._peers.rows()], key=lambda member: member.api_address)
+
+    def _patience_s(self) -> float:
+        """How long to wait for a first standby: they need a moment after a change, not for ever."""
+        tenure = self._tenure
+        if tenure is None:
+            return 0.0
+        age_s = (self._ctx.now() - tenure.since).total_seconds()
+        if self._peers.rows():
+            return self._ctx.timing.handover_wait_s
+        return max(0.0, self._ctx.timing.handover_wait_s - age_s)
+
+    async def _finish_former_tenure(self) -> None:
+        """Close the former tenure's listener: it may be finishing replies, but we need its port."""
+        if self._tenure is not None:
+            self._tenure.scope.cancel()
+        await self._gone.wait()
+
+    async def _run_tenure(
+        self, grant: Grant, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run one tenure; ``started`` reports its end (was it handed over?), clean-up follows."""
+        ctx = self._ctx
+        tenure = Tenure(
+            uuid=grant.uuid,
+            fence=grant.fence,
+            since=ctx.now(),
+            boot_clock=ctx.boot_clock,
+            timing=ctx.timing,
+        )
+        if grant.fence is not None:
+            tenure.extend(grant.sent_boot_s)
+        self._tenure = tenure
+        self._peers = PeerRegistry()
+        self._gone = trio.Event()
+        self._standby.step_aside()
+        ctx.board.fire(HAEvent.LOCK_ACQUIRED, leader_changing=True)
+
+        def over() -> None:
+            """Cease to be active. One synchronous block, whatever ended the tenure."""
+            handed_over = ctx.board.phase is Phase.LEAVING
+            ctx.gate.close()
+            ctx.gate.cancel_inside()
+            ctx.barrier.end_writes()
+            ctx.board.fire(
+                HAEvent.TENURE_ENDED,
+                leader=None,
+                link=LinkState.NONE,
+                leader_changing=True,
+                active_since=None,
+                epoch=0,
+            )
+            self._desk.close(tenure.cause)
+            log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
+            task_status.started(handed_over)
+
+        tenure.on_end = over
+        try:
+            async with trio.open_nursery() as nursery:
+                if ctx.lock is not None:
+                    nursery.start_soon(self._renew, tenure)
+                with tenure.scope:
+                    await run_duty(
+                        ctx,
+                        tenure,
+                        identity=self._standby.take_identity(),
+                        peers=self._peers,
+                        desk=self._desk,
+                    )
+                nursery.cancel_scope.cancel()
+        finally:
+            tenure.finish("the HA loop was ended")
+            self._gone.set()
+
+    async def _renew(self, tenure: Tenure) -> None:
+        assert self._ctx.lock is not None
+        await run_renewal(
+            self._ctx.lock, tenure, timing=self._ctx.timing, boot_clock=self._ctx.boot_clock
+        )

@@ -1,0 +1,133 @@
+"""
+The standbys that are connected to this active node, and which of them should be next.
+
+Rule of this file: choosing is a pure decision on what the peers last said; waiting is separate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import trio
+
+from baoha.cluster.channel import LeaderNotice, Peer
+from baoha.core.view import Member
+from baoha.errors import StepDownRefused
+from baoha.timing import HATiming
+
+
+def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming) -> Peer:
+    """
+    Return the best ready standby, or the one that ``to`` names.
+
+    Best is: fresh heartbeat, highest version, then the most recent heartbeat.
+
+    Args:
+        to: node id, API address, cluster address or host name; None for any.
+
+    Raises:
+        StepDownRefused: nobody fits; the text says why.
+    """
+    named = [peer for peer in peers if to is None or _is_named(peer, to)]
+    if to is not None and not named:
+        raise StepDownRefused(
+            f"cannot step down: no connected standby is called {to!r}; connected: "
+            + (", ".join(sorted(peer.info.api_addr for peer in peers)) or "none")
+        )
+    if not named:
+        raise StepDownRefused(
+            "cannot step down: no standby is connected, so nobody could take over; "
+            'unseal another node, or use "force"'
+        )
+    ready = [
+        peer for peer in named if peer.info.ready and peer.echoed_s_ago < timing.heartbeat_timeout_s
+    ]
+    if not ready:
+        raise StepDownRefused(
+            "cannot step down: no connected standby is ready to take over ("
+            + "; ".join(f"{peer.info.api_addr}: {_why_not_ready(peer)}" for peer in named)
+            + ")"
+        )
+    return max(ready, key=lambda peer: (peer.info.version, -peer.echoed_s_ago, peer.info.node_id))
+
+
+def _is_named(peer: Peer, to: str) -> bool:
+    info = peer.info
+    return to in (info.node_id, info.api_addr, info.cluster_addr, info.hostname)
+
+
+def _why_not_ready(peer: Peer) -> str:
+    if not peer.info.ready:
+        return "; ".join(peer.info.problems) or "not ready"
+    return f"silent for {peer.echoed_s_ago:.1f} s"
+
+
+class PeerRegistry:
+    """Who is connected now."""
+
+    def __init__(self) -> None:
+        self._peers: set[Peer] = set()
+        self._changed = trio.Event()
+
+    def joined(self, peer: Peer) -> None:
+        """Add a standby."""
+        self._peers.add(peer)
+        self._wake()
+
+    def left(self, peer: Peer) -> None:
+        """Remove a standby."""
+        self._peers.discard(peer)
+        self._wake()
+
+    def notify(self, notice: LeaderNotice) -> None:
+        """Tell everybody. Never waits."""
+        for peer in self._peers:
+            peer.notify(notice)
+
+    async def wait_successor(self, *, to: str | None, timing: HATiming, wait_s: float) -> Peer:
+        """
+        Return a successor as soon as there is one, for ``wait_s`` seconds at most.
+
+        Raises:
+            StepDownRefused: there was none in that time.
+        """
+        give_up_at = trio.current_time() + wait_s
+        while True:
+            changed = self._changed
+            try:
+                return choose_successor(list(self._peers), to=to, timing=timing)
+            except StepDownRefused:
+                if trio.current_time() >= give_up_at:
+                    raise
+            # Readiness also changes with a heartbeat, which wakes nobody: look again by then.
+            pause_s = min(timing.heartbeat_s / 4, give_up_at - trio.current_time())
+            with trio.move_on_after(pause_s):
+                await changed.wait()
+
+    async def wait_gone(self) -> None:
+        """Wait until no standby is connected any more."""
+        while self._peers:
+            await self._changed.wait()
+
+    def rows(self) -> list[Member]:
+        """Return the connected standbys as rows of ``sys/ha-status``."""
+        return [
+            Member(
+                hostname=peer.info.hostname,
+                api_address=peer.info.api_addr,
+                cluster_address=peer.info.cluster_addr,
+                active_node=False,
+                last_echo=datetime.fromtimestamp(peer.echoed_at_unix_s, UTC),
+                version=peer.info.version,
+                node_id=peer.info.node_id,
+                ready=peer.info.ready,
+                software=peer.info.software,
+                problems=peer.info.problems,
+            )
+            for peer in self._peers
+        ]
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()

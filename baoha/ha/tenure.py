@@ -1,0 +1,138 @@
+"""
+One stretch of holding the HA lock: its deadline, its renewal, its end.
+
+Rules of this file:
+
+1. The deadline counts from the moment a renewal was *sent*: the store may have started the new
+   ttl then, and counting from its reply would overstate it.
+2. A tenure ends once, with one recorded cause; the end is published synchronously.
+3. Nothing here decides *whether* to lead.
+
+Theory of operation. The duty runs inside ``Tenure.scope``, whose deadline is the lock's expiry
+minus a margin. Renewal moves it forward. A silent store, a hung renewal or a suspended process
+need nobody to notice them: the deadline passes and the scope ends the duty.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+import trio
+
+from baoha.errors import LockLost, StorageError
+from baoha.storage.base import Fence, HALock
+from baoha.timing import BootClock, HATiming
+
+log = logging.getLogger("baoha.ha")
+
+
+class Tenure:
+    """
+    One tenure. Without an HA lock (``fence`` None) it has no deadline and no epoch.
+
+    Attributes:
+        uuid: the leader UUID, new for every tenure.
+        scope: what the duty runs in.
+        cause: why it ended; "" while it lasts.
+    """
+
+    def __init__(
+        self,
+        *,
+        uuid: str,
+        fence: Fence | None,
+        since: datetime,
+        boot_clock: BootClock,
+        timing: HATiming,
+    ) -> None:
+        self.uuid = uuid
+        self.fence = fence
+        self.since = since
+        self.scope = trio.CancelScope()
+        self.cause = ""
+        self.on_end: Callable[[], None] = lambda: None
+        self._boot_clock = boot_clock
+        self._timing = timing
+        self._deadline_boot_s = float("inf")
+
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch, 0 without an HA lock."""
+        return self.fence.epoch if self.fence else 0
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline by the boot-time clock; negative when it has passed."""
+        return self._deadline_boot_s - self._boot_clock()
+
+    def is_valid(self) -> bool:
+        """Whether this node may still answer from its own state."""
+        return not self.cause and self.remaining_s > 0
+
+    def extend(self, sent_boot_s: float) -> None:
+        """Move the deadline: a request sent at ``sent_boot_s`` acquired or renewed the lock."""
+        self._deadline_boot_s = sent_boot_s + self._timing.lock_ttl_s - self._timing.expiry_margin_s
+        self.scope.deadline = trio.current_time() + self.remaining_s
+
+    def finish(self, cause: str) -> None:
+        """End the tenure as planned: publish it, but let the scope's tasks end by themselves."""
+        if not self.cause:
+            self.cause = cause
+            self.on_end()
+
+    def end(self, cause: str) -> None:
+        """End the tenure at once. The first cause is kept; later ones are its consequences."""
+        self.finish(cause)
+        self.scope.cancel()
+
+
+async def run_renewal(
+    lock: HALock, tenure: Tenure, *, timing: HATiming, boot_clock: BootClock
+) -> None:
+    """
+    Renew the HA lock until cancelled, moving the tenure's deadline forward.
+
+    One failed renewal does not end a tenure: it is repeated until the deadline. A refused one does.
+
+    Args:
+        timing: uses renew_interval_s, renew_timeout_s, renew_retry_s and lock_ttl_s.
+
+    Cancellation: safe at every checkpoint; the lock is left as last renewed.
+    Owns: nothing. Whoever runs the tenure releases the lock.
+    Source: ours; OpenBao gives up after one failed renewal (spec 11.8).
+    """
+    fence = tenure.fence
+    assert fence is not None
+    failing = False
+    await trio.sleep(timing.renew_interval_s)
+    while not tenure.cause:
+        sent_boot_s = boot_clock()
+        problem = "no answer in time"
+        renewed = False
+        try:
+            with trio.move_on_after(timing.renew_timeout_s):
+                await lock.renew(fence, ttl_s=timing.lock_ttl_s)
+                renewed = True
+        except LockLost as exc:
+            if not tenure.cause:  # else it was just given back, and this renewal came too late
+                tenure.end(f"lock lost: {exc}")
+            return
+        except StorageError as exc:
+            problem = str(exc)
+        if renewed:
+            tenure.extend(sent_boot_s)
+            if failing:
+                log.info("lock renewal works again: epoch=%d", tenure.epoch)
+            failing = False
+            await trio.sleep(timing.renew_interval_s)
+            continue
+        if not failing:
+            log.warning(
+                "lock renewal failed, trying until the deadline: remaining_s=%.2f cause=%r",
+                tenure.remaining_s,
+                problem,
+            )
+        failing = True
+        await trio.sleep(timing.renew_retry_s)
