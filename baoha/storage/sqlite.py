@@ -1,0 +1,229 @@
+"""
+The sqlite store: embedded default, HA among the processes of one machine, standard library only.
+
+Rules of this file:
+
+1. Reads run in trio's thread; writes run in the writer's thread and nowhere else.
+2. Only ``baoha.errors`` leaves this module.
+
+Theory of operation. A point read that finds its pages in the page cache takes some microseconds,
+while a hop to a thread and back costs ten times that. So reads are direct calls on one connection.
+The price: a read that must wait for the disk stops the event loop meanwhile. Where that
+matters (a network disk, a database much larger than memory) another store is the better choice.
+What can be long is cut: a list is read in pages with a checkpoint after each. A reader in WAL mode
+does not wait for writers; where SQLite asks for patience all the same (recovery after a crash) the
+wait is a sleeping task. Writes: ``sqlite_writer``. The lock: ``sqlite_lock``.
+
+The writer needs real time: under a virtual clock that jumps when idle, its answers come "too late".
+
+Source: ours; STACK.md section 4.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from baoha.errors import StorageUnavailable
+from baoha.storage import sqlite_file
+from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
+from baoha.storage.keys import check_key, check_prefix
+from baoha.storage.settings import Settings
+from baoha.storage.sqlite_lock import SqliteLock
+from baoha.storage.sqlite_presence import Ear, Folder, Session
+from baoha.storage.sqlite_writer import Writer
+from baoha.timing import BootClock, boot_time_s
+
+T = TypeVar("T")
+
+_BUSY_TIMEOUT_S = 2.0
+_OP_TIMEOUT_S = 5.0
+_BUSY_RETRY_S = 0.005
+# About one millisecond of listing, then others run.
+_LIST_PAGE = 256
+
+
+class SqliteBackend(Backend, HABackend):
+    """
+    A database file, open. Made by ``open_backend``.
+
+    Owns: a reading connection, the writer, the presence folder and the lock handles, until
+    ``aclose``.
+    """
+
+    name = "sqlite"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_s: float,
+        op_timeout_s: float,
+        boot_clock: BootClock,
+        folder: Folder,
+    ) -> None:
+        self.path = path
+        self.capabilities = Capabilities(
+            ha=True, fencing=True, watch=folder.can_bind(), hand_over=True, session_lock=True
+        )
+        self._op_timeout_s = op_timeout_s
+        self._boot_clock = boot_clock
+        self._boot_id = sqlite_file.read_boot_id()
+        self._folder = folder
+        self._reader: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._locks: list[SqliteLock] = []
+        self._closed = False
+        self._writer = Writer(path, busy_timeout_s=busy_timeout_s, op_timeout_s=op_timeout_s)
+
+    def __repr__(self) -> str:
+        return f"<SqliteBackend {self.path}>"
+
+    async def get(self, key: str) -> bytes | None:
+        check_key(key)
+        return await self._read(lambda connection: sqlite_file.get(connection, key))
+
+    async def list(self, prefix: str) -> Keys:
+        return await self.list_page(prefix, "", -1)
+
+    async def list_page(self, prefix: str, after: str, limit: int) -> Keys:
+        check_prefix(prefix)
+        found: Keys = []
+        while True:
+            left = _LIST_PAGE if limit < 0 else min(_LIST_PAGE, limit - len(found))
+            page = await self._list_page(prefix, found[-1] if found else after, left)
+            found += page
+            if len(page) < _LIST_PAGE:
+                return found
+
+    async def apply(self, batch: Batch) -> None:
+        for key in batch.writes:
+            check_key(key)
+
+        def run(connection: sqlite3.Connection) -> None:
+            sqlite_file.apply(connection, batch, self._boot_id, self._boot_clock())
+
+        await self._writer.submit(run)
+
+    async def open_lock(self, key: str, identity: str) -> SqliteLock:
+        self._require_open()
+        self._folder.sweep()
+        session = await Session.open(self._folder, identity)
+        try:
+            ear = Ear(self._folder, identity) if self.capabilities.watch else None
+        except StorageUnavailable:
+            session.close()
+            raise
+        lock = SqliteLock(
+            key,
+            identity,
+            read=self._read,
+            writer=self._writer,
+            folder=self._folder,
+            session=session,
+            ear=ear,
+            boot_clock=self._boot_clock,
+            boot_id=self._boot_id,
+        )
+        self._locks.append(lock)
+        return lock
+
+    async def aclose(self) -> None:
+        """Finish queued writes, then let go of threads, files and locks. Safe to call twice."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._closed = True
+        for lock in self._locks:
+            lock.close()
+        self._drop_reader()
+        try:
+            await self._writer.aclose()
+        finally:
+            self._folder.close()
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def _list_page(self, prefix: str, after: str, limit: int) -> Keys:
+        return await self._read(
+            lambda connection: sqlite_file.list_children(connection, prefix, after, limit)
+        )
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query here and now, in trio's thread; wait, asleep, while SQLite says busy."""
+        await trio.lowlevel.checkpoint()
+        deadline = trio.current_time() + self._op_timeout_s
+        while True:
+            self._require_open()
+            try:
+                return query(self._connect_reader())
+            except OSError as exc:
+                self._drop_reader()
+                raise StorageUnavailable(f"cannot read sqlite storage: {exc.strerror}") from exc
+            except sqlite3.Error as exc:
+                if sqlite_file.must_reopen(exc):
+                    self._drop_reader()
+                if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
+                    raise sqlite_file.map_error(exc, "read") from exc
+            await trio.sleep(_BUSY_RETRY_S)
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        # The same file as the writer's: a file that was moved away is not answered from.
+        status = os.stat(self.path)
+        inode = (status.st_dev, status.st_ino)
+        if self._reader is not None and inode != self._inode:
+            self._drop_reader()
+        if self._reader is None:
+            # No busy handler: it would sleep in trio's thread.
+            self._reader = sqlite_file.connect(self.path, 0.0)
+            self._inode = inode
+        return self._reader
+
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StorageUnavailable("cannot use sqlite storage: the store is closed")
+
+
+async def open_backend(
+    settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
+) -> SqliteBackend:
+    """
+    Open a database file, and make it where it is missing.
+
+    Args:
+        settings: ``path`` of the file (required); ``busy_timeout`` (default 2s), how long a write
+            waits for another process's; ``op_timeout`` (default 5s), how long a caller waits.
+        boot_clock: seconds since the machine's boot, the same for all its processes.
+
+    Raises:
+        ConfigError: a setting is missing, wrong or unknown.
+        StorageUnavailable: the file cannot be made or opened now.
+        StorageCorrupt: it is damaged, another program's, or of a newer format.
+
+    Owns: the caller closes the store with ``aclose``.
+    """
+    block = Settings("sqlite", settings)
+    path = Path(os.path.abspath(block.text("path")))
+    busy_timeout_s = block.duration_s("busy_timeout", _BUSY_TIMEOUT_S)
+    op_timeout_s = block.duration_s("op_timeout", _OP_TIMEOUT_S)
+    block.finish()
+    # It waits for locks and disks, and nothing is awaited from it but its end.
+    await trio.to_thread.run_sync(sqlite_file.create, path, busy_timeout_s)
+    folder = Folder(path.with_name(f"{path.name}.ha"))
+    return SqliteBackend(
+        path,
+        busy_timeout_s=busy_timeout_s,
+        op_timeout_s=op_timeout_s,
+        boot_clock=boot_clock,
+        folder=folder,
+    )

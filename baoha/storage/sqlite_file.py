@@ -1,0 +1,319 @@
+"""
+The database file of the sqlite store: opening it, its tables, every SQL statement, every error.
+
+Rules of this file:
+
+1. It is synchronous and knows no task and no thread: a caller brings a connection.
+2. ``entry`` (data) and ``ha_lock`` live in one file, because a fence is proven in the transaction
+   of the write it guards. Whoever changes rows here holds ``BEGIN IMMEDIATE``.
+3. A row of ``ha_lock`` is never deleted: its epoch only grows.
+
+Theory of operation. WAL lets readers run beside the one writer; ``synchronous=FULL`` makes every
+commit durable before it is acknowledged. Expiry is in seconds of CLOCK_BOOTTIME, which all
+processes of a machine share, together with the boot's id: a row of another boot is free, because
+no process of that boot is left. Children are listed by the walk of ``keys``, one index range at a
+time.
+
+Source: ours; https://www.sqlite.org/wal.html, https://www.sqlite.org/rescode.html.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from baoha.errors import (
+    FencedWrite,
+    Outcome,
+    StorageCorrupt,
+    StorageError,
+    StorageUnavailable,
+    TransactionConflict,
+)
+from baoha.storage import lock_rules
+from baoha.storage.base import Batch, Fence, Keys
+from baoha.storage.keys import children
+from baoha.storage.lock_rules import LockRow
+
+# "baoh": marks the file as ours, so that a path to another program's database is not written to.
+_APPLICATION_ID = 0x62616F68
+_FORMAT = 1
+_MODE_FILE = 0o600
+_MODE_FOLDER = 0o700
+_RETRY_S = 0.005  # between two attempts at what SQLite's busy handler does not cover
+# The WAL shrinks back to this after a checkpoint, so that one big import does not keep the space.
+_WAL_BYTES_MAX = 64 * 1024 * 1024
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS entry (path TEXT NOT NULL UNIQUE, value BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS ha_lock (key TEXT NOT NULL PRIMARY KEY, identity TEXT NOT NULL,"
+    " value TEXT NOT NULL, epoch INTEGER NOT NULL, expires_at_s REAL NOT NULL,"
+    " boot_id TEXT NOT NULL) WITHOUT ROWID",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_FORMAT}",
+)
+
+_CAUSES = {
+    sqlite3.SQLITE_BUSY: "database is locked by another writer",
+    sqlite3.SQLITE_LOCKED: "database is locked by another writer",
+    sqlite3.SQLITE_FULL: "disk is full",
+    sqlite3.SQLITE_IOERR: "disk i/o error",
+    sqlite3.SQLITE_READONLY: "database is read-only",
+    sqlite3.SQLITE_CANTOPEN: "database file cannot be opened",
+    sqlite3.SQLITE_PERM: "access to the database file was refused",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+}
+_CORRUPT = {
+    sqlite3.SQLITE_CORRUPT: "database file is damaged",
+    sqlite3.SQLITE_NOTADB: "file is not a database",
+}
+# After these a connection may keep what it saw; a new one starts from the file again.
+_REOPEN = {
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL,
+    *_CORRUPT,
+}
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+def primary_code(exc: sqlite3.Error) -> int:
+    """Return SQLite's primary result code, 0 when the driver itself raised."""
+    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
+
+
+def is_busy(exc: sqlite3.Error) -> bool:
+    """Say whether another connection was in the way; the same call may succeed soon."""
+    return primary_code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def must_reopen(exc: sqlite3.Error) -> bool:
+    """Say whether the connection is better replaced after this error."""
+    return primary_code(exc) in _REOPEN
+
+
+def commit_outcome(exc: sqlite3.Error) -> Outcome:
+    """
+    Say what a failed COMMIT means.
+
+    A full disk and a busy file leave no commit frame behind. After any other failure (a failed
+    fsync) the frame may be found by the next recovery.
+    """
+    not_applied = is_busy(exc) or primary_code(exc) == sqlite3.SQLITE_FULL
+    return "not_applied" if not_applied else "unknown"
+
+
+def map_error(exc: sqlite3.Error, verb: str, outcome: Outcome = "not_applied") -> StorageError:
+    """Return our error for SQLite's: ``verb`` completes "cannot <verb> sqlite storage"."""
+    code = primary_code(exc)
+    if code in _CORRUPT:
+        return StorageCorrupt(f"cannot {verb} sqlite storage: {_CORRUPT[code]}")
+    if code == sqlite3.SQLITE_TOOBIG:
+        return StorageError(f"cannot {verb} sqlite storage: value is too large")
+    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+    cause = _CAUSES.get(code, "unexpected error")
+    return StorageUnavailable(f"cannot {verb} sqlite storage: {cause} ({name})", outcome=outcome)
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def create(path: Path, busy_timeout_s: float) -> None:
+    """
+    Create the file (0600), its folder (0700) and its tables where they are missing. Blocks.
+
+    Raises:
+        StorageUnavailable: the file cannot be made or opened.
+        StorageCorrupt: it is no database, another program's, or of a newer format.
+    """
+    try:
+        path.parent.mkdir(mode=_MODE_FOLDER, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE_FILE))
+    except OSError as exc:
+        raise StorageUnavailable(f"cannot open sqlite storage: {path}: {exc.strerror}") from exc
+    connection = None
+    try:
+        connection = connect(path, busy_timeout_s)
+        _switch_to_wal(connection, busy_timeout_s)
+        _check_or_create_tables(connection, path)
+    except sqlite3.Error as exc:
+        raise map_error(exc, "open") from exc
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    """
+    Open a connection to a file that exists; a file that was removed is not made anew.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+
+    Owns: the caller closes the connection.
+    """
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw",
+        uri=True,
+        timeout=busy_timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
+    # The busy handler is not asked when two processes switch at once.
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as exc:
+            if not is_busy(exc) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _check_or_create_tables(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if tables == 0:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+        elif application_id != _APPLICATION_ID:
+            raise StorageCorrupt(f"cannot open sqlite storage: {path} belongs to another program")
+        elif version != _FORMAT:
+            raise StorageCorrupt(
+                f"cannot open sqlite storage: {path} has format {version}, this is {_FORMAT}"
+            )
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def get(connection: sqlite3.Connection, path: str) -> bytes | None:
+    """Return a value, or None."""
+    row = connection.execute("SELECT value FROM entry WHERE path = ?", (path,)).fetchone()
+    return None if row is None else row[0]
+
+
+def list_children(
+    connection: sqlite3.Connection, prefix: str, after: str = "", limit: int = -1
+) -> Keys:
+    """Return the direct children of a prefix, as ``Backend.list_page`` does."""
+
+    def seek(bound: str, prefix: str) -> Iterator[str]:
+        return _seek(connection, bound, prefix)
+
+    return children(seek, prefix, after=after, limit=limit)
+
+
+def _seek(connection: sqlite3.Connection, bound: str, prefix: str) -> Iterator[str]:
+    # A cursor that is left open would pin its WAL snapshot, and with it the size of the WAL.
+    if prefix:
+        cursor = connection.execute(
+            "SELECT path FROM entry WHERE path >= ? AND path < ? ORDER BY path",
+            (bound, prefix[:-1] + "0"),
+        )
+    else:
+        cursor = connection.execute(
+            "SELECT path FROM entry WHERE path >= ? ORDER BY path", (bound,)
+        )
+    try:
+        for row in cursor:
+            yield row[0]
+    finally:
+        cursor.close()
+
+
+def apply(connection: sqlite3.Connection, batch: Batch, boot_id: str, now_s: float) -> None:
+    """
+    Check a batch's fence and expectations, then write it. Inside the caller's transaction.
+
+    Raises:
+        FencedWrite, TransactionConflict: before anything was written.
+    """
+    if batch.fence is not None and not fence_holds(connection, batch.fence, boot_id, now_s):
+        raise FencedWrite
+    for path, expected in batch.expected.items():
+        if get(connection, path) != expected:
+            raise TransactionConflict
+    for prefix, names in batch.expected_lists.items():
+        if list_children(connection, prefix) != list(names):
+            raise TransactionConflict
+    for path, value in batch.writes.items():
+        if value is None:
+            connection.execute("DELETE FROM entry WHERE path = ?", (path,))
+        else:
+            connection.execute(
+                "INSERT INTO entry (path, value) VALUES (?, ?)"
+                " ON CONFLICT (path) DO UPDATE SET value = excluded.value",
+                (path, value),
+            )
+
+
+# --- the HA lock --------------------------------------------------------------------------------
+
+
+def read_lock(connection: sqlite3.Connection, key: str, boot_id: str) -> LockRow:
+    """Return the lock's row; one of another boot keeps its epoch but is free."""
+    row = connection.execute(
+        "SELECT identity, value, epoch, expires_at_s, boot_id FROM ha_lock WHERE key = ?", (key,)
+    ).fetchone()
+    if row is None:
+        return lock_rules.FREE
+    identity, value, epoch, expires_at_s, row_boot_id = row
+    if row_boot_id != boot_id:
+        return LockRow(epoch=epoch)
+    return LockRow(identity, value, epoch, expires_at_s)
+
+
+def write_lock(connection: sqlite3.Connection, key: str, row: LockRow, boot_id: str) -> None:
+    """Store the lock's row. Inside the caller's transaction."""
+    connection.execute(
+        "INSERT INTO ha_lock (key, identity, value, epoch, expires_at_s, boot_id)"
+        " VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET identity = excluded.identity, value = excluded.value,"
+        " epoch = excluded.epoch, expires_at_s = excluded.expires_at_s,"
+        " boot_id = excluded.boot_id",
+        (key, row.identity, row.value, row.epoch, row.expires_at_s, boot_id),
+    )
+
+
+def fence_holds(connection: sqlite3.Connection, fence: Fence, boot_id: str, now_s: float) -> bool:
+    """Say whether the tenure of a fence still holds its lock."""
+    return lock_rules.fence_holds(read_lock(connection, fence.lock_key, boot_id), fence, now_s)
+
+
+def read_boot_id() -> str:
+    """
+    Return the id of this boot of the machine, "" where the system has none.
+
+    Source: random(4), /proc/sys/kernel/random/boot_id (Linux).
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

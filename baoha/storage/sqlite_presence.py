@@ -1,0 +1,257 @@
+"""
+The folder beside the database where contenders show that they live and hear of changes.
+
+Rules of this file:
+
+1. Evidence of death is the kernel's: a file lock ends with the process that held it, however it
+   ended. A process that is stopped or slow still holds its lock, so it is never called dead.
+2. An announcement is a hint. Sending never blocks and never fails; who is woken reads the row.
+
+Theory of operation. ``<db>.ha/`` holds, for each contender, ``<identity>.lock``: every open handle
+of that process has a shared flock on it. Whoever wants to know whether the process is gone tries
+the exclusive flock, which the kernel grants only when no handle is left. And it holds, for each
+handle, one ``*.sock``: a Unix datagram socket. A change of the HA lock sends one byte to each of
+them; what was sent between two waits stays in the socket's buffer, so nothing is lost.
+
+Source: ours; flock(2), unix(7) (its limit of 108 bytes is met by way of /proc/self/fd).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from baoha.errors import StorageUnavailable
+
+_MODE_FOLDER = 0o700
+_MODE_FILE = 0o600
+# A name in the folder, and short enough for a socket's address with the rest of it.
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ANNOUNCEMENT = b"\0"
+# An examiner holds the lock for microseconds; whoever meets one tries again.
+_FLOCK_TRIES = 50
+_FLOCK_RETRY_S = 0.002
+
+
+class Folder:
+    """
+    The open ``<db>.ha`` folder.
+
+    Owns: one directory descriptor, until ``close``.
+
+    Raises:
+        StorageUnavailable: it cannot be made or opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(mode=_MODE_FOLDER, exist_ok=True)
+            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise StorageUnavailable(f"cannot open {path}: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Close the descriptor; a writer that is late finds nothing instead of another's file."""
+        fd, self.fd = self.fd, -1
+        os.close(fd)
+
+    def can_bind(self) -> bool:
+        """Say whether announcements can be heard here, by trying."""
+        try:
+            Ear(self, "probe").close()
+        except StorageUnavailable:
+            return False
+        return True
+
+    def is_gone(self, identity: str) -> bool:
+        """Say whether no process holds this identity's file any more. False: cannot prove it."""
+        if _IDENTITY.fullmatch(identity) is None:
+            return False
+        try:
+            fd = os.open(f"{identity}.lock", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.fd)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            return _try_flock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
+    def announce(self) -> None:
+        """Tell every handle of every process that the lock may have changed hands."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            for name in self._names(".sock"):
+                try:
+                    sender.sendto(_ANNOUNCEMENT, self.socket_path(name))
+                except ConnectionRefusedError:
+                    # Nobody is bound to it, and names are never used twice: a dead process's.
+                    self.remove(name)
+                except OSError:
+                    # A full buffer: its owner has been told and has not looked yet. Or it is gone.
+                    continue
+
+    def sweep(self) -> None:
+        """Remove what dead processes left. Files of the living are never removed."""
+        for name in self._names(".lock"):
+            try:
+                fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self.fd)
+            except OSError:
+                continue
+            try:
+                # Removed while it is held: a contender that has just opened it looks again.
+                if _try_flock(fd, fcntl.LOCK_EX):
+                    self.remove(name)
+            finally:
+                os.close(fd)
+
+    def socket_path(self, name: str) -> str:
+        """Return an address for a socket file that is short, however long the folder's path is."""
+        return f"/proc/self/fd/{self.fd}/{name}"
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there and can be removed."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except OSError:
+            return
+
+    def _names(self, suffix: str) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.fd) if name.endswith(suffix)]
+        except OSError:
+            return []
+
+
+@dataclass
+class Session:
+    """
+    The sign of life of one handle: a shared flock on its identity's file.
+
+    Owns: one descriptor, until ``close``. The kernel closes it when the process ends.
+    """
+
+    folder: Folder
+    identity: str
+    _fd: int = field(default=-1, init=False)
+
+    @classmethod
+    async def open(cls, folder: Folder, identity: str) -> Session:
+        """
+        Take the flock.
+
+        Raises:
+            StorageUnavailable: the identity is no file name, or the file cannot be locked.
+        """
+        if _IDENTITY.fullmatch(identity) is None:
+            raise StorageUnavailable("cannot open HA lock: identity cannot be used as a file name")
+        session = cls(folder, identity)
+        for _ in range(_FLOCK_TRIES):
+            if session.ensure():
+                return session
+            await trio.sleep(_FLOCK_RETRY_S)
+        raise StorageUnavailable("cannot open HA lock: session file cannot be made or locked")
+
+    @property
+    def _name(self) -> str:
+        return f"{self.identity}.lock"
+
+    def ensure(self) -> bool:
+        """
+        Hold the flock on the file that has the name now; make the file anew if it was removed.
+
+        Returns:
+            False: not now. Without the flock others may call this process dead too early; the
+            fence still keeps the store safe.
+        """
+        if self._is_ours():
+            return True
+        self._let_go()
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self._name, flags, _MODE_FILE, dir_fd=self.folder.fd)
+        except OSError:
+            return False
+        # Between open and flock a sweeper may have removed the file: then the lock proves nothing.
+        if _try_flock(self._fd, fcntl.LOCK_SH) and self._is_ours():
+            return True
+        self._let_go()
+        return False
+
+    def close(self) -> None:
+        """Let go; the last handle of an identity removes its file. Safe to call twice."""
+        if self._fd >= 0 and self._is_ours() and _try_flock(self._fd, fcntl.LOCK_EX):
+            self.folder.remove(self._name)
+        self._let_go()
+
+    def _is_ours(self) -> bool:
+        if self._fd < 0:
+            return False
+        try:
+            named = os.stat(self._name, dir_fd=self.folder.fd)
+        except OSError:
+            return False
+        return os.path.samestat(named, os.fstat(self._fd))
+
+    def _let_go(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Ear:
+    """
+    One handle's datagram socket.
+
+    Owns: the socket and its file, until ``close``.
+
+    Raises:
+        StorageUnavailable: no socket can be bound in the folder.
+    """
+
+    def __init__(self, folder: Folder, identity: str) -> None:
+        self._folder = folder
+        # The token keeps several handles of one identity apart, and names unique for ever.
+        self._name = f"{identity}.{secrets.token_hex(4)}.sock"
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_UNIX, kind)
+        try:
+            self._socket.bind(folder.socket_path(self._name))
+        except OSError as exc:
+            self._socket.close()
+            raise StorageUnavailable(f"cannot listen for HA changes: {exc.strerror}") from exc
+
+    async def wait(self) -> None:
+        """Wait until something was announced since the last wait."""
+        await trio.lowlevel.wait_readable(self._socket)
+        self._drain()
+
+    def close(self) -> None:
+        """Close the socket and remove its file; a task in ``wait`` gets ClosedResourceError."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+            self._folder.remove(self._name)
+
+    def _drain(self) -> None:
+        # Announcements that piled up are one piece of news.
+        try:
+            while self._socket.recv(1):
+                pass
+        except BlockingIOError:
+            return
+
+
+def _try_flock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

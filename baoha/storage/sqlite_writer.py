@@ -1,0 +1,294 @@
+"""
+The one thread of the sqlite store that writes: a queue, group commit, one wake-up per group.
+
+Rules of this file:
+
+1. A job reports nothing before its COMMIT has returned: not success, and not a refusal either,
+   because a refusal may rest on what an earlier job of the same transaction wrote.
+2. A job refuses before it writes. So a refused job needs no savepoint, and the others commit.
+3. The write lock of the file is never held while the thread waits for work.
+
+Theory of operation. ``submit`` appends a job and sleeps. The thread takes everything that is
+queued (lock jobs first), runs it inside one ``BEGIN IMMEDIATE .. COMMIT``, and hands all answers
+back with one ``run_sync_soon``. While one group is being made durable the next one gathers, so the
+cost of an fsync is shared by all who wait. When SQLite itself refuses a job's statement, the group
+is rolled back and its jobs run one by one, so that one bad job hurts nobody else.
+
+Source: ours; STACK.md section 4 measured group commit at 12 to 21 times single commits.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import trio
+
+from baoha.errors import BaohaError, Outcome, StorageUnavailable
+from baoha.storage import sqlite_file
+
+T = TypeVar("T")
+
+# One group's transaction stays short, so that a renewal behind it does not wait for long.
+_GROUP_JOBS_MAX = 512
+# Callers are bounded above this (the request gate); here it only keeps memory bounded.
+_QUEUE_JOBS_MAX = 16_384
+
+
+class _Job(Generic[T]):
+    """One unit of work; ``run`` is called inside the transaction, ``after`` once it is durable."""
+
+    def __init__(
+        self, run: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None
+    ) -> None:
+        self._run = run
+        self._after = after
+        self.done = trio.Event()
+        self.error: BaseException | None = None
+        self._result: list[T] = []
+
+    def execute(self, connection: sqlite3.Connection) -> None:
+        self._result.clear()
+        self.error = None
+        try:
+            self._result.append(self._run(connection))
+        except BaohaError as exc:
+            self.error = exc
+
+    def committed(self) -> None:
+        if self._after is not None and self._result:
+            self._after(self._result[0])
+
+    def result(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self._result[0]
+
+
+class Writer:
+    """
+    The writing thread of one database file.
+
+    Args:
+        path: the file; it must exist.
+        busy_timeout_s: how long to wait for another process's write.
+        op_timeout_s: how long a caller waits for its answer.
+
+    Owns: its thread and connection, until ``aclose``. Must be made inside ``trio.run``.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float, op_timeout_s: float) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._op_timeout_s = op_timeout_s
+        self._token = trio.lowlevel.current_trio_token()
+        self._wake = threading.Condition()
+        self._urgent: deque[_Job[object]] = deque()
+        self._queue: deque[_Job[object]] = deque()
+        self._closing = False
+        self._ended = trio.Event()
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        # A daemon: a disk that never answers must not keep the process from ending.
+        self._thread = threading.Thread(target=self._main, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    async def submit(
+        self,
+        run: Callable[[sqlite3.Connection], T],
+        *,
+        urgent: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> T:
+        """
+        Run a job in the next transaction, and return what it returned once that is durable.
+
+        Args:
+            run: called in the writer thread inside the transaction, possibly more than once; it
+                may raise a BaohaError before it writes.
+            urgent: ahead of all that is not.
+            after: called in the writer thread with the result, when it is durable. Must not raise.
+
+        Raises:
+            StorageUnavailable: no answer in time, or SQLite failed; ``outcome`` says what is known.
+            BaohaError: what ``run`` raised.
+
+        Cancellation: before the job is queued only. Then it ends with the answer or in time.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = _Job(run, after)
+        self._enqueue(job, urgent=urgent)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
+            await job.done.wait()
+        if not job.done.is_set():
+            raise self._give_up(job)
+        return job.result()
+
+    async def aclose(self) -> None:
+        """Finish what is queued, move the WAL into the file, end the thread. Safe to call twice."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
+            await self._ended.wait()
+
+    # --- the callers' side --------------------------------------------------------------------
+
+    def _enqueue(self, job: _Job[T], *, urgent: bool) -> None:
+        with self._wake:
+            if self._closing:
+                raise StorageUnavailable("cannot write sqlite storage: the store is closed")
+            if len(self._queue) >= _QUEUE_JOBS_MAX:
+                raise StorageUnavailable("cannot write sqlite storage: too many writes are waiting")
+            # A job's type only matters to the caller who gets its result.
+            (self._urgent if urgent else self._queue).append(job)  # type: ignore[arg-type]
+            self._wake.notify()
+
+    def _give_up(self, job: _Job[T]) -> StorageUnavailable:
+        outcome: Outcome = "unknown"
+        with self._wake:
+            for queue in (self._urgent, self._queue):
+                if job in queue:
+                    queue.remove(job)  # type: ignore[arg-type]
+                    outcome = "not_applied"
+        return StorageUnavailable(
+            f"cannot write sqlite storage: no answer within {self._op_timeout_s:g}s",
+            outcome=outcome,
+        )
+
+    # --- the thread's side --------------------------------------------------------------------
+
+    def _main(self) -> None:
+        group: list[_Job[object]] = []
+        try:
+            while group := self._take():
+                self._run_group(group)
+                self._hand_back(group)
+        except trio.RunFinishedError:
+            # Nobody is left to be told. What was committed stays committed.
+            return
+        except BaseException as exc:
+            # A bug. It is raised where somebody awaits it, and the thread ends: a writer in an
+            # unknown state must not go on.
+            self._end_broken(exc, group)
+            raise
+        finally:
+            self._disconnect(checkpoint=True)
+            self._finish()
+
+    def _take(self) -> list[_Job[object]]:
+        """Wait for work; an empty list means: closing, and nothing is left."""
+        with self._wake:
+            while not (self._urgent or self._queue or self._closing):
+                self._wake.wait()
+            group: list[_Job[object]] = []
+            for queue in (self._urgent, self._queue):
+                while queue and len(group) < _GROUP_JOBS_MAX:
+                    group.append(queue.popleft())
+            return group
+
+    def _run_group(self, group: list[_Job[object]]) -> None:
+        try:
+            connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as exc:
+            self._fail(group, exc, "not_applied")
+            return
+        except OSError as exc:
+            self._fail_missing(group, exc)
+            return
+        try:
+            for job in group:
+                job.execute(connection)
+        except sqlite3.Error as exc:
+            self._rollback(connection)
+            if len(group) == 1:
+                self._fail(group, exc, "not_applied")
+                return
+            for job in group:
+                self._run_group([job])
+            return
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._rollback(connection)
+            self._fail(group, exc, sqlite_file.commit_outcome(exc))
+            return
+        for job in group:
+            job.committed()
+
+    def _connect(self) -> sqlite3.Connection:
+        # A file that was removed or replaced while we have it open would swallow acknowledged
+        # writes: nobody opens that file again.
+        status = os.stat(self._path)
+        inode = (status.st_dev, status.st_ino)
+        if self._connection is not None and inode != self._inode:
+            self._disconnect()
+        if self._connection is None:
+            self._connection = sqlite_file.connect(self._path, self._busy_timeout_s)
+            self._inode = inode
+        return self._connection
+
+    def _fail(self, group: list[_Job[object]], exc: sqlite3.Error, outcome: Outcome) -> None:
+        for job in group:
+            job.error = sqlite_file.map_error(exc, "write", outcome)
+            job.error.__cause__ = exc
+        if sqlite_file.must_reopen(exc):
+            self._disconnect()
+
+    def _fail_missing(self, group: list[_Job[object]], exc: OSError) -> None:
+        for job in group:
+            job.error = StorageUnavailable(f"cannot write sqlite storage: {exc.strerror}")
+            job.error.__cause__ = exc
+        self._disconnect()
+
+    def _rollback(self, connection: sqlite3.Connection) -> None:
+        # SQLite has rolled back by itself after some errors; then there is nothing left to do.
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._disconnect()
+
+    def _disconnect(self, *, checkpoint: bool = False) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if checkpoint:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            # The WAL keeps everything; the next opener moves it.
+            return
+        finally:
+            connection.close()
+
+    def _hand_back(self, group: list[_Job[object]]) -> None:
+        def deliver() -> None:
+            for job in group:
+                job.done.set()
+
+        self._token.run_sync_soon(deliver)
+
+    def _end_broken(self, exc: BaseException, group: list[_Job[object]]) -> None:
+        with self._wake:
+            self._closing = True
+            left = [*self._urgent, *self._queue]
+            self._urgent.clear()
+            self._queue.clear()
+        for job in group:
+            job.error = exc
+        for job in left:
+            job.error = StorageUnavailable("cannot write sqlite storage: the writer has ended")
+        self._hand_back([*group, *left])
+
+    def _finish(self) -> None:
+        try:
+            self._token.run_sync_soon(self._ended.set)
+        except trio.RunFinishedError:
+            return
