@@ -1,0 +1,392 @@
+"""
+One client connection: hypercorn's protocol code, made safe to show to strangers.
+
+Rules of this file:
+
+1. Nothing that happens on one connection may end another connection, or the process. Stock
+   hypercorn 0.18 lets any exception that is not an OSError leave its connection handler, which
+   cancels the whole server; five kinds of HTTP/2 input do that without any credentials.
+2. Every wait has an end: each read has a deadline, each write a stall limit, each queue a bound.
+3. Private names of hypercorn are used here, in app_tasks.py and in http1.py, and nowhere else.
+   That is why pyproject.toml pins ``hypercorn==0.18.*``; a newer version is taken only with these
+   three files read against it.
+
+Theory of operation. hypercorn keeps the protocol work (h11, h2, the ASGI stream). Replaced are the
+parts around it: ``Connection`` stands for ``TCPServer`` (TLS handshake, reading, writing, closing),
+``AppTasks`` for its ``TaskGroup`` (it runs the app), ``HTTP1`` for ``H11Protocol`` (it decides what
+is not spoken here). Nothing in hypercorn is patched. In particular:
+
+- HTTP/2 is refused unless the listener says otherwise: prior knowledge is answered with 505,
+  ``Upgrade: h2c`` and ``Upgrade: websocket`` are ignored, as RFC 9110 section 7.8 allows.
+- The idle timer is the deadline of the read, not a task that is restarted with every request, and
+  the head of a response leaves in one piece with the first part of its body.
+- The app hears ``http.disconnect`` when the client has closed its side, and may still answer: a
+  client that half-closes gets its reply. An app that has answered never blocks the connection.
+- A connection that is closed with unread input lingers for a moment, so that a kernel reset does
+  not destroy the answer on its way (RFC 9112 section 9.6).
+
+Source: ours; hypercorn 0.18.0 ``trio/tcp_server.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import ssl
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from baoha.server.app_tasks import AppTasks
+from baoha.server.asgi import TLS_EXTENSION, ASGIApp
+from baoha.server.http1 import HTTP1
+
+logger = logging.getLogger("baoha.server.listener")
+
+RECEIVE_BYTES = 65_536
+# A response leaves in pieces of this size; each piece has ``write_stall_s`` of its own.
+SEND_BYTES = 65_536
+# How long unread input is discarded before the socket is closed. Source: Go net/http, 500 ms.
+LINGER_S = 0.5
+
+_PLAIN_HTTP_ON_TLS = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    What one connection may cost. Durations are seconds, sizes are bytes.
+
+    Attributes:
+        handshake_s: for the TLS handshake.
+        header_s: from the first byte of a request (or from the connect) to the end of its head.
+        read_s: from the first byte of a request to the end of its body.
+        idle_s: between two requests on one connection.
+        write_stall_s: for 64 KiB of a response to be taken by the client's side.
+        header_bytes_max: request line and headers together. Go's limit is 1 MiB; a head of that
+            size on every connection would be 4 GiB, so it is a quarter of it here.
+    """
+
+    handshake_s: float = 10.0
+    header_s: float = 10.0
+    read_s: float = 30.0
+    idle_s: float = 300.0
+    write_stall_s: float = 30.0
+    header_bytes_max: int = 262_144
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Surroundings:
+    """What the connections of one listener share. Made and owned by the listener."""
+
+    app: ASGIApp
+    extensions: dict[str, Any]  # copied into every request's scope
+    limits: Limits
+    http2: bool
+    config: Config
+    context: WorkerContext
+    idle: dict[Connection, None] = field(default_factory=dict)  # longest idle first
+    open: set[Connection] = field(default_factory=set)
+
+    @property
+    def stopping(self) -> bool:
+        """Tell whether the listener is going down: no connection is kept alive any more."""
+        return self.context.terminated.is_set()
+
+
+def surroundings(
+    app: ASGIApp, extensions: dict[str, Any], limits: Limits, *, http2: bool
+) -> Surroundings:
+    """Return what the connections of one listener share, hypercorn's configuration included."""
+    config = Config()
+    config.include_server_header = False
+    config.accesslog = None  # costs 40 % per request, and would show paths; audit is the API's
+    config.errorlog = logger
+    config.h11_max_incomplete_size = limits.header_bytes_max
+    config.h2_max_header_list_size = limits.header_bytes_max
+    # Never the reason to close: the default closes a connection after 1,000 requests.
+    config.keep_alive_max_requests = 2**62
+    return Surroundings(
+        app=app,
+        extensions=extensions,
+        limits=limits,
+        http2=http2,
+        config=config,
+        context=WorkerContext(None),
+    )
+
+
+async def serve_connection(stream: trio.abc.Stream, around: Surroundings) -> None:
+    """
+    Serve one connection to its end. This is the guard: no error of a connection leaves it.
+
+    Cancellation: the connection is closed at once, without an answer.
+    Owns: the stream.
+    """
+    connection = Connection(stream, around)
+    around.open.add(connection)
+    try:
+        await connection.run()
+    except trio.Cancelled:
+        raise
+    except BaseExceptionGroup as group:
+        ours, others = group.split(Exception)
+        if ours is not None:
+            _report(ours)
+        if others is not None:
+            raise others from None
+    except Exception as error:
+        # The one place where any error of one stranger's connection ends just that connection.
+        _report(error)
+    finally:
+        around.open.discard(connection)
+        around.idle.pop(connection, None)
+        await trio.aclose_forcefully(stream)
+
+
+def _report(error: BaseException) -> None:
+    leaf = error
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    if isinstance(leaf, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
+        logger.debug("connection lost: error=%s", type(leaf).__name__)
+        return
+    where = leaf.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where is not None else "?"
+    # The text of the error may quote what the client sent: only its type and place are logged.
+    logger.error("connection ended by an error: error=%s place=%s", type(leaf).__name__, place)
+
+
+class _Protocol(Protocol):
+    async def initiate(self) -> None: ...
+    async def handle(self, event: Event) -> None: ...
+
+
+class Connection(TCPServer):
+    """One connection. ``run`` returns when it is closed and its last request has ended."""
+
+    def __init__(self, stream: trio.abc.Stream, around: Surroundings) -> None:
+        super().__init__(
+            cast(Any, around.app), around.config, around.context, cast(Any, {}), cast(Any, stream)
+        )
+        self.around = around
+        # Ends the reader, wherever it waits; what follows it closes the connection.
+        self._reading = trio.CancelScope()
+        self._read_deadline = math.inf
+        self._read_scope: trio.CancelScope | None = None
+        # When the request that is being received began, on trio's clock; None between requests.
+        self._request_at: float | None = None
+        self._idle = False
+        self._broken = False
+        self._seen_eof = False
+        self._tasks: AppTasks
+
+    async def run(self) -> None:
+        """Shake hands, serve requests, close."""
+        tls = isinstance(self.stream, trio.SSLStream)
+        extensions = dict(self.around.extensions)
+        if tls:
+            if not await self._shake_hands():
+                return
+            extensions[TLS_EXTENSION] = {"client_cert_chain": _client_certificates(self.stream)}
+        self._task_group = self._tasks = AppTasks(self.around.app, extensions)
+        async with self._tasks:
+            self.protocol = cast(Any, self._open_protocol(tls=tls))
+            with self._reading:
+                await self.protocol.initiate()
+                self._read_deadline = trio.current_time() + self.around.limits.header_s
+                await self._read_data()
+            await self.protocol.handle(Closed())
+            await self._close()
+            if self._h11() is None:
+                # Tasks of hypercorn's HTTP/2 may wait for flow control of a client that is gone.
+                self._tasks.end_within(self.around.limits.write_stall_s)
+
+    def finish(self) -> None:
+        """Close the connection now if no request is being served on it."""
+        if self._idle or self._request_at is None:
+            self._reading.cancel()
+
+    def _open_protocol(self, *, tls: bool) -> _Protocol:
+        transport = self.stream.transport_stream if tls else self.stream
+        sock = cast(trio.SocketStream, transport).socket
+        arguments = (
+            cast(Any, self.around.app),
+            self.config,
+            self.context,
+            self._tasks,
+            ConnectionState(cast(Any, {})),
+            tls,
+            parse_socket_addr(sock.family, sock.getpeername()),
+            parse_socket_addr(sock.family, sock.getsockname()),
+            self.protocol_send,
+        )
+        own = HTTP1(*arguments)
+        if not self.around.http2:
+            return own
+        alpn = self.stream.selected_alpn_protocol() if tls else "http/1.1"
+        both = ProtocolWrapper(*arguments, alpn)
+        if alpn != "h2":
+            own.http2 = True
+            both.protocol = own
+        return both
+
+    async def _shake_hands(self) -> bool:
+        try:
+            with trio.fail_after(self.around.limits.handshake_s):
+                await self.stream.do_handshake()
+        except trio.TooSlowError:
+            logger.debug("TLS handshake too slow")
+            return False
+        except trio.BrokenResourceError as error:
+            cause = error.__cause__
+            reason = cause.reason if isinstance(cause, ssl.SSLError) else type(cause).__name__
+            logger.debug("TLS handshake failed: reason=%s", reason)
+            if reason == "HTTP_REQUEST":
+                await self._answer_plain_http()
+            return False
+        return True
+
+    async def _answer_plain_http(self) -> None:
+        transport = self.stream.transport_stream
+        with trio.move_on_after(LINGER_S):
+            await transport.send_all(_PLAIN_HTTP_ON_TLS)
+            await transport.send_eof()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def _read_data(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._read_deadline) as self._read_scope:
+                try:
+                    data = await self.stream.receive_some(RECEIVE_BYTES)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._broken = True
+                    return
+            if self._read_scope.cancelled_caught:
+                await self._time_out()
+                return
+            if not data:
+                self._seen_eof = True
+                await self._half_close()
+                return
+            if self._request_at is None:
+                self._request_at = trio.current_time()
+            await self.protocol.handle(RawData(bytes(data)))
+            self._set_read_deadline()
+
+    async def _half_close(self) -> None:
+        await self.protocol.handle(RawData(b""))
+        protocol = self._h11()
+        if protocol is None or not protocol.is_answering:
+            return
+        self._tasks.disconnect()
+        # The answer, when it is complete, ends this wait through protocol_send(Closed).
+        await trio.sleep_forever()
+
+    async def _time_out(self) -> None:
+        protocol = self._h11()
+        if protocol is not None and self._request_at is not None and not self._idle:
+            await protocol.time_out()
+
+    def _h11(self) -> HTTP1 | None:
+        protocol = self.protocol
+        inner = protocol.protocol if isinstance(protocol, ProtocolWrapper) else protocol
+        return inner if isinstance(inner, HTTP1) else None
+
+    def _set_read_deadline(self) -> None:
+        """Say how long the next bytes may take, by what has been received so far."""
+        limits, protocol = self.around.limits, self._h11()
+        now = trio.current_time()
+        if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
+            deadline = now + limits.idle_s if self._idle else math.inf
+        elif protocol.is_receiving_body:
+            deadline = (self._request_at or now) + limits.read_s
+        elif protocol.is_receiving_head:
+            self._request_at = self._request_at or now
+            deadline = self._request_at + limits.header_s
+        elif protocol.is_between_requests:
+            self._request_at = None
+            deadline = now + limits.idle_s
+        else:  # the request is complete: the app has the word, and its own time limit
+            deadline = math.inf
+        self._read_deadline = deadline
+        if self._read_scope is not None:
+            self._read_scope.deadline = deadline
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def protocol_send(self, event: Event) -> None:
+        """Take an event of the protocol: bytes for the client, the end, idle or busy."""
+        if isinstance(event, RawData):
+            await self._send_bytes(event.data)
+        elif isinstance(event, Closed):
+            await self._end()
+        elif isinstance(event, Updated):
+            self._set_idle(event.idle)
+
+    async def _send_bytes(self, data: bytes) -> None:
+        async with self.send_lock:
+            if self._broken:
+                return
+            # Until all of it is out, the connection is unusable: a cancelled or failed write must
+            # never be followed by other bytes.
+            self._broken = True
+            try:
+                view = memoryview(data)
+                for start in range(0, len(data), SEND_BYTES):
+                    with trio.fail_after(self.around.limits.write_stall_s):
+                        await self.stream.send_all(view[start : start + SEND_BYTES])
+                self._broken = False
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+                logger.debug("response could not be sent: error=%s", type(error).__name__)
+        if self._broken:
+            await self._end()
+
+    async def _end(self) -> None:
+        await self.protocol.handle(Closed())
+        self._reading.cancel()
+
+    def _set_idle(self, idle: bool) -> None:
+        self._idle = idle
+        self.around.idle.pop(self, None)
+        if idle:
+            self.around.idle[self] = None
+            self._request_at = None
+            if self.around.stopping:
+                self._reading.cancel()
+        self._set_read_deadline()
+
+    async def _close(self) -> None:
+        transport = getattr(self.stream, "transport_stream", self.stream)
+        if not self._broken and not self._seen_eof:
+            try:
+                with trio.move_on_after(LINGER_S):
+                    await transport.send_eof()
+                    while await transport.receive_some(RECEIVE_BYTES):
+                        pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the client was faster: there is nothing left to close gently
+        await trio.aclose_forcefully(self.stream)
+
+
+def _client_certificates(stream: trio.SSLStream[trio.SocketStream]) -> tuple[bytes, ...]:
+    # The chain is public from Python 3.13 on; before, only the leaf is.
+    chain = getattr(stream, "get_unverified_chain", None)
+    if chain is not None:
+        return tuple(chain())
+    leaf = stream.getpeercert(binary_form=True)
+    return (leaf,) if leaf else ()

@@ -1,0 +1,107 @@
+"""
+HTTP/1.1, and nothing that a client may want to switch to.
+
+Rule of this file: what is not spoken here is refused by an answer, never by an exception that
+leaves the protocol.
+
+Theory of operation. A subclass of hypercorn's ``H11Protocol`` (private parts: see connection.py).
+HTTP/2 with prior knowledge is answered with 505; ``Upgrade`` is ignored, as RFC 9110 section 7.8
+allows; the head of a response leaves together with the first part of its body.
+
+Source: ours; hypercorn 0.18.0 ``protocol/h11.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h11
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
+from hypercorn.protocol.h11 import H11Protocol
+
+
+class _RefusedError(Exception):
+    """The client speaks a protocol that is not spoken here."""
+
+
+class HTTP1(H11Protocol):
+    """HTTP/1.1, and nothing that a client may want to switch to."""
+
+    http2 = False
+    _held = b""  # the head of a response, until the first part of its body follows
+
+    @property
+    def is_receiving_head(self) -> bool:
+        """Tell whether a part of a request's head, and no more, has arrived."""
+        return self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
+
+    @property
+    def is_receiving_body(self) -> bool:
+        """Tell whether the head is complete and the body is not."""
+        return self.connection.their_state is h11.SEND_BODY
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Tell whether nothing of a next request has arrived."""
+        return self.connection.their_state is h11.IDLE and not self.connection.trailing_data[0]
+
+    @property
+    def is_answering(self) -> bool:
+        """Tell whether a complete request waits for the end of its answer."""
+        return self.stream is not None and self.connection.their_state not in (
+            h11.IDLE,
+            h11.SEND_BODY,
+            h11.ERROR,
+        )
+
+    async def handle(self, event: Event) -> None:
+        """Take bytes or the end of the connection."""
+        try:
+            await super().handle(event)
+        except _RefusedError:
+            await self._send_error_response(505)
+            await self.send(Closed())
+
+    async def time_out(self) -> None:
+        """Answer 408 to a request that did not arrive in time, if nothing was answered yet."""
+        if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            await self._send_error_response(408)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Take an event of the request's stream; a response while stopping says "close"."""
+        if isinstance(event, Response) and self.context.terminated.is_set():
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if self.http2:
+            await super()._check_protocol(event)
+        elif event.http_version not in (b"1.1", b"1.0"):
+            raise _RefusedError
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+        if len(headers) != len(request.headers):
+            request = h11.Request(
+                method=request.method,
+                target=request.target,
+                headers=headers,
+                http_version=request.http_version,
+            )
+        await super()._create_stream(request)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            # As in hypercorn: after a protocol error of theirs there is nobody to answer.
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._held = data or b""
+        elif data or self._held:
+            data, self._held = self._held + (data or b""), b""
+            await self.send(RawData(data=data))
