@@ -15,6 +15,9 @@ LEADER_PREFIX: Final = "core/leader/"  # + leader UUID: the advertisement
 CLUSTER_INFO: Final = "core/cluster/local/info"
 SEAL_CONFIG: Final = "core/seal-config"  # plain JSON
 STORED_KEYS: Final = "core/hsm/barrier-unseal-keys"  # root key, encrypted by the seal
+RECOVERY_CONFIG: Final = "core/recovery-config"  # plain JSON; static seal only
+RECOVERY_KEY: Final = "core/recovery-key"  # encrypted by the seal
+VERSIONS_PREFIX: Final = "core/versions/"
 KEYRING: Final = "core/keyring"  # encrypted by the root key
 ROOT_KEY: Final = "core/root-key"  # encrypted by the newest keyring key
 LEGACY_ROOT_KEY: Final = "core/master"
@@ -46,3 +49,4 @@ OPENBAO_RAFT_ALPN: Final = "raft_storage_v1"
 # The version that sys/health and sys/seal-status report: clients switch features by it, so it names
 # the OpenBao release whose API we speak. Our own version is in "baoha version" and sys/ha-status.
 API_VERSION: Final = "2.7.2"
+API_COMMIT_DATE: Final = "2026-10-26T20:32:27Z"  # of that release; seal-status and version-history

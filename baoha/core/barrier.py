@@ -267,10 +267,19 @@ class Barrier:
         return self._require_open().keyring
 
     def open(self, keyring: Keyring) -> None:
-        """Unseal; or, when open, take a newer keyring for all later operations."""
+        """Unseal. An open barrier takes the keyring as ``follow`` does."""
         if self._ciphers is None:
             self._ciphers = EntryCiphers(keyring, self.random_bytes)
         else:
+            self.follow(keyring)
+
+    def follow(self, keyring: Keyring) -> None:
+        """
+        Take the keyring that the store holds now, if the barrier is still open.
+
+        One that is older than what is known is ignored: it was read before a rotation of our own.
+        """
+        if self._ciphers is not None and keyring.active_term >= self._ciphers.term:
             self._ciphers.load(keyring)
 
     def seal(self) -> None:

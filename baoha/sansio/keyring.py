@@ -312,7 +312,7 @@ def _is_int(value: Any, low: int, high: int) -> bool:
 
 
 def _dump(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def _load(plaintext: bytes) -> dict[str, Any]:
