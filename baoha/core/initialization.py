@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from baoha import names
-from baoha.core.barrier import Barrier, BarrierTransaction, EntryCiphers
+from baoha.core.barrier import BarrierTransaction, EntryCiphers, Now, RandomBytes
 from baoha.core.rotation import put_stored_keys, write_keyring
 from baoha.core.settling import settle
 from baoha.core.view import InitParameters, InitResult
@@ -37,7 +37,7 @@ from baoha.sansio.seal_format import (
     check_shares,
 )
 from baoha.sansio.shamir import split
-from baoha.storage.base import Fence
+from baoha.storage.base import Backend, Fence
 
 Populate = Callable[[BarrierTransaction], Awaitable[str] | str]
 
@@ -74,7 +74,7 @@ def check_parameters(parameters: InitParameters, seal_type: str) -> None:
 
 
 def cut_key(
-    key: bytes, shares: int, threshold: int, random_bytes: Callable[[int], bytes]
+    key: bytes, shares: int, threshold: int, random_bytes: RandomBytes
 ) -> tuple[bytes, ...]:
     """Return the shares of a key. One share is the key itself; none at all is no share."""
     if shares == 0:
@@ -94,17 +94,25 @@ class _Material:
     shares: tuple[bytes, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    random_bytes: RandomBytes
+    now: Now
+
+
 async def initialize(
-    barrier: Barrier,
+    backend: Backend,
     parameters: InitParameters,
     *,
     static_key: StaticSealKey | None,
     populate: Populate,
     fence: Fence | None,
     cluster_name: str,
+    random_bytes: RandomBytes,
+    now: Now,
 ) -> InitResult:
     """
-    Write a new store. The barrier is not opened.
+    Write a new store. No barrier is opened.
 
     Args:
         populate: buffers what else a new store needs, and returns the root token. May run more than
@@ -117,25 +125,26 @@ async def initialize(
         StorageUnavailable: its ``outcome`` is "unknown" when even repeated attempts could not tell.
     """
     check_parameters(parameters, SHAMIR if static_key is None else STATIC)
-    material = _draw_material(barrier, parameters, is_static=static_key is not None)
-    cluster = {"name": cluster_name or _generated_name(barrier), "id": _draw_uuid(barrier)}
+    sources = _Sources(random_bytes, now)
+    material = _draw_material(sources, parameters, is_static=static_key is not None)
+    cluster = {"name": cluster_name or _generated_name(sources), "id": _draw_uuid(sources)}
 
     async def attempt(tried: dict[bytes, str]) -> str:
-        async with barrier.backend.transaction(fence=fence) as storage:
+        async with backend.transaction(fence=fence) as storage:
             stored = await storage.get(names.KEYRING)
             if stored is not None:
                 if stored in tried:
                     return tried[stored]  # the attempt whose answer was lost has landed
                 raise AlreadyInitialized
-            keyring = create_keyring(material.root_key, material.data_key, barrier.now())
-            ciphers = EntryCiphers(keyring, barrier.random_bytes)
+            keyring = create_keyring(material.root_key, material.data_key, sources.now())
+            ciphers = EntryCiphers(keyring, sources.random_bytes)
             transaction = BarrierTransaction(storage, ciphers, writable=True)
-            _put_seal(transaction, parameters, material, static_key, barrier)
+            _put_seal(transaction, parameters, material, static_key, sources)
             transaction.put(names.CLUSTER_INFO, _dump(cluster))
-            transaction.put(*_version_entry(barrier))
+            transaction.put(*_version_entry(sources))
             populated = populate(transaction)
             token = await populated if inspect.isawaitable(populated) else populated
-            mark = write_keyring(transaction, ciphers.keyring, barrier.random_bytes)
+            mark = write_keyring(transaction, ciphers.keyring, sources.random_bytes)
             tried[mark] = token
         return token
 
@@ -145,16 +154,16 @@ async def initialize(
     return InitResult(shares=(), root_token=token, recovery_shares=material.shares)
 
 
-def _draw_material(barrier: Barrier, parameters: InitParameters, *, is_static: bool) -> _Material:
-    seal_key = barrier.random_bytes(KEY_BYTES)
+def _draw_material(sources: _Sources, parameters: InitParameters, *, is_static: bool) -> _Material:
+    seal_key = sources.random_bytes(KEY_BYTES)
     shares, threshold = parameters.secret_shares, parameters.secret_threshold
     if is_static:
         shares, threshold = parameters.recovery_shares, parameters.recovery_threshold
     return _Material(
-        root_key=barrier.random_bytes(KEY_BYTES),
-        data_key=barrier.random_bytes(KEY_BYTES),
+        root_key=sources.random_bytes(KEY_BYTES),
+        data_key=sources.random_bytes(KEY_BYTES),
         seal_key=seal_key,
-        shares=cut_key(seal_key, shares, threshold, barrier.random_bytes),
+        shares=cut_key(seal_key, shares, threshold, sources.random_bytes),
     )
 
 
@@ -163,39 +172,39 @@ def _put_seal(
     parameters: InitParameters,
     material: _Material,
     static_key: StaticSealKey | None,
-    barrier: Barrier,
+    sources: _Sources,
 ) -> None:
     if static_key is None:
         config = SealConfig(SHAMIR, parameters.secret_shares, parameters.secret_threshold)
         transaction.put(names.SHAMIR_KEK, material.seal_key)
         wrapped = ShamirWrapper(material.seal_key)
-        put_stored_keys(transaction, material.root_key, wrapped, barrier.random_bytes)
+        put_stored_keys(transaction, material.root_key, wrapped, sources.random_bytes)
     else:
         config = SealConfig(STATIC, 1, 1)
-        put_stored_keys(transaction, material.root_key, static_key, barrier.random_bytes)
+        put_stored_keys(transaction, material.root_key, static_key, sources.random_bytes)
         if material.shares:
             recovery = SealConfig(SHAMIR, parameters.recovery_shares, parameters.recovery_threshold)
-            nonce = barrier.random_bytes(NONCE_BYTES)
+            nonce = sources.random_bytes(NONCE_BYTES)
             transaction.put_raw(names.RECOVERY_CONFIG, recovery.encode())
             transaction.put_raw(names.RECOVERY_KEY, static_key.encrypt(material.seal_key, nonce))
     transaction.put_raw(names.SEAL_CONFIG, config.encode())
 
 
-def _version_entry(barrier: Barrier) -> tuple[str, bytes]:
+def _version_entry(sources: _Sources) -> tuple[str, bytes]:
     entry = {
-        "TimestampInstalled": format_time(barrier.now()),
+        "TimestampInstalled": format_time(sources.now()),
         "Version": names.API_VERSION,
         "BuildDate": names.API_COMMIT_DATE,
     }
     return names.VERSIONS_PREFIX + names.API_VERSION, _dump(entry)
 
 
-def _generated_name(barrier: Barrier) -> str:
-    return f"vault-cluster-{barrier.random_bytes(4).hex()}"
+def _generated_name(sources: _Sources) -> str:
+    return f"vault-cluster-{sources.random_bytes(4).hex()}"
 
 
-def _draw_uuid(barrier: Barrier) -> str:
-    return str(uuid.UUID(bytes=barrier.random_bytes(16), version=4))
+def _draw_uuid(sources: _Sources) -> str:
+    return str(uuid.UUID(bytes=sources.random_bytes(16), version=4))
 
 
 def _dump(fields: dict[str, str]) -> bytes:

@@ -42,7 +42,14 @@ from baoha.sansio.keyring import (
     root_key_from_entry,
     upgrade_path,
 )
-from baoha.sansio.seal_format import SealWrapper, encode_stored_keys
+from baoha.sansio.seal_format import (
+    SealConfig,
+    SealWrapper,
+    ShamirWrapper,
+    StaticSealKey,
+    encode_stored_keys,
+    wrapping_key_id,
+)
 
 T = TypeVar("T")
 Read = Callable[[str], Awaitable[bytes | None]]
@@ -141,9 +148,10 @@ async def _attempt_change(
         if stored is not None and stored in tried:
             return tried[stored]  # the attempt whose answer was lost has landed
         current = await read_keyring(transaction.get_raw, barrier.keyring)
+        barrier.follow(current)
         if current.active_term == barrier.term:
-            count = max(current.active.encryptions, barrier.keyring.active.encryptions)
-            current = current.with_encryptions(count)
+            # The barrier has counted on since the store was written.
+            current = current.with_encryptions(barrier.keyring.active.encryptions)
         change = await attempt(transaction, current)
         mark = write_keyring(transaction, change.keyring, barrier.random_bytes)
         tried[mark] = change
@@ -203,6 +211,60 @@ def put_stored_keys(
     """Buffer the root key, encrypted by the seal."""
     plaintext = encode_stored_keys(root_key)
     transaction.put_raw(names.STORED_KEYS, wrapper.encrypt(plaintext, random_bytes(NONCE_BYTES)))
+
+
+async def replace_seal_key(barrier: Barrier, key: bytes, config: SealConfig) -> None:
+    """
+    Install a new key of a Shamir seal, and a new root key with it. Raises as ``change_keyring``.
+
+    Args:
+        key: what the new shares join to.
+        config: how many of them there are.
+    """
+
+    async def attempt(transaction: BarrierTransaction, current: Keyring) -> Change[None]:
+        root_key = barrier.random_bytes(KEY_BYTES)
+        put_stored_keys(transaction, root_key, ShamirWrapper(key), barrier.random_bytes)
+        transaction.put(names.SHAMIR_KEK, key)
+        transaction.put_raw(names.SEAL_CONFIG, config.encode())
+        return Change(current.with_root_key(root_key), None)
+
+    await change_keyring(barrier, attempt)
+
+
+async def replace_recovery_key(
+    barrier: Barrier, key: bytes, config: SealConfig, static_key: StaticSealKey
+) -> None:
+    """Install a new recovery key beside a static seal. Raises as ``change_keyring``."""
+
+    async def attempt(transaction: BarrierTransaction, current: Keyring) -> Change[None]:
+        wrapped = static_key.encrypt(key, barrier.random_bytes(NONCE_BYTES))
+        transaction.put_raw(names.RECOVERY_KEY, wrapped)
+        transaction.put_raw(names.RECOVERY_CONFIG, config.encode())
+        return Change(current, None)
+
+    await change_keyring(barrier, attempt)
+
+
+async def upgrade_stored_keys(barrier: Barrier, static_key: StaticSealKey) -> bool:
+    """
+    Encrypt with the current static key what the previous one still encrypts.
+
+    Returns:
+        Whether anything was written.
+    """
+
+    async def body(transaction: BarrierTransaction) -> bool:
+        upgraded = False
+        for path in (names.STORED_KEYS, names.RECOVERY_KEY):
+            blob = await transaction.get_raw(path)
+            if blob is not None and wrapping_key_id(blob) != static_key.key_id:
+                nonce = barrier.random_bytes(NONCE_BYTES)
+                transaction.put_raw(path, static_key.encrypt(static_key.decrypt(blob), nonce))
+                upgraded = True
+        return upgraded
+
+    return await barrier.run_transaction(body)
 
 
 async def set_rotation_config(barrier: Barrier, config: RotationConfig) -> None:
