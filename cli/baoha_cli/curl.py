@@ -1,0 +1,37 @@
+"""
+A request as a curl command, for `--output-curl-string`; the token is never in it.
+
+Source: `bao status -output-curl-string` of 2.7.2 (recordings/cli.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote, urlencode
+
+from baoha_cli.address import Endpoint
+
+
+def curl_command(
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    data: bytes | None,
+    query: Sequence[tuple[str, str]],
+    has_token: bool,
+) -> str:
+    """Return the command; a token shows as a command substitution that reads it."""
+    parts = ["curl"]
+    if method != "GET":
+        parts.append(f"-X {method}")
+    parts.append('-H "X-Vault-Request: true"')
+    if has_token:
+        parts.append('-H "X-Vault-Token: $(bao print token)"')
+    if data is not None:
+        text = data.decode("ascii", "replace").replace("'", "'\\''")
+        parts.append(f"-d '{text}'")
+    url = f"{endpoint.url}/v1/{quote(path, safe='/-_.~', errors='replace')}"
+    if query:
+        url += "?" + urlencode(query, errors="replace")
+    parts.append(f'"{url}"')
+    return " ".join(parts)

@@ -1,0 +1,47 @@
+"""
+`baoha version`: our version, and with `--server` that of every node.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated
+
+import typer
+
+from baoha import __version__
+from baoha_cli.app import command, new_group
+from baoha_cli.context import Cli
+from baoha_cli.exits import Verdict
+from baoha_cli.gotext import plain_table
+from baoha_cli.output import Document
+
+app = new_group("version", "Print the version of baoha, and of servers.")
+
+
+@command(app, "version", timeout_s=3.0)
+async def version(
+    cli: Cli,
+    *,
+    server: Annotated[
+        bool, typer.Option("--server", help="Ask the nodes for their versions too.")
+    ] = False,
+) -> Verdict:
+    """Print the version of baoha, and of servers."""
+    data: dict[str, object] = {
+        "schema": "baoha.version/v1",
+        "version": __version__,
+        "python": platform.python_version(),
+    }
+    if not server:
+        text = f"baoha v{__version__} (Python {platform.python_version()})"
+        cli.emit(Document(data, lambda _: text, names=[__version__]))
+        return Verdict.OK
+    from baoha_cli.survey import survey
+
+    cluster = await survey(cli)
+    rows = [(node.label, node.version or "unknown") for node in cluster.nodes]
+    data["nodes"] = [{"addr": node.endpoint.url, "version": node.version} for node in cluster.nodes]
+    table = plain_table([("NODE", "VERSION"), ("(baoha)", __version__), *rows], gap=2)
+    cli.emit(Document(data, lambda _: table, rows=rows, names=[name for _, name in rows]))
+    return Verdict.OK if all(node.reachable for node in cluster.nodes) else Verdict.UNREACHABLE
