@@ -28,7 +28,13 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
-from baoha.sansio.barrier_codec import NONCE_BYTES, TermCipher, entry_term, require_storable
+from baoha.sansio.barrier_codec import (
+    NONCE_BYTES,
+    TermCipher,
+    entry_term,
+    require_key,
+    require_storable,
+)
 from baoha.sansio.keyring import Keyring
 from baoha.storage.base import Backend, Fence, Transaction
 
@@ -174,6 +180,7 @@ class BarrierTransaction:
         """
         path = self._prefix + key
         self._ciphers.require_open()
+        require_key(path)
         blob = await self._storage.get(path)
         return None if blob is None else self._ciphers.decrypt(path, blob)
 
@@ -312,10 +319,12 @@ class Barrier:
 
         Raises:
             Sealed: the barrier is sealed, or was while the store answered.
+            InvalidRequest: that cannot be a key.
             BarrierError: the entry does not decrypt (UnknownTerm: its key is not known).
             StorageUnavailable: no answer.
         """
         ciphers = self._require_open()
+        require_key(key)
         blob = await self.backend.get(key)
         if blob is None:
             ciphers.require_open()

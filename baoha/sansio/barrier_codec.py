@@ -108,9 +108,26 @@ class TermCipher:
             raise BarrierError from exc
 
 
+def require_key(key: str) -> None:
+    """
+    Refuse what cannot be a storage key.
+
+    Raises:
+        InvalidRequest: it is empty, has an empty first or last part, or is not valid Unicode.
+    """
+    if not key or key[0] == "/" or key[-1] == "/":
+        raise InvalidRequest("key must not be empty, nor begin or end with a slash")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError as exc:  # a lone surrogate: bytes that were no UTF-8
+            raise InvalidRequest("key contains invalid UTF-8 characters") from exc
+
+
 def require_storable(key: str) -> None:
     """
-    Refuse a storage key that is empty or holds what no terminal could show.
+    Refuse to write under a name that no terminal could show. Reading such a name is allowed: an
+    older store may have it.
 
     Raises:
         InvalidRequest: with OpenBao's texts.
@@ -118,15 +135,6 @@ def require_storable(key: str) -> None:
     Source: OpenBao's key checks below the barrier; printable means what ``str.isprintable`` means
     (no control, format, unassigned or private characters; of the separators only the space).
     """
-    if not key:
-        raise InvalidRequest("key must not be empty")
-    if key.isascii():
-        if not key.isprintable():
-            raise InvalidRequest("key contains non-printable characters")
-        return
-    try:
-        key.encode()
-    except UnicodeEncodeError as exc:  # a lone surrogate: bytes that were no UTF-8
-        raise InvalidRequest("key contains invalid UTF-8 characters") from exc
+    require_key(key)
     if not key.isprintable():
         raise InvalidRequest("key contains non-printable characters")
