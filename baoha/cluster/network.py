@@ -6,10 +6,14 @@ Production uses TCP; simulations give each node a ``Network`` over memory stream
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 import trio
+
+_logger: Final = logging.getLogger("baoha.cluster")
 
 StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -49,7 +53,16 @@ class TCPNetwork:
 
     async def connect(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
         """Open a TCP connection (all addresses of the name are tried, RFC 8305)."""
-        return await trio.open_tcp_stream(host, port)
+        try:
+            return await trio.open_tcp_stream(host, port)
+        except OSError as exc:
+            # trio wraps the errors of all attempts into one that does not say "refused".
+            attempts = exc.__cause__
+            if isinstance(attempts, ExceptionGroup) and all(
+                isinstance(attempt, ConnectionRefusedError) for attempt in attempts.exceptions
+            ):
+                raise attempts.exceptions[0] from None
+            raise
 
     async def serve(
         self,
@@ -63,4 +76,12 @@ class TCPNetwork:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
         bound = listeners[0].socket.getsockname()
         task_status.started((bound[0], bound[1]))
-        await trio.serve_listeners(handler, listeners)
+        await trio.serve_listeners(partial(_handle, handler), listeners)
+
+
+async def _handle(handler: StreamHandler, stream: trio.abc.Stream) -> None:
+    try:
+        await handler(stream)
+    except Exception:
+        # A defect met by one connection must not end the node: a peer chose its bytes.
+        _logger.exception("cluster connection ended by an unexpected error")

@@ -1,0 +1,250 @@
+"""
+The cluster listener: what the active node opens for its standbys.
+
+Rules of this file: a stranger can delay nobody (handshakes run side by side, each with a deadline,
+and their number is bounded), and a request is executed only while the listener lives.
+
+Each connection has two tasks. The *owner* is cancelled with the listener and holds the nursery of
+the requests. The *carrier* does the handshake and then shields itself, because what was already
+answered still has to leave; it never outlives its owner by more than ``cleanup_s``, because the
+owner sets that deadline on its way out. The last frame is a GOODBYE: everything that is unanswered
+by then was not executed and never will be, so a standby may send it elsewhere.
+
+Source: ours (DESIGN.md section 5); OpenBao's listener serialises handshakes (spec 11.22).
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from baoha.cluster.certificates import TenureIdentity
+from baoha.cluster.channel import ActiveHandler
+from baoha.cluster.hello import Hello, Welcome
+from baoha.cluster.network import Network
+from baoha.cluster.peer import PeerSession
+from baoha.cluster.problems import ProblemLog, peer_address
+from baoha.cluster.tls import TLSRefused, accept_tls, server_context
+from baoha.cluster.transport import ChannelBroken, Transport, open_transport
+from baoha.sansio.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack
+from baoha.timing import HATiming
+
+# A standby that has been silent for so many heartbeat timeouts is let go; it will dial again.
+SILENCE_FACTOR: Final = 4
+
+_LEAVING: Final = "the active node stops its active duty"
+
+
+async def serve_cluster(
+    network: Network,
+    host: str,
+    port: int,
+    identity: TenureIdentity,
+    handler: ActiveHandler,
+    *,
+    timing: HATiming,
+    limits: ChannelLimits | None = None,
+    wall_clock: Callable[[], float] = time.time,
+    on_problem: Callable[[str, str], None] | None = None,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """
+    Serve standbys until cancelled; report the bound address.
+
+    Args:
+        timing: uses handshake_s, heartbeat_timeout_s and cleanup_s (seconds).
+        wall_clock: seconds since 1970, for the display of the last heartbeat only.
+        on_problem: called with (address, cause) for every connection that was refused or broke.
+
+    Raises:
+        OSError: the address cannot be bound. Nothing was served.
+
+    Cancellation: running requests are cancelled and reported as of unknown outcome, what was
+        answered is sent, and every connection ends within ``cleanup_s``.
+    Owns: the listening socket and every connection.
+    """
+    bounds = limits or ChannelLimits()
+    service = _Service(
+        identity=identity,
+        context=server_context(identity),
+        handler=handler,
+        timing=timing,
+        limits=bounds,
+        pending=_Pending(bounds.pending_max),
+        problems=ProblemLog(on_problem),
+        wall_clock=wall_clock,
+    )
+
+    async def serve_stream(stream: trio.abc.Stream) -> None:
+        await _Connection(stream, service).run()
+
+    await network.serve(serve_stream, host, port, task_status=task_status)
+
+
+class _Pending:
+    """The connections that have not said hello. When there are too many, the oldest has to go."""
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._scopes: dict[trio.CancelScope, None] = {}
+
+    def enter(self, scope: trio.CancelScope) -> None:
+        """Take a place; the oldest connection loses its own when there is none left."""
+        if len(self._scopes) >= self._count_max:
+            oldest = next(iter(self._scopes))
+            del self._scopes[oldest]
+            oldest.cancel()
+        self._scopes[scope] = None
+
+    def leave(self, scope: trio.CancelScope) -> None:
+        """Give the place back."""
+        self._scopes.pop(scope, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Service:
+    """What all connections of one listener share."""
+
+    identity: TenureIdentity
+    context: ssl.SSLContext
+    handler: ActiveHandler
+    timing: HATiming
+    limits: ChannelLimits
+    pending: _Pending
+    problems: ProblemLog
+    wall_clock: Callable[[], float]
+
+
+class _Connection:
+    """One accepted stream, from the first byte to the last."""
+
+    def __init__(self, stream: trio.abc.Stream, service: _Service) -> None:
+        self._stream = stream
+        self._service = service
+        self._address = peer_address(stream)
+        self._carrier = trio.CancelScope()
+        self._greeted = trio.Event()  # there is a session, or there will be none
+        self._session: PeerSession | None = None
+        self._farewell = _LEAVING
+        self._owner_left = False
+
+    async def run(self) -> None:
+        """Be the owner: run the requests of the session, if there comes to be one."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._carry)
+            try:
+                await self._greeted.wait()
+                if self._session is not None:
+                    await self._session.run_requests()
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        self._owner_left = True
+        if self._session is None:
+            self._carrier.cancel()
+        else:
+            self._session.finish(self._farewell)
+            self._carrier.deadline = trio.current_time() + self._service.timing.cleanup_s
+
+    async def _carry(self) -> None:
+        """Be the carrier: handshake, then frames, until the connection or its owner ends."""
+        self._carrier.deadline = trio.current_time() + self._service.timing.handshake_s
+        self._service.pending.enter(self._carrier)
+        cause = ""
+        try:
+            with self._carrier:
+                await self._carry_frames()
+        except (TLSRefused, ChannelBroken) as exc:
+            cause = str(exc)
+        finally:
+            self._service.pending.leave(self._carrier)
+            self._greeted.set()
+            if self._session is not None:
+                self._session.end()
+        if self._carrier.cancelled_caught and not self._owner_left:
+            cause = self._cancelled_cause()
+        if cause and not self._owner_left:
+            self._service.problems.report(self._address, cause)
+
+    def _cancelled_cause(self) -> str:
+        if trio.current_time() < self._carrier.deadline:
+            return "closed: too many connections are waiting for their handshake"
+        return f"handshake timed out after {self._service.timing.handshake_s:g} s"
+
+    async def _carry_frames(self) -> None:
+        service = self._service
+        stream = await accept_tls(self._stream, service.context, service.identity)
+        async with open_transport(stream, host=None, limits=service.limits) as transport:
+            try:
+                hello = await _receive_hello(transport)
+            except FrameError as exc:
+                service.problems.report(self._address, f"protocol error: {exc}")
+                transport.outbox.finish(str(exc).encode(errors="replace"))
+                await self._linger(transport)
+                return
+            if self._owner_left:
+                return
+            transport.outbox.control(Kind.WELCOME, 0, pack(_welcome(service.limits)))
+            # From here on the owner's end is what sets the deadline, see _leave.
+            service.pending.leave(self._carrier)
+            self._carrier.deadline = math.inf
+            self._carrier.shield = True
+            self._session = PeerSession(
+                transport, hello.node, service.handler, service.limits, service.wall_clock
+            )
+            self._greeted.set()
+            await self._session.accepting.wait()
+            try:
+                await self._read(transport, self._session)
+            except FrameError as exc:
+                # The owner cancels what runs, says what became of it, and then goodbye.
+                service.problems.report(self._address, f"protocol error: {exc}")
+                self._farewell = str(exc)
+                self._session.end()
+                await self._linger(transport)
+
+    async def _read(self, transport: Transport, session: PeerSession) -> None:
+        silence_max_s = SILENCE_FACTOR * self._service.timing.heartbeat_timeout_s
+        while True:
+            with trio.move_on_after(silence_max_s) as silence:
+                session.handle(await transport.receive())
+            if silence.cancelled_caught:
+                raise ChannelBroken(f"no heartbeat for {silence_max_s:g} s")
+
+    async def _linger(self, transport: Transport) -> None:
+        """Wait until the peer hangs up: closing with unread bytes would cut off our last words."""
+        while True:
+            try:
+                await transport.receive()
+            except FrameError:
+                continue
+            except ChannelBroken:
+                return
+
+
+def _welcome(limits: ChannelLimits) -> Welcome:
+    return Welcome(
+        protocol=PROTOCOL,
+        head_bytes_max=limits.head_bytes_max,
+        body_bytes_max=limits.body_bytes_max,
+        in_flight_max=limits.in_flight_max,
+    )
+
+
+async def _receive_hello(transport: Transport) -> Hello:
+    frames = await transport.receive()
+    if not frames or frames[0].kind != Kind.HELLO:
+        raise FrameError("the first frame is not a hello")
+    if len(frames) > 1:
+        raise FrameError("frames before the welcome")
+    hello = unpack(frames[0].payload, Hello)
+    if PROTOCOL not in hello.protocols:
+        raise FrameError(f"none of the protocols {list(hello.protocols)} is known here")
+    return hello

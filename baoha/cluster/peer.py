@@ -1,0 +1,345 @@
+"""
+A connected standby, on the active node: its requests, its heartbeats, its notices.
+
+Rules of this file: every request that was begun is answered or reported as of unknown outcome, and
+nothing here waits in the reader's task.
+
+Source: ours (DESIGN.md section 5).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from baoha.cluster.channel import ActiveHandler, LeaderNotice, NodeInfo, PrepareReply
+from baoha.cluster.transport import Transport
+from baoha.errors import BaohaError, ForwardingError, LeadershipLost, NotActive
+from baoha.sansio.assembly import Assembly
+from baoha.sansio.frames import (
+    ChannelLimits,
+    Frame,
+    FrameError,
+    Kind,
+    decode_request,
+    encode_credit,
+    encode_head,
+    pack,
+    parse_credit,
+    parse_message_start,
+    unpack,
+)
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.outbox import OutMessage
+
+_logger: Final = logging.getLogger("baoha.cluster")
+
+_BUSY: Final = b"busy: too many requests are in flight"
+_CUT_OFF: Final = b"the active node ended its duty, or the client left, while the request ran"
+
+
+def _failure(effect: str) -> HTTPResponse:
+    text = f"internal error on the active node; {effect}"
+    return HTTPResponse(
+        status=500,
+        headers=(("content-type", "application/json"),),
+        body=json.dumps({"errors": [text]}).encode() + b"\n",
+    )
+
+
+_FAILED_UNKNOWN: Final = _failure("whether the request took effect is unknown")
+_FAILED_UNAPPLIED: Final = _failure("the request took no effect")
+
+
+class PeerSession:
+    """
+    One standby, from hello to end. It is the ``channel.Peer`` that ``ha`` sees.
+
+    Attributes:
+        accepting: set once requests can be run (or never will be).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        info: NodeInfo,
+        handler: ActiveHandler,
+        limits: ChannelLimits,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._outbox = transport.outbox
+        self._info = info
+        self._handler = handler
+        self._wall_clock = wall_clock
+        self._echoed_at = trio.current_time()
+        self._echoed_at_unix_s = wall_clock()
+        self._requests = _Requests(transport, handler, limits)
+        self._prepares = _Prepares()
+        self._ended = trio.Event()
+        self.accepting: Final = trio.Event()
+
+    @property
+    def info(self) -> NodeInfo:
+        """What it last said of itself."""
+        return self._info
+
+    @property
+    def echoed_s_ago(self) -> float:
+        """Seconds since its last heartbeat."""
+        return trio.current_time() - self._echoed_at
+
+    @property
+    def echoed_at_unix_s(self) -> float:
+        """Wall-clock time of its last heartbeat, for display only."""
+        return self._echoed_at_unix_s
+
+    async def prepare(self) -> PrepareReply:
+        """
+        Ask it to prepare for taking over.
+
+        Raises:
+            ForwardingError: the channel has ended. The caller sets the time limit.
+        """
+        with self._prepares.ask() as question:
+            self._outbox.control(Kind.PREPARE, question.id)
+            return await question.answer()
+
+    def notify(self, notice: LeaderNotice) -> None:
+        """Queue a notice; a broken channel, or one that is stuck, drops it."""
+        try:
+            self._outbox.control(Kind.NOTICE, 0, pack(notice))
+        except FrameError as exc:
+            _logger.warning("leader notice dropped node=%s cause=%s", self._info.node_id, exc)
+
+    async def run_requests(self) -> None:
+        """
+        Run the peer's requests until the connection ends or this is cancelled.
+
+        Cancellation: running requests are cancelled and their outcome is reported as unknown.
+        """
+        async with trio.open_nursery() as nursery:
+            self._requests.open(nursery)
+            self._handler.peer_joined(self)
+            self.accepting.set()
+            try:
+                await self._ended.wait()
+            finally:
+                self._requests.close()
+                self._handler.peer_left(self)
+                nursery.cancel_scope.cancel()
+
+    def finish(self, reason: str) -> None:
+        """Send what is queued, then a GOODBYE. No request may be running any more."""
+        self.end()
+        self._outbox.finish(reason.encode(errors="replace"))
+        self.accepting.set()
+
+    def end(self) -> None:
+        """Stop: the connection is gone or must go. Running requests are cancelled."""
+        self._requests.close()
+        self._prepares.end()
+        self._ended.set()
+
+    def handle(self, frames: Sequence[Frame]) -> None:
+        """
+        Take frames from the peer. Never waits.
+
+        Raises:
+            FrameError: the peer broke the protocol; the connection must end.
+        """
+        for frame in frames:
+            if self._ended.is_set():
+                return
+            if frame.kind == Kind.HEARTBEAT:
+                self._info = unpack(frame.payload, NodeInfo)
+                self._echoed_at = trio.current_time()
+                self._echoed_at_unix_s = self._wall_clock()
+                self._outbox.control(Kind.ECHO)
+            elif frame.kind == Kind.CREDIT:
+                self._outbox.credit(frame.id, parse_credit(frame.payload))
+            elif frame.kind == Kind.PREPARED:
+                self._prepares.reply(frame.id, unpack(frame.payload, PrepareReply))
+            else:
+                # Kinds that nobody knows are ignored: a newer standby may send them.
+                self._requests.handle(frame)
+
+
+class _Requests:
+    """The requests of one peer: being received, executed, answered."""
+
+    def __init__(self, transport: Transport, handler: ActiveHandler, limits: ChannelLimits) -> None:
+        self._outbox = transport.outbox
+        self._handler = handler
+        self._limits = limits
+        self._nursery: trio.Nursery | None = None  # None: nothing is accepted
+        self._sizes: dict[int, int] = {}  # id -> bytes in memory beside the assembly's
+        self._bytes = 0  # the sum of those
+        self._scopes: dict[int, trio.CancelScope] = {}  # executing
+        self._answers: dict[int, OutMessage] = {}  # leaving
+        self._assembly: Assembly[bytes] = Assembly(
+            budget_bytes=limits.in_flight_bytes_max, grant=self._grant
+        )
+        transport.on_taken(self._answer_taken)
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Start accepting requests, which run in ``nursery``: it ends with the listener."""
+        self._nursery = nursery
+
+    def close(self) -> None:
+        """Accept no request any more; parts of requests that are under way are dropped."""
+        self._nursery = None
+
+    def handle(self, frame: Frame) -> None:
+        """
+        Take a frame that belongs to a request.
+
+        Raises:
+            FrameError: the peer broke the protocol.
+        """
+        if self._nursery is None:
+            return
+        if frame.kind == Kind.REQUEST:
+            self._begin(frame, self._nursery)
+        elif frame.kind == Kind.BODY:
+            complete = self._assembly.add(frame.id, frame.payload)
+            if complete is not None:
+                head, body = complete
+                request = decode_request(head, body)
+                self._nursery.start_soon(self._execute, frame.id, request)
+        elif frame.kind == Kind.CANCEL:
+            self._cancel(frame.id)
+
+    def _begin(self, frame: Frame, nursery: trio.Nursery) -> None:
+        start = parse_message_start(frame.payload, self._limits)
+        if frame.id in self._sizes:
+            raise FrameError("request id is in use")
+        size = len(frame.payload)
+        if (
+            len(self._sizes) >= self._limits.in_flight_max
+            or self._bytes + size > self._limits.in_flight_bytes_max
+        ):
+            self._outbox.control(Kind.NOT_EXECUTED, frame.id, _BUSY)
+            return
+        self._hold(frame.id, size)
+        body = self._assembly.begin(frame.id, start.head, start.body_bytes, start.first)
+        if body is not None:
+            nursery.start_soon(self._execute, frame.id, decode_request(start.head, body))
+
+    def _cancel(self, request_id: int) -> None:
+        scope = self._scopes.get(request_id)
+        if scope is not None:
+            scope.cancel()
+            return
+        answer = self._answers.pop(request_id, None)
+        if answer is not None:
+            self._outbox.drop(answer)
+        self._release(request_id)
+
+    async def _execute(self, request_id: int, request: HTTPRequest) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes[request_id] = scope
+            try:
+                self._answer(request_id, await self._handler.handle_request(request))
+            except NotActive as exc:
+                self._refuse(request_id, Kind.NOT_EXECUTED, str(exc) or "not active")
+            except trio.Cancelled:
+                self._refuse(request_id, Kind.UNKNOWN_OUTCOME, _CUT_OFF.decode())
+                raise
+            except LeadershipLost as exc:
+                self._refuse(request_id, Kind.UNKNOWN_OUTCOME, str(exc) or "leadership was lost")
+            except BaohaError as exc:
+                _logger.exception("forwarded request failed path=%s", request.path)
+                unapplied = exc.outcome == "not_applied"
+                self._answer(request_id, _FAILED_UNAPPLIED if unapplied else _FAILED_UNKNOWN)
+            except Exception:
+                # One request's unknown error ends that request and nothing else (STYLE.md B9).
+                _logger.exception("forwarded request failed path=%s", request.path)
+                self._answer(request_id, _FAILED_UNKNOWN)
+            finally:
+                del self._scopes[request_id]
+
+    def _answer(self, request_id: int, response: HTTPResponse) -> None:
+        self._release(request_id)
+        try:
+            answer = self._outbox.message(
+                Kind.RESPONSE, request_id, encode_head(response), response.body
+            )
+        except FrameError as exc:
+            self._refuse(request_id, Kind.UNKNOWN_OUTCOME, f"executed, but {exc}")
+            return
+        self._answers[request_id] = answer
+        self._hold(request_id, len(response.body))
+
+    def _refuse(self, request_id: int, kind: Kind, reason: str) -> None:
+        self._release(request_id)
+        self._outbox.control(kind, request_id, reason.encode(errors="replace"))
+
+    def _answer_taken(self, answer: OutMessage) -> None:
+        self._answers.pop(answer.id, None)
+        self._release(answer.id)
+
+    def _hold(self, request_id: int, size: int) -> None:
+        self._sizes[request_id] = size
+        self._bytes += size
+
+    def _release(self, request_id: int) -> None:
+        self._bytes -= self._sizes.pop(request_id, 0)
+        self._assembly.release(request_id)
+
+    def _grant(self, request_id: int, count_bytes: int) -> None:
+        self._outbox.control(Kind.CREDIT, request_id, encode_credit(count_bytes))
+
+
+class _Question:
+    """One "prepare to take over" and its answer."""
+
+    def __init__(self, question_id: int) -> None:
+        self.id = question_id
+        self.reply: PrepareReply | None = None
+        self.settled = trio.Event()
+
+    async def answer(self) -> PrepareReply:
+        await self.settled.wait()
+        if self.reply is None:
+            raise ForwardingError("the channel to the standby has ended")
+        return self.reply
+
+
+class _Prepares:
+    """The questions that wait for an answer."""
+
+    def __init__(self) -> None:
+        self._questions: dict[int, _Question] = {}
+        self._next_id = 1
+        self._ended = False
+
+    @contextmanager
+    def ask(self) -> Iterator[_Question]:
+        """Note a question for the time of the block."""
+        question = _Question(self._next_id)
+        self._next_id += 1
+        self._questions[question.id] = question
+        if self._ended:
+            question.settled.set()
+        try:
+            yield question
+        finally:
+            del self._questions[question.id]
+
+    def reply(self, question_id: int, reply: PrepareReply) -> None:
+        """Settle a question; an answer that nobody waits for any more is dropped."""
+        question = self._questions.get(question_id)
+        if question is not None and question.reply is None:
+            question.reply = reply
+            question.settled.set()
+
+    def end(self) -> None:
+        """Settle all questions: there will be no answer."""
+        self._ended = True
+        for question in self._questions.values():
+            question.settled.set()

@@ -1,0 +1,120 @@
+"""
+Bodies on their way in: put together from chunks, within one budget of memory.
+
+Rules of this file: nobody may send a byte that was not granted, and a grant covers the rest of a
+body as a whole. A body that has a grant can therefore always be completed, whatever the others do:
+there is no state in which several half bodies hold the budget and none can go on.
+
+The first part of a body comes with its head and needs no grant. Bodies that do not fit into the
+budget now wait in the order in which they came.
+
+Source: ours (DESIGN.md section 5, "bodies in bounded chunks with back-pressure").
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from baoha.sansio.frames import FrameError
+
+Tag = TypeVar("Tag")
+
+
+class _Body(Generic[Tag]):
+    __slots__ = ("expected_bytes", "granted_bytes", "parts", "received_bytes", "tag")
+
+    def __init__(self, tag: Tag, expected_bytes: int, first: bytes) -> None:
+        self.tag = tag
+        self.expected_bytes = expected_bytes
+        self.parts = [first]
+        self.received_bytes = len(first)
+        self.granted_bytes = 0
+
+
+class Assembly(Generic[Tag]):
+    """
+    The bodies of one connection that are being received.
+
+    Args:
+        budget_bytes: memory for bodies beyond their first parts. One body alone always fits.
+        grant: called with (id, bytes) when so much more may be sent.
+    """
+
+    def __init__(self, *, budget_bytes: int, grant: Callable[[int, int], None]) -> None:
+        self._budget_bytes = budget_bytes
+        self._grant = grant
+        self._bodies: dict[int, _Body[Tag]] = {}
+        self._waiting: deque[int] = deque()
+        self._held: dict[int, int] = {}  # id -> bytes of the budget
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the budget that are in use."""
+        return sum(self._held.values())
+
+    @property
+    def incomplete(self) -> int:
+        """How many bodies are not complete."""
+        return len(self._bodies)
+
+    def is_known(self, message_id: int) -> bool:
+        """Say whether a body with this id is incomplete or still holds budget."""
+        return message_id in self._bodies or message_id in self._held
+
+    def begin(self, message_id: int, tag: Tag, expected_bytes: int, first: bytes) -> bytes | None:
+        """
+        Note the start of a message; returns its body if that is complete already.
+
+        Raises:
+            FrameError: the id is in use.
+        """
+        if self.is_known(message_id):
+            raise FrameError("message id is in use")
+        if len(first) == expected_bytes:
+            return first
+        self._bodies[message_id] = _Body(tag, expected_bytes, first)
+        self._waiting.append(message_id)
+        self._admit()
+        return None
+
+    def add(self, message_id: int, chunk: bytes) -> tuple[Tag, bytes] | None:
+        """
+        Add a chunk; returns tag and body when it was the last one. Unknown ids are ignored: their
+        message was dropped while the chunk was under way.
+
+        Raises:
+            FrameError: the chunk is empty or was not granted.
+        """
+        body = self._bodies.get(message_id)
+        if body is None:
+            return None
+        if not chunk or len(chunk) > body.granted_bytes:
+            raise FrameError("body chunk was not granted")
+        body.granted_bytes -= len(chunk)
+        body.received_bytes += len(chunk)
+        body.parts.append(chunk)
+        if body.received_bytes < body.expected_bytes:
+            return None
+        del self._bodies[message_id]
+        return body.tag, b"".join(body.parts)
+
+    def release(self, message_id: int) -> None:
+        """Give a message's part of the budget back; an incomplete body is dropped."""
+        self._bodies.pop(message_id, None)
+        self._held.pop(message_id, None)
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            message_id = self._waiting[0]
+            body = self._bodies.get(message_id)
+            if body is not None:
+                wanted = body.expected_bytes - body.received_bytes
+                if self._held and self.held_bytes + wanted > self._budget_bytes:
+                    return
+                body.granted_bytes = wanted
+                self._held[message_id] = wanted
+                self._grant(message_id, wanted)
+            self._waiting.popleft()
