@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from baoha.core.barrier import BarrierView
+    from baoha.sansio.policy import ACL
 
 
 class Operation(Enum):
@@ -25,6 +26,23 @@ class Operation(Enum):
     DELETE = "delete"
     LIST = "list"
     SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """
+    Who asks, as dispatch found out. Engines may rely on it.
+
+    Attributes:
+        token_id: the storage name of the token (a keyed hash), never the token itself.
+        acl: what its policies allow; paths are full ones.
+    """
+
+    token_id: str
+    accessor: str
+    display_name: str
+    policies: tuple[str, ...]
+    acl: ACL = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +64,9 @@ class Request:
     client_certificates: tuple[bytes, ...] = ()
     wrap_ttl_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # Filled by dispatch: whoever was authenticated (None on unauthenticated paths), and the mount.
+    caller: Caller | None = None
+    mount_path: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

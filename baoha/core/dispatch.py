@@ -1,0 +1,233 @@
+"""
+Dispatch: authenticate, authorise, route, engine. Knows no HTTP, and not who is active.
+
+Rules of this file:
+
+1. One small method per step; what comes later (namespaces, audit, wrapping, leases) is another
+   step, not another branch in these.
+2. A token is asked before anything is told: whether a mount exists is answered only to whoever may
+   use the path.
+
+Source: OpenBao 2.7.2 as recorded (06-active.json, features/generic-http.json).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from baoha.core.barrier import Barrier, BarrierTransaction
+from baoha.core.kv import KVEngine
+from baoha.core.mounts import Mount, MountEntry, MountStore, put_default_mounts
+from baoha.core.paths import PathEngine, wrapped
+from baoha.core.policies import PolicyStore, put_default_policy
+from baoha.core.request import Caller, Engine, Operation, Request, Response
+from baoha.core.sys_engine import SysEngine, SysHooks
+from baoha.core.token_engine import TokenEngine
+from baoha.core.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
+from baoha.core.tokens import TokenStore
+from baoha.errors import InvalidRequest, NotFound, PermissionDenied, StorageError
+from baoha.sansio.routing import Match
+
+log = logging.getLogger("baoha.core")
+
+_LISTINGS: Final = frozenset({Operation.LIST, Operation.SCAN})
+_WRITES: Final = frozenset({Operation.CREATE, Operation.UPDATE, Operation.PATCH})
+
+
+class Core:
+    """The logical server of one node: everything between the API and the barrier."""
+
+    def __init__(
+        self,
+        barrier: Barrier,
+        *,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        now: Callable[[], datetime],
+        sys_hooks: SysHooks,
+    ) -> None:
+        self._random_bytes = random_bytes
+        self._now = now
+        self._tokens = TokenStore(barrier, random_bytes=random_bytes, now=now)
+        self._policies = PolicyStore(barrier, now=now)
+        self._mounts = MountStore(
+            barrier,
+            {
+                ("mounts", "kv"): self._open_kv,
+                ("mounts", "system"): lambda entry: self._system,
+                ("auth", "token"): lambda entry: self._token_engine,
+            },
+            random_bytes=random_bytes,
+        )
+        self._token_engine: Engine = TokenEngine(self._tokens, self._policies, now=now)
+        self._system: Engine = SysEngine(
+            barrier,
+            tokens=self._tokens,
+            policies=self._policies,
+            mounts=self._mounts,
+            hooks=sys_hooks,
+        )
+
+    def _open_kv(self, entry: MountEntry) -> Engine:
+        return KVEngine(now=self._now)
+
+    # --- life -------------------------------------------------------------------------------
+
+    async def populate(self, transaction: BarrierTransaction) -> str:
+        """
+        Buffer what a new cluster begins with into the transaction of initialisation.
+
+        Args:
+            transaction: at the root of the barrier.
+
+        Returns:
+            The root token: shown once, kept nowhere.
+        """
+        now, salt = self._now(), new_salt(self._random_bytes)
+        put_salt(transaction, salt)
+        put_default_policy(transaction, now=now)
+        put_default_mounts(transaction, random_bytes=self._random_bytes)
+        return make_root_token(transaction, salt=salt, random_bytes=self._random_bytes, now=now)
+
+    async def load(self) -> None:
+        """
+        Read the mounts and drop everything else that was cached: on entering duty, and to warm up
+        a standby. Costs one read per mount.
+        """
+        self.forget()
+        await self._mounts.load()
+
+    def forget(self) -> None:
+        """Drop all caches: another node may have written since."""
+        self._tokens.forget()
+        self._policies.forget()
+        self._mounts.forget()
+
+    async def sweep(self) -> int:
+        """Remove ended tokens; for a background task of active duty. Returns how many."""
+        return await self._tokens.sweep()
+
+    # --- requests ---------------------------------------------------------------------------
+
+    async def handle(self, request: Request) -> Response:
+        """
+        Carry out one logical request.
+
+        Raises:
+            RequestError: the client's fault, with OpenBao's text.
+            StorageError: as the store said; ``outcome`` says whether a write may have landed.
+        """
+        await self._mounts.ensure_fresh()
+        request = _normalised(request)
+        match = self._mounts.match(request.path)
+        if match is not None and _needs_no_token(match):
+            return await _execute(match, request)
+        async with self._authenticated(request.token) as caller:
+            request = replace(request, caller=caller)
+            request = await _resolve_create(match, request, caller)
+            _authorise(match, request, caller)
+            if match is None:
+                raise NotFound(f'no handler for route "{request.path}". route entry not found.')
+            return await _execute(match, request)
+
+    async def require_sudo(self, token: str, path: str, operation: Operation) -> None:
+        """
+        Return only if the token may use a path with sudo; counts a use of a limited token.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
+        async with self._authenticated(token) as caller:
+            decision = caller.acl.decide(operation.value, path)
+            if not (decision.allowed and decision.sudo):
+                raise PermissionDenied(wrapped("permission denied"))
+
+    @asynccontextmanager
+    async def _authenticated(self, token: str) -> AsyncIterator[Caller]:
+        """Yield who a token speaks for. A limited token loses a use; its last one ends it."""
+        entry = await self._tokens.find(token.strip())
+        if entry is not None and entry.num_uses > 0:
+            entry = await self._tokens.spend_use(entry)
+        if entry is None:
+            raise PermissionDenied
+        acl = await self._policies.acl(entry.policies)
+        try:
+            yield Caller(entry.id, entry.accessor, entry.display_name, entry.policies, acl)
+        finally:
+            if entry.num_uses == USES_SPENT:
+                await self._end_spent(entry.id)
+
+    async def _end_spent(self, token_id: str) -> None:
+        try:
+            await self._tokens.revoke(token_id)
+        except StorageError as exc:
+            # It cannot be used any more; the next sweep removes it.
+            log.warning("used up token not removed: cause=%s", exc)
+
+
+def _normalised(request: Request) -> Request:
+    path = request.path
+    if request.operation in _LISTINGS and path and not path.endswith("/"):
+        return replace(request, path=path + "/")
+    if request.operation in _WRITES and path.endswith("/"):
+        raise InvalidRequest("cannot write to a path ending in '/'")
+    return request
+
+
+def _is_listed(path: str, patterns: Sequence[str]) -> bool:
+    return any(
+        path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
+        for pattern in patterns
+    )
+
+
+def _needs_no_token(match: Match[Mount]) -> bool:
+    engine = match.target.engine
+    return isinstance(engine, PathEngine) and _is_listed(
+        match.relative_path, engine.unauthenticated_paths
+    )
+
+
+async def _resolve_create(match: Match[Mount] | None, request: Request, caller: Caller) -> Request:
+    """Return the request as a CREATE where it is one and the difference matters."""
+    if match is None or request.operation is not Operation.UPDATE:
+        return request
+    engine = match.target.engine
+    if isinstance(engine, PathEngine) and not engine.needs_create:
+        verdicts = {
+            caller.acl.decide(op.value, request.path, request.data).allowed
+            for op in (Operation.CREATE, Operation.UPDATE)
+        }
+        if len(verdicts) == 1:
+            return request
+    inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
+    if await engine.exists(inner, match.target.storage) is False:
+        return replace(request, operation=Operation.CREATE)
+    return request
+
+
+def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> None:
+    data = request.data if request.operation in _WRITES else None
+    decision = caller.acl.decide(request.operation.value, request.path, data)
+    engine = match.target.engine if match is not None else None
+    needs_sudo = (
+        match is not None
+        and isinstance(engine, PathEngine)
+        and _is_listed(match.relative_path, engine.sudo_paths)
+    )
+    if not decision.allowed or (needs_sudo and not decision.sudo):
+        raise PermissionDenied(wrapped("permission denied"))
+
+
+async def _execute(match: Match[Mount], request: Request) -> Response:
+    if ".." in match.relative_path.split("/"):
+        raise InvalidRequest("relative paths not supported")
+    inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
+    response = await match.target.engine.handle(inner, match.target.storage)
+    response.mount_type = response.mount_type or match.target.entry.type
+    return response

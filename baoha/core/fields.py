@@ -1,0 +1,219 @@
+"""
+Typed request fields: what a client sent, converted the way OpenBao converts it.
+
+Rule of this file: a conversion never guesses silently; it converts or raises ``FieldError``, whose
+text is OpenBao's.
+
+Source: OpenBao 2.7.2 as recorded (features/kv2.json "config bad", "metadata bad custom") and
+measured. JSON numbers arrive as ``int`` or ``float`` and are named "json.Number" to the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final
+
+from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
+# Integers of the wire format have 64 bits.
+_INT_MAX: Final = 2**63 - 1
+
+
+class FieldError(ValueError):
+    """A value does not fit its field."""
+
+
+class Kind(Enum):
+    """The type of a field; the value names what ``convert`` returns."""
+
+    STRING = "str"
+    LOWER = "str in lower case"
+    INT = "int"
+    BOOL = "bool"
+    DURATION = "int seconds"
+    DURATION_NS = "int nanoseconds, may be negative"
+    MAP = "dict"
+    STRINGS = "list of str, one text split at commas"
+    LIST = "list of str, one text taken whole"
+    INTS = "list of int"
+    PAIRS = "dict of str to str"
+    ANY = "as it came"
+
+
+def convert(kind: Kind, name: str, value: Any) -> Any:
+    """
+    Convert one field.
+
+    Raises:
+        FieldError: with the text for the client, the field's name in it.
+    """
+    try:
+        return _CONVERTERS[kind](value)
+    except (FieldError, DurationError) as exc:
+        where = f' in field "{name}"' if str(exc).startswith("invalid key pair") else ""
+        raise FieldError(f'error converting input for field "{name}": {exc}{where}') from exc
+
+
+def type_name(value: Any) -> str:
+    """Return the name that clients know a JSON type by."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, list):
+        return "[]interface {}"
+    if isinstance(value, Mapping):
+        return "map[string]interface {}"
+    return "json.Number"
+
+
+def _unconvertible(expected: str, value: Any, at: str = "") -> FieldError:
+    return FieldError(
+        f"'{at}' expected type '{expected}', got unconvertible type '{type_name(value)}'"
+    )
+
+
+def _number_text(value: Any) -> str:
+    return str(value)
+
+
+def to_string(value: Any, at: str = "") -> str:
+    """Return text as it is, numbers as written, booleans as "1" and "0"."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, list | Mapping):
+        raise _unconvertible("string", value, at)
+    return _number_text(value)
+
+
+def to_int(value: Any, at: str = "") -> int:
+    """Return a number, or the number that a text spells."""
+    if value is None:
+        return 0
+    if isinstance(value, list | Mapping):
+        raise _unconvertible("int", value, at)
+    text = to_string(value).strip()
+    if not text:
+        return 0
+    try:
+        number = int(text, 10)
+    except ValueError:
+        raise FieldError(
+            f"'{at}' cannot parse value as 'int': strconv.ParseInt: invalid syntax"
+        ) from None
+    if abs(number) > _INT_MAX:
+        raise FieldError(
+            f"'{at}' cannot parse value as 'int': strconv.ParseInt: value out of range"
+        )
+    return number
+
+
+def to_bool(value: Any) -> bool:
+    """Return a truth value, or the one that a text or number spells."""
+    if value is None:
+        return False
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | Mapping):
+        raise _unconvertible("bool", value)
+    if not isinstance(value, str):
+        return bool(value)
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise FieldError("'' cannot parse value as 'bool': strconv.ParseBool: invalid syntax")
+
+
+def to_duration_ns(value: Any) -> int:
+    """Return nanoseconds; numbers count seconds."""
+    if value is None:
+        return 0
+    if isinstance(value, bool | list | Mapping):
+        raise FieldError("could not parse duration from input")
+    if isinstance(value, float):
+        return int(value * SECOND_NS)
+    return parse_duration_ns(to_string(value))
+
+
+def to_duration_s(value: Any) -> int:
+    """Return whole seconds, not negative."""
+    seconds = to_duration_ns(value) // SECOND_NS
+    if seconds < 0:
+        raise FieldError(f"cannot provide negative value '{seconds}'")
+    return seconds
+
+
+def to_map(value: Any) -> dict[str, Any]:
+    """Return a JSON object."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list) and value:
+        raise _unconvertible("map[string]interface {}", value[0], "[0]")
+    if isinstance(value, list):
+        return {}
+    raise _unconvertible("map[string]interface {}", value)
+
+
+def to_strings(value: Any) -> list[str]:
+    """Return a list of texts; one text is split at its commas."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [to_string(item, f"[{index}]") for index, item in enumerate(value)]
+    text = to_string(value)
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def to_list(value: Any) -> list[str]:
+    """Return a list of texts; one text is a list of itself."""
+    if value is None or isinstance(value, list):
+        return to_strings(value)
+    return [to_string(value)]
+
+
+def to_ints(value: Any) -> list[int]:
+    """Return a list of numbers; one text is split at its commas."""
+    items = value if isinstance(value, list) else to_strings(value)
+    try:
+        return [to_int(item, f"[{index}]") for index, item in enumerate(items)]
+    except FieldError as exc:
+        raise FieldError(f"decoding failed due to the following error(s):\n\n{exc}") from exc
+
+
+def to_pairs(value: Any) -> dict[str, str]:
+    """Return an object of texts; a list of "key=value" (or one of them) is one too."""
+    if isinstance(value, Mapping) or value is None:
+        return {key: to_string(text, key) for key, text in to_map(value).items()}
+    pairs: dict[str, str] = {}
+    for index, item in enumerate(to_list(value)):
+        key, separator, text = item.partition("=")
+        if not separator:
+            raise FieldError(f"invalid key pair at index {index}")
+        pairs[key] = text
+    return pairs
+
+
+_CONVERTERS: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.STRING: to_string,
+    Kind.LOWER: lambda value: to_string(value).lower(),
+    Kind.INT: to_int,
+    Kind.BOOL: to_bool,
+    Kind.DURATION: to_duration_s,
+    Kind.DURATION_NS: to_duration_ns,
+    Kind.MAP: to_map,
+    Kind.STRINGS: to_strings,
+    Kind.LIST: to_list,
+    Kind.INTS: to_ints,
+    Kind.PAIRS: to_pairs,
+    Kind.ANY: lambda value: value,
+}

@@ -1,0 +1,333 @@
+"""
+The mount table: what is mounted where, stored and in memory.
+
+Rules of this file:
+
+1. The table in memory is replaced as a whole, in one step; a request sees the old or the new one.
+2. Every change reads all entries in the transaction that writes one, so that two changes at once
+   cannot both take a path.
+
+Source: OpenBao 2.7.2: one entry per mount below ``core/mounts/`` and ``core/auth/``; data below
+``logical/<uuid>/``. Texts as recorded (features/mounts-auth-audit.json) and measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+from uuid import UUID
+
+from baoha import names
+from baoha.core.barrier import Barrier, BarrierTransaction, BarrierView
+from baoha.core.request import Engine
+from baoha.errors import InvalidRequest, StorageError
+from baoha.sansio.routing import Match, MountTable
+
+AUTH_PATH: Final = "auth/"
+_TABLES: Final = {"mounts": names.MOUNTS_PREFIX, "auth": names.AUTH_PREFIX}
+# Nothing else is mounted at or below these. Source: OpenBao's protected mounts.
+RESERVED_PATHS: Final = ("auth/", "sys/", "cubbyhole/", "identity/", "audit/")
+# Mounts without an engine that could be enabled by a client.
+_BUILT_IN_TYPES: Final = frozenset({"system", "token"})
+_DELETE_BATCH: Final = 200  # keys of an unmounted engine that are deleted in one transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountEntry:
+    """
+    One mount as stored.
+
+    Attributes:
+        table: "mounts" for secret engines, "auth" for auth methods.
+        path: inside its table, with a trailing slash.
+        options: of the engine; None where it has none by nature.
+        config: ``default_lease_ttl`` and ``max_lease_ttl`` in seconds (0: the system's),
+            ``force_no_cache``, and what else was tuned.
+        revision: counts the changes of this entry.
+    """
+
+    table: str
+    path: str
+    type: str
+    uuid: str
+    accessor: str
+    description: str = ""
+    options: dict[str, str] | None = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    local: bool = False
+    seal_wrap: bool = False
+    revision: int = 1
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> MountEntry:
+        """Return the entry of a stored form."""
+        return cls(**json.loads(blob))
+
+    @property
+    def full_path(self) -> str:
+        """The path that requests are routed by."""
+        return AUTH_PATH + self.path if self.table == "auth" else self.path
+
+    @property
+    def storage_key(self) -> str:
+        """Where the entry is stored."""
+        return _TABLES[self.table] + self.uuid
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the server itself made it; it is never removed."""
+        return self.type in _BUILT_IN_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount in use: its entry, its engine, its storage."""
+
+    entry: MountEntry
+    engine: Engine
+    storage: BarrierView
+
+
+EngineFactory = Callable[[MountEntry], Engine]
+
+
+class MountStore:
+    """The mounts of this cluster. Safe for concurrent use by many tasks."""
+
+    def __init__(
+        self,
+        barrier: Barrier,
+        factories: Mapping[tuple[str, str], EngineFactory],
+        *,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._barrier = barrier
+        self._factories = factories
+        self._random_bytes = random_bytes
+        self._table: MountTable[Mount] = MountTable()
+        # A change whose outcome is unknown was sent: the table is read anew before it is used.
+        self._is_stale = False
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def match(self, path: str) -> Match[Mount] | None:
+        """Return where a full path leads."""
+        return self._table.match(path)
+
+    def entries(self, table: str) -> list[MountEntry]:
+        """Return the entries of one table, sorted by path."""
+        return [mount.entry for _, mount in self._table if mount.entry.table == table]
+
+    def entry(self, table: str, path: str) -> MountEntry | None:
+        """Return the entry mounted exactly at a path of a table."""
+        mount = self._table.get(AUTH_PATH + path if table == "auth" else path)
+        return mount.entry if mount is not None and mount.entry.table == table else None
+
+    async def ensure_fresh(self) -> None:
+        """Read the table anew if a change of unknown outcome was sent."""
+        if self._is_stale:
+            await self.load()
+
+    async def load(self) -> None:
+        """
+        Read the table anew and put it into use; engines start without cached state.
+
+        Raises:
+            StorageError: the table in use is still the old one.
+        """
+        found: list[MountEntry] = []
+        for prefix in _TABLES.values():
+            for name in await self._barrier.list(prefix):
+                blob = await self._barrier.get(prefix + name)
+                if blob is not None:
+                    found.append(MountEntry.from_bytes(blob))
+        table: MountTable[Mount] = MountTable()
+        for entry in found:
+            table.mount(entry.full_path, self._open(entry, reuse=False))
+        self._table = table
+        self._is_stale = False
+
+    def forget(self) -> None:
+        """Let every engine drop its cached state."""
+        for _, mount in self._table:
+            mount.engine.forget()
+
+    def _open(self, entry: MountEntry, *, reuse: bool = True) -> Mount:
+        known = self._table.get(entry.full_path) if reuse else None
+        if known is not None and _same_engine(known.entry, entry):
+            return Mount(entry, known.engine, known.storage)
+        engine = self._factories[entry.table, entry.type](entry)
+        return Mount(entry, engine, self._barrier.view(f"{names.LOGICAL_PREFIX}{entry.uuid}/"))
+
+    # --- changing ---------------------------------------------------------------------------
+
+    def new_entry(self, table: str, path: str, mount_type: str, **fields: Any) -> MountEntry:
+        """
+        Return an entry with a new uuid and accessor; nothing is stored.
+
+        Raises:
+            InvalidRequest: no such engine, or it cannot be enabled.
+        """
+        if mount_type in _BUILT_IN_TYPES:
+            raise InvalidRequest(f'mount type of "{mount_type}" is not mountable')
+        if (table, mount_type) not in self._factories:
+            raise InvalidRequest(f"plugin not found in the catalog: {mount_type}")
+        return _new_entry(table, path, mount_type, self._random_bytes, **fields)
+
+    async def mount(self, entry: MountEntry) -> None:
+        """
+        Store a new mount and put it into use.
+
+        Raises:
+            InvalidRequest: the path is taken or reserved (nothing was written).
+        """
+        if entry.table == "mounts" and entry.path.startswith(RESERVED_PATHS):
+            raise InvalidRequest(f'cannot mount "{entry.path}"')
+        opened = self._open(entry)
+
+        async def body(transaction: BarrierTransaction) -> None:
+            for known in await _read_table(transaction, entry.table):
+                if entry.path.startswith(known.path) or known.path.startswith(entry.path):
+                    raise InvalidRequest(f"path is already in use at {known.path}")
+            transaction.put(entry.storage_key, entry.to_bytes())
+
+        with self._unless_unknown():
+            await self._barrier.run_transaction(body)
+        self._table.mount(entry.full_path, opened)
+
+    async def unmount(self, table: str, path: str) -> None:
+        """Remove a mount and its data; one that does not exist is no error."""
+        entry = self.entry(table, path)
+        if entry is None:
+            return
+        with self._unless_unknown():
+            await self._barrier.delete(entry.storage_key)
+        current = self._table.get(entry.full_path)
+        if current is not None and current.entry.uuid == entry.uuid:
+            self._table.unmount(entry.full_path)
+        await _delete_below(self._barrier, f"{names.LOGICAL_PREFIX}{entry.uuid}/")
+
+    async def tune(self, entry: MountEntry, change: Callable[[MountEntry], MountEntry]) -> None:
+        """
+        Store a changed entry and put it into use.
+
+        Args:
+            change: gets the entry as stored; has no effects of its own.
+        """
+
+        async def body(transaction: BarrierTransaction) -> MountEntry:
+            blob = await transaction.get(entry.storage_key)
+            if blob is None:
+                raise InvalidRequest(f'tune of path "{entry.path}" failed: no mount entry found')
+            old = MountEntry.from_bytes(blob)
+            changed = replace(change(old), revision=old.revision + 1)
+            transaction.put(changed.storage_key, changed.to_bytes())
+            return changed
+
+        with self._unless_unknown():
+            changed = await self._barrier.run_transaction(body)
+        current = self._table.get(changed.full_path)
+        if current is None or current.entry.uuid != changed.uuid:
+            return
+        # Two changes may come back in another order than they were stored in.
+        if current.entry.revision < changed.revision:
+            self._table.mount(changed.full_path, self._open(changed))
+
+    @contextmanager
+    def _unless_unknown(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as exc:
+            self._is_stale = self._is_stale or exc.outcome == "unknown"
+            raise
+
+
+def _same_engine(a: MountEntry, b: MountEntry) -> bool:
+    return (a.uuid, a.type, a.options) == (b.uuid, b.type, b.options)
+
+
+async def _read_table(transaction: BarrierTransaction, table: str) -> list[MountEntry]:
+    prefix = _TABLES[table]
+    blobs = [await transaction.get(prefix + name) for name in await transaction.list(prefix)]
+    return [MountEntry.from_bytes(blob) for blob in blobs if blob is not None]
+
+
+async def _delete_below(barrier: Barrier, prefix: str) -> None:
+    folders = [prefix]
+    keys: list[str] = []
+    while folders:
+        folder = folders.pop()
+        for child in await barrier.list(folder):
+            (folders if child.endswith("/") else keys).append(folder + child)
+    for start in range(0, len(keys), _DELETE_BATCH):
+        async with barrier.transaction() as transaction:
+            for key in keys[start : start + _DELETE_BATCH]:
+                transaction.delete(key)
+
+
+def _new_entry(
+    table: str, path: str, mount_type: str, random_bytes: Callable[[int], bytes], **fields: Any
+) -> MountEntry:
+    prefix = "auth_" if table == "auth" else ""
+    return MountEntry(
+        table=table,
+        path=path,
+        type=mount_type,
+        uuid=str(UUID(bytes=random_bytes(16), version=4)),
+        accessor=f"{prefix}{mount_type}_{random_bytes(4).hex()}",
+        **fields,
+    )
+
+
+def put_default_mounts(
+    transaction: BarrierTransaction, *, random_bytes: Callable[[int], bytes]
+) -> None:
+    """Buffer the mounts of a new cluster into the transaction of initialisation."""
+    system = _new_entry(
+        "mounts",
+        "sys/",
+        "system",
+        random_bytes,
+        description="system endpoints used for control, policy and debugging",
+        options=None,
+        config={"passthrough_request_headers": ["Accept"]},
+        seal_wrap=True,
+    )
+    token = _new_entry(
+        "auth", "token/", "token", random_bytes, description="token based credentials", options=None
+    )
+    secret = _new_entry("mounts", "secret/", "kv", random_bytes, options={"version": "2"})
+    for entry in (system, token, secret):
+        transaction.put(entry.storage_key, entry.to_bytes())
+
+
+def describe_mount(entry: MountEntry) -> dict[str, Any]:
+    """Return the object that ``sys/mounts`` shows for a mount."""
+    config: dict[str, Any] = {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0}
+    if entry.table == "auth":
+        config |= {"token_type": "default-service"}
+    described: dict[str, Any] = {
+        "accessor": entry.accessor,
+        "config": config | entry.config,
+        "description": entry.description,
+        "external_entropy_access": False,
+        "local": entry.local,
+        "options": entry.options,
+        "plugin_version": "",
+        # Clients read the engine's version here: the release whose engine API it speaks.
+        "running_plugin_version": f"v{names.API_VERSION}+builtin.bao",
+        "running_sha256": "",
+        "seal_wrap": entry.seal_wrap,
+        "type": entry.type,
+        "uuid": entry.uuid,
+    }
+    if not entry.is_built_in:
+        described["deprecation_status"] = "supported"
+    return described

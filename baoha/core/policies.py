@@ -1,0 +1,306 @@
+"""
+The policies of this cluster: stored texts, and the ACLs made of them.
+
+Rules of this file:
+
+1. A cached ACL is never older than the last policy write: every write moves the generation on, and
+   what was read under an older generation is used once and not kept.
+2. "root" has no text and cannot be changed; what it allows is not written anywhere.
+
+Source: OpenBao 2.7.2 as recorded (features/policy-capabilities.json) and measured.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from baoha import names
+from baoha.core.barrier import Barrier, BarrierTransaction
+from baoha.errors import InvalidRequest
+from baoha.sansio.durations import format_timestamp, parse_timestamp
+from baoha.sansio.policy import ACL, ROOT_POLICY, PolicyError, Rule, parse_policy
+
+DEFAULT_POLICY: Final = "default"
+# Any policy list of a token leads to one ACL; more distinct lists than this are rebuilt when used.
+_ACLS_MAX: Final = 4096
+
+# What every token may do about itself. Source: the grants of OpenBao's own default policy; those
+# of features that need an entity are left out, because they grant nothing without one.
+DEFAULT_POLICY_TEXT: Final = """
+# A token may look at itself, renew itself and end itself.
+path "auth/token/lookup-self" {
+    capabilities = ["read"]
+}
+path "auth/token/renew-self" {
+    capabilities = ["update"]
+}
+path "auth/token/revoke-self" {
+    capabilities = ["update"]
+}
+
+# It may ask what it is allowed to do.
+path "sys/capabilities-self" {
+    capabilities = ["update"]
+}
+path "sys/internal/ui/resultant-acl" {
+    capabilities = ["read"]
+}
+
+# It may look up and renew a lease whose id it knows.
+path "sys/leases/lookup" {
+    capabilities = ["update"]
+}
+path "sys/leases/renew" {
+    capabilities = ["update"]
+}
+
+# It has a private store of its own.
+path "cubbyhole/*" {
+    capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+# It may wrap values, and look into or open a wrapping token that it holds.
+path "sys/wrapping/wrap" {
+    capabilities = ["update"]
+}
+path "sys/wrapping/lookup" {
+    capabilities = ["update"]
+}
+path "sys/wrapping/unwrap" {
+    capabilities = ["update"]
+}
+
+# It may use the hash tool.
+path "sys/tools/hash" {
+    capabilities = ["update"]
+}
+path "sys/tools/hash/*" {
+    capabilities = ["update"]
+}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One stored policy. ``version`` counts its writes."""
+
+    name: str
+    text: str
+    version: int
+    modified: str
+    cas_required: bool = False
+    expiration: str = ""
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return json.dumps(
+            {
+                "raw": self.text,
+                "version": self.version,
+                "modified": self.modified,
+                "cas_required": self.cas_required,
+                "expiration": self.expiration,
+            }
+        ).encode()
+
+    @classmethod
+    def from_bytes(cls, name: str, blob: bytes) -> Policy:
+        """Return the policy of a stored form."""
+        fields = json.loads(blob)
+        return cls(
+            name=name,
+            text=fields["raw"],
+            version=fields["version"],
+            modified=fields["modified"],
+            cas_required=fields["cas_required"],
+            expiration=fields["expiration"],
+        )
+
+    def is_expired(self, at: datetime) -> bool:
+        """Say whether the policy has ended: it grants nothing any more."""
+        return bool(self.expiration) and parse_timestamp(self.expiration) <= at
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedACL:
+    acl: ACL
+    valid_until: datetime | None
+
+
+class PolicyStore:
+    """Policies by name, and ACLs by list of names. Safe for concurrent use by many tasks."""
+
+    def __init__(self, barrier: Barrier, *, now: Callable[[], datetime]) -> None:
+        self._storage = barrier.view(names.POLICY_PREFIX)
+        self._now = now
+        self._acls: dict[tuple[str, ...], _CachedACL] = {}
+        self._generation = 0
+
+    def forget(self) -> None:
+        """Drop the cached ACLs: another node may have written since."""
+        self._generation += 1
+        self._acls.clear()
+
+    async def acl(self, policies: Iterable[str]) -> ACL:
+        """Return what these policies allow together; one that does not exist allows nothing."""
+        key = tuple(policies)
+        now = self._now()
+        cached = self._acls.get(key)
+        if cached is not None and (cached.valid_until is None or now < cached.valid_until):
+            return cached.acl
+        generation = self._generation
+        built = await self._build_acl(key, now)
+        if generation == self._generation:
+            if len(self._acls) >= _ACLS_MAX:
+                self._acls.pop(next(iter(self._acls)))
+            self._acls[key] = built
+        return built.acl
+
+    async def _build_acl(self, policies: tuple[str, ...], now: datetime) -> _CachedACL:
+        if ROOT_POLICY in policies:
+            return _CachedACL(ACL((), is_root=True), None)
+        rules: list[Rule] = []
+        valid_until: datetime | None = None
+        for name in policies:
+            policy = await self.read(name)
+            if policy is None or policy.is_expired(now):
+                continue
+            if policy.expiration:
+                ends = parse_timestamp(policy.expiration)
+                valid_until = ends if valid_until is None else min(valid_until, ends)
+            rules.extend(parse_policy(policy.text))
+        return _CachedACL(ACL(rules), valid_until)
+
+    async def read(self, name: str) -> Policy | None:
+        """Return a policy as stored; "root" is there and empty."""
+        if name == ROOT_POLICY:
+            return Policy(name=name, text="", version=0, modified="")
+        blob = await self._storage.get(name) if name else None
+        return None if blob is None else Policy.from_bytes(name, blob)
+
+    async def names(self) -> list[str]:
+        """Return all names, folders after plain ones, "root" last."""
+        found: list[str] = []
+        folders = [""]
+        while folders:
+            folder = folders.pop(0)
+            for child in await self._storage.list(folder):
+                (folders if child.endswith("/") else found).append(folder + child)
+        return [*found, ROOT_POLICY]
+
+    async def write(
+        self,
+        name: str,
+        text: str,
+        *,
+        cas: int | None = None,
+        cas_required: bool | None = None,
+        ttl_s: int = 0,
+        expiration: str = "",
+    ) -> None:
+        """
+        Store a policy.
+
+        Args:
+            name: in lower case.
+            text: HCL or JSON, plain or in base64.
+            cas: the version it must have now; -1: it must not exist.
+            ttl_s: seconds until it ends; 0: never.
+
+        Raises:
+            InvalidRequest: nothing was written.
+        """
+        if name == ROOT_POLICY:
+            raise InvalidRequest('cannot update "root" policy')
+        text = _plain_text(text)
+        try:
+            parse_policy(text)
+        except PolicyError as exc:
+            raise InvalidRequest(str(exc)) from exc
+        now = self._now()
+        if ttl_s:
+            expiration = format_timestamp(now + timedelta(seconds=ttl_s))
+
+        async def body(transaction: BarrierTransaction) -> None:
+            blob = await transaction.get(name)
+            old = None if blob is None else Policy.from_bytes(name, blob)
+            _check_cas(old, cas)
+            was_required = old is not None and old.cas_required
+            policy = Policy(
+                name=name,
+                text=text,
+                version=1 if old is None else old.version + 1,
+                modified=format_timestamp(now),
+                cas_required=was_required if cas_required is None else cas_required,
+                expiration=expiration,
+            )
+            transaction.put(name, policy.to_bytes())
+
+        try:
+            await self._storage.run_transaction(body)
+        finally:
+            # Also when the outcome is unknown: the next reader asks the store.
+            self.forget()
+
+    async def delete(self, name: str) -> None:
+        """Delete a policy; one that does not exist is no error."""
+        if name == ROOT_POLICY:
+            raise InvalidRequest('cannot delete "root" policy')
+        if name == DEFAULT_POLICY:
+            raise InvalidRequest("cannot delete default policy")
+        try:
+            await self._storage.delete(name)
+        finally:
+            self.forget()
+
+
+def put_default_policy(transaction: BarrierTransaction, *, now: datetime) -> None:
+    """Buffer the policy "default" into the transaction of initialisation."""
+    policy = Policy(
+        name=DEFAULT_POLICY, text=DEFAULT_POLICY_TEXT, version=1, modified=format_timestamp(now)
+    )
+    transaction.put(names.POLICY_PREFIX + DEFAULT_POLICY, policy.to_bytes())
+
+
+def describe_policy(policy: Policy, *, text_key: str = "policy") -> dict[str, Any]:
+    """Return the ``data`` object of a policy read."""
+    described: dict[str, Any] = {
+        "allow_slashes_in_identity_templates": False,
+        "allow_wildcards_in_identity_templates": False,
+        "cas_required": policy.cas_required,
+        "name": policy.name,
+        text_key: policy.text,
+        "version": policy.version,
+    }
+    if policy.modified:
+        described["modified"] = policy.modified
+    if policy.expiration:
+        described["expiration"] = policy.expiration
+    return described
+
+
+def _plain_text(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return text
+
+
+def _check_cas(old: Policy | None, cas: int | None) -> None:
+    version = 0 if old is None else old.version
+    if cas is None:
+        if old is not None and old.cas_required:
+            raise InvalidRequest("check-and-set parameter required for this call")
+    elif cas == -1:
+        if old is not None:
+            raise InvalidRequest("check-and-set parameter set to -1 on existing entry")
+    elif cas != version:
+        raise InvalidRequest(
+            f"check-and-set parameter {cas} did not match the current version {version}"
+        )

@@ -1,0 +1,386 @@
+"""
+ACL policies: parsing, and the decision whether a request may pass.
+
+Rules of this file:
+
+1. What is not granted is denied; "deny" beats everything granted for the same path.
+2. A restriction that this server cannot enforce is refused when the policy is written. It is
+   never accepted and then ignored.
+
+Matching. A path is looked up exactly first; for a listing also without its trailing slash. Else
+the matching rule of the highest priority decides: the one whose first wildcard ("+" or "*") comes
+later; then one without "*" at its end; then fewer "+"; then the longer; then the greater by bytes.
+"+" stands for one whole segment, "*" at the end for any rest.
+
+Templated paths ("{{identity...}}") match nothing here: tokens have no entity, and without one
+OpenBao grants nothing through them either.
+
+Source: OpenBao's documentation, "Policies"; error texts and corner cases measured on 2.7.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+from baoha.sansio.hcl import Block, HCLError, Item, Value, parse
+
+ROOT_POLICY: Final = "root"
+CAPABILITIES: Final = frozenset(
+    {"create", "read", "update", "delete", "list", "patch", "scan", "sudo", "deny"}
+)
+_LEGACY: Final = {
+    "deny": frozenset({"deny"}),
+    "read": frozenset({"read", "list"}),
+    "write": frozenset({"create", "read", "update", "delete", "list"}),
+    "sudo": frozenset({"create", "read", "update", "delete", "list", "sudo"}),
+}
+_WRITES: Final = frozenset({"create", "update", "patch"})
+_LISTINGS: Final = frozenset({"list", "scan"})
+_TOP_KEYS: Final = frozenset({"name", "path"})
+_UNSUPPORTED_KEYS: Final = frozenset(
+    {
+        "min_wrapping_ttl",
+        "max_wrapping_ttl",
+        "expiration",
+        "pagination_limit",
+        "list_scan_response_keys_filter_path",
+        "mfa_methods",
+    }
+)
+_PATH_KEYS: Final = _UNSUPPORTED_KEYS | {
+    "comment",
+    "policy",
+    "capabilities",
+    "allowed_parameters",
+    "denied_parameters",
+    "required_parameters",
+}
+
+Parameters = Mapping[str, tuple[Any, ...]]
+
+
+class PolicyError(ValueError):
+    """The text is not a policy; the message is for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    What a policy says about one path.
+
+    Attributes:
+        path: without a leading slash, and without the "*" that ``is_prefix`` stands for.
+        segments: the path split at "/", where a segment is "+"; else None.
+        allowed: parameter to the values it may have (none given: any); empty: no restriction.
+    """
+
+    path: str
+    is_prefix: bool
+    capabilities: frozenset[str]
+    allowed: Parameters = field(default_factory=dict)
+    denied: Parameters = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+
+    @property
+    def segments(self) -> tuple[str, ...] | None:
+        """The path's segments where one of them is a wildcard."""
+        parts = tuple(self.path.split("/"))
+        return parts if "+" in parts else None
+
+    def merge(self, other: Rule) -> Rule:
+        """Return what two rules for the same path say together."""
+        return replace(
+            self,
+            capabilities=self.capabilities | other.capabilities,
+            allowed=_merge_parameters(self.allowed, other.allowed),
+            denied=_merge_parameters(self.denied, other.denied),
+            required=self.required | other.required,
+        )
+
+    def permits_parameters(self, data: Mapping[str, Any]) -> bool:
+        """Say whether the parameters of a write keep to the restrictions."""
+        sent = {name.lower(): value for name, value in data.items()}
+        if not self.required <= sent.keys():
+            return False
+        for name, value in sent.items():
+            if "*" in self.denied:
+                return False
+            if name in self.denied and _value_in(value, self.denied[name]):
+                return False
+            if self.allowed:
+                values = self.allowed.get(name, self.allowed.get("*"))
+                if values is None or not _value_in(value, values):
+                    return False
+        return True
+
+
+def _merge_parameters(ours: Parameters, theirs: Parameters) -> Parameters:
+    merged = dict(ours)
+    for name, values in theirs.items():
+        known = merged.get(name)
+        # An empty list stands for every value, so it absorbs the other one.
+        merged[name] = (
+            values if known is None else () if not known or not values else known + values
+        )
+    return merged
+
+
+def _value_in(value: Any, values: tuple[Any, ...]) -> bool:
+    return not values or any(_value_matches(value, pattern) for pattern in values)
+
+
+def _value_matches(value: Any, pattern: Any) -> bool:
+    if not isinstance(pattern, str) or not isinstance(value, str):
+        return type(value) is type(pattern) and bool(value == pattern)
+    if pattern == "*":
+        return True
+    head, tail = pattern.startswith("*"), pattern.endswith("*")
+    if head and tail:
+        return pattern[1:-1] in value
+    if head:
+        return value.endswith(pattern[1:])
+    if tail:
+        return value.startswith(pattern[:-1])
+    return value == pattern
+
+
+# --- parsing ------------------------------------------------------------------------------------
+
+
+def parse_policy(text: str) -> tuple[Rule, ...]:
+    """
+    Parse a policy in HCL or JSON.
+
+    Raises:
+        PolicyError: not a policy, or one that asks for something this server cannot enforce.
+    """
+    try:
+        document = parse(text)
+        _require_keys(document, _TOP_KEYS, where="")
+        return tuple(
+            rule
+            for labels, block, item in document.blocks("path", labels=1)
+            for rule in _parse_path(labels[0], block, item)
+        )
+    except HCLError as exc:
+        raise PolicyError(f"failed to parse policy: {exc}") from exc
+
+
+def _require_keys(block: Block, known: frozenset[str], *, where: str) -> None:
+    bad = [
+        f'\t* invalid key "{i.key}" on line {i.line}\n' for i in block.items if i.key not in known
+    ]
+    if bad:
+        count = "1 error" if len(bad) == 1 else f"{len(bad)} errors"
+        raise PolicyError(f"failed to parse policy: {where}{count} occurred:\n{''.join(bad)}\n")
+
+
+def _parse_path(label: str, block: Block, item: Item) -> list[Rule]:
+    where = f'path "{label}": '
+    _require_keys(block, _PATH_KEYS, where=where)
+    values = {entry.key: entry.value for entry in block.items}
+    unsupported = sorted(_UNSUPPORTED_KEYS & values.keys())
+    if unsupported:
+        raise _refuse(where, f'"{unsupported[0]}" is not supported by this server')
+    path = label.removeprefix("/")
+    if "+*" in path:
+        raise _refuse(f'{where}path "{label}": ', "invalid use of wildcards ('+*' is forbidden)")
+    if _is_templated(label, where):
+        return []
+    is_prefix = path.endswith("*")
+    return [
+        Rule(
+            path=path.removesuffix("*") if is_prefix else path,
+            is_prefix=is_prefix,
+            capabilities=_parse_capabilities(label, values, where),
+            allowed=_parse_parameters(values, "allowed_parameters", where),
+            denied=_parse_parameters(values, "denied_parameters", where),
+            required=frozenset(
+                str(name).lower() for name in _list(values, "required_parameters", where)
+            ),
+        )
+    ]
+
+
+def _refuse(where: str, why: str) -> PolicyError:
+    return PolicyError(f"failed to parse policy: {where}{why}")
+
+
+def _is_templated(label: str, where: str) -> bool:
+    opened, closed = label.count("{{"), label.count("}}")
+    if opened != closed:
+        raise _refuse(
+            where, "failed to validate policy templating: unbalanced templating characters"
+        )
+    return opened > 0
+
+
+def _parse_capabilities(label: str, values: Mapping[str, Value], where: str) -> frozenset[str]:
+    # The path is named twice in these texts: once by the file's parser, once by the path's.
+    where = f'{where}path "{label}": '
+    granted: set[str] = set()
+    legacy = values.get("policy")
+    if legacy is not None:
+        if not isinstance(legacy, str) or legacy not in _LEGACY:
+            raise _refuse(where, f'invalid policy "{legacy}"')
+        granted |= _LEGACY[legacy]
+    for capability in _list(values, "capabilities", where):
+        if capability not in CAPABILITIES:
+            raise _refuse(where, f'invalid capability "{capability}"')
+        granted.add(str(capability))
+    return frozenset({"deny"}) if "deny" in granted else frozenset(granted)
+
+
+def _list(values: Mapping[str, Value], key: str, where: str) -> list[Value]:
+    value = values.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or any(isinstance(v, list | Block) for v in value):
+        raise _refuse(where, f'"{key}" must be a list of strings')
+    return value
+
+
+def _parse_parameters(values: Mapping[str, Value], key: str, where: str) -> Parameters:
+    value = values.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Block):
+        raise _refuse(where, f'"{key}" must be an object of lists')
+    entries = {entry.key: entry.value for entry in value.items}
+    return {name.lower(): tuple(_list(entries, name, where)) for name in entries}
+
+
+# --- deciding -----------------------------------------------------------------------------------
+
+
+class Decision(NamedTuple):
+    """Whether a request may pass, and whether the path is granted with sudo."""
+
+    allowed: bool
+    sudo: bool
+
+
+class ACL:
+    """What a set of policies allows, ready for decisions. Immutable; safe to share."""
+
+    def __init__(self, rules: Iterable[Rule], *, is_root: bool = False) -> None:
+        self.is_root = is_root
+        merged: dict[tuple[str, bool], Rule] = {}
+        for rule in rules:
+            key = (rule.path, rule.is_prefix)
+            merged[key] = merged[key].merge(rule) if key in merged else rule
+        self._exact: dict[str, Rule] = {}
+        patterns: list[tuple[Rule, tuple[str, ...] | None]] = []
+        for rule in merged.values():
+            if rule.segments is None and not rule.is_prefix:
+                self._exact[rule.path] = rule
+            else:
+                patterns.append((rule, rule.segments))
+        # The first one that matches is then the one that decides.
+        self._patterns = sorted(patterns, key=lambda p: _priority(p[0]), reverse=True)
+
+    def decide(self, operation: str, path: str, data: Mapping[str, Any] | None = None) -> Decision:
+        """
+        Say whether an operation on a full path may pass.
+
+        Args:
+            operation: the name of the capability that it needs.
+            data: the parameters of a write; None where they do not matter.
+        """
+        if self.is_root:
+            return Decision(allowed=True, sudo=True)
+        rule = self._find(path, listing=operation in _LISTINGS)
+        if rule is None or "deny" in rule.capabilities:
+            return Decision(allowed=False, sudo=False)
+        allowed = operation in rule.capabilities
+        if allowed and data is not None and operation in _WRITES:
+            allowed = rule.permits_parameters(data)
+        return Decision(allowed=allowed, sudo="sudo" in rule.capabilities)
+
+    def capabilities(self, path: str) -> list[str]:
+        """Return what is granted for a path, sorted; ["root"] is everything, ["deny"] nothing."""
+        if self.is_root:
+            return ["root"]
+        rule = self._find(path.removeprefix("/"), listing=True)
+        if rule is None or not rule.capabilities or "deny" in rule.capabilities:
+            return ["deny"]
+        return sorted(rule.capabilities)
+
+    def grants_below(self, prefix: str) -> bool:
+        """Say whether anything is granted at or below a prefix (a mount that may be shown)."""
+        if self.is_root or self.capabilities(prefix) != ["deny"]:
+            return True
+        rules = [*self._exact.values(), *(rule for rule, _ in self._patterns)]
+        return any(_may_lie_below(rule, prefix) for rule in rules)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the rules in the form of ``sys/internal/ui/resultant-acl``."""
+        if self.is_root:
+            return {"root": True}
+        globs = {rule.path: _describe(rule) for rule, parts in self._patterns if parts is None}
+        exact = {path: _describe(rule) for path, rule in self._exact.items()}
+        return {"exact_paths": exact, "glob_paths": globs, "root": False}
+
+    def _find(self, path: str, *, listing: bool) -> Rule | None:
+        rule = self._exact.get(path)
+        trimmed = path.removesuffix("/")
+        if rule is None and listing:
+            rule = self._exact.get(trimmed)
+        if rule is not None:
+            return rule
+        parts = path.split("/")
+        trimmed_parts = trimmed.split("/") if listing else parts
+        for rule, segments in self._patterns:
+            if segments is None:
+                if path.startswith(rule.path):
+                    return rule
+            elif _segments_match(rule, segments, parts) or (
+                listing and _segments_match(rule, segments, trimmed_parts)
+            ):
+                return rule
+        return None
+
+
+def _priority(rule: Rule) -> tuple[int, bool, int, int, str]:
+    segments = rule.segments or ()
+    first = len(rule.path)
+    if "+" in segments:
+        first = sum(len(part) + 1 for part in segments[: segments.index("+")])
+    return (first, not rule.is_prefix, -segments.count("+"), len(rule.path), rule.path)
+
+
+def _segments_match(rule: Rule, segments: tuple[str, ...], parts: list[str]) -> bool:
+    last = len(segments) - 1
+    if len(parts) < len(segments) or (not rule.is_prefix and len(parts) > len(segments)):
+        return False
+    return all(
+        segment == "+"
+        or segment == parts[index]
+        or (index == last and rule.is_prefix and parts[index].startswith(segment))
+        for index, segment in enumerate(segments)
+    )
+
+
+def _may_lie_below(rule: Rule, prefix: str) -> bool:
+    if not rule.capabilities - {"deny"}:
+        return False
+    segments = rule.segments
+    if segments is None:
+        return rule.path.startswith(prefix) or (rule.is_prefix and prefix.startswith(rule.path))
+    wanted = prefix.rstrip("/").split("/")
+    return all(
+        segment in ("+", part) for segment, part in zip(segments, wanted, strict=False)
+    ) and (rule.is_prefix or len(segments) > len(wanted))
+
+
+def _describe(rule: Rule) -> dict[str, Any]:
+    described: dict[str, Any] = {"capabilities": sorted(rule.capabilities)}
+    if rule.allowed:
+        described["allowed_parameters"] = {k: list(v) for k, v in rule.allowed.items()}
+    if rule.denied:
+        described["denied_parameters"] = {k: list(v) for k, v in rule.denied.items()}
+    if rule.required:
+        described["required_parameters"] = sorted(rule.required)
+    return described
