@@ -213,7 +213,7 @@ async def open_backend(
     Owns: the caller closes the store with ``aclose``.
     """
     block = Settings("sqlite", settings)
-    path = Path(os.path.abspath(block.text("path")))
+    path = _absolute(block.text("path"))
     busy_timeout_s = block.duration_s("busy_timeout", _BUSY_TIMEOUT_S)
     op_timeout_s = block.duration_s("op_timeout", _OP_TIMEOUT_S)
     block.finish()
@@ -227,3 +227,8 @@ async def open_backend(
         boot_clock=boot_clock,
         folder=folder,
     )
+
+
+def _absolute(path: str) -> Path:
+    # A relative path means the folder the server was started in, whatever happens later.
+    return Path(path).absolute()

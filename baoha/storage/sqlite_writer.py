@@ -173,10 +173,9 @@ class Writer:
             # Nobody is left to be told. What was committed stays committed.
             return
         except BaseException as exc:
-            # A bug. It is raised where somebody awaits it, and the thread ends: a writer in an
+            # A bug. It is raised where the job is awaited, and the thread ends: a writer in an
             # unknown state must not go on.
             self._end_broken(exc, group)
-            raise
         finally:
             self._disconnect(checkpoint=True)
             self._finish()

@@ -1,0 +1,466 @@
+"""Every store against the conformance suites; whole transactions under faults; real kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import trio
+import trio.testing
+
+from baoha.errors import FencedWrite, StorageError, StorageUnavailable
+from baoha.storage.base import Backend, Batch, Capabilities, Fence, HABackend
+from baoha.storage.exercise import exercise_backend, exercise_ha_backend
+from baoha.storage.exercise_data import DATA_PARTS
+from baoha.storage.exercise_ha import HA_PARTS
+from baoha.storage.faulty import Faults, FaultyStore
+from baoha.storage.inmem import World
+from baoha.storage.lock_rules import LockRow
+from baoha.storage.sqlite import open_backend as open_sqlite
+from baoha.timing import boot_time_s
+
+_CHILD = Path(__file__).with_name("sqlite_child.py")
+
+
+class HandClock:
+    """A store's clock that a test moves."""
+
+    def __init__(self) -> None:
+        self._now_s = boot_time_s()
+
+    def __call__(self) -> float:
+        return self._now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
+        await trio.lowlevel.checkpoint()
+
+
+@dataclass
+class Store:
+    """How to open one kind of store again and again, and how to let its time pass."""
+
+    open: Callable[[], Awaitable[Backend]]
+    sleep: Callable[[float], Awaitable[object]]
+
+
+def inmem_store(path: Path) -> Store:
+    clock = HandClock()
+    world = World(clock=clock)
+
+    async def open_one() -> Backend:
+        await trio.lowlevel.checkpoint()
+        return world.open()
+
+    return Store(open_one, clock.sleep)
+
+
+def sqlite_store(path: Path) -> Store:
+    clock = HandClock()
+
+    async def open_one() -> Backend:
+        return await open_sqlite({"path": str(path / "baoha.db")}, boot_clock=clock)
+
+    return Store(open_one, clock.sleep)
+
+
+def behind_faults(inner: Store) -> Store:
+    async def open_one() -> Backend:
+        return FaultyStore(await inner.open(), Faults(op_timeout_s=10))
+
+    return Store(open_one, inner.sleep)
+
+
+@pytest.fixture(params=["inmem", "sqlite", "faulty-inmem", "faulty-sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    kind = request.param
+    inner = sqlite_store(tmp_path) if kind.endswith("sqlite") else inmem_store(tmp_path)
+    return behind_faults(inner) if kind.startswith("faulty") else inner
+
+
+async def test_store_keeps_the_contract_of_backend(store: Store) -> None:
+    report = await exercise_backend(store.open)
+    assert len(report.passed) == len(DATA_PARTS)
+
+
+async def test_store_keeps_the_contract_of_ha_backend(store: Store) -> None:
+    report = await exercise_ha_backend(store.open, sleep=store.sleep)
+    assert report.not_run == {}
+    assert len(report.passed) == len(HA_PARTS)
+
+
+async def test_suite_reports_what_an_undeclared_capability_leaves_out() -> None:
+    clock = HandClock()
+    world = World(clock=clock, capabilities=Capabilities(ha=True, fencing=True))
+
+    async def open_one() -> Backend:
+        await trio.lowlevel.checkpoint()
+        return world.open()
+
+    report = await exercise_ha_backend(open_one, sleep=clock.sleep)
+    assert set(report.not_run.values()) == {"hand_over", "session_lock", "watch"}
+    assert "writes_with_a_false_fence_are_refused" in report.passed
+
+
+# --- the suites can fail ------------------------------------------------------------------------
+
+
+class ForgetsFence(World):
+    def fence_holds(self, fence: Fence) -> bool:
+        return True
+
+
+class ForgetsPhantoms(World):
+    def apply(self, batch: Batch) -> None:
+        super().apply(Batch(writes=batch.writes, expected=batch.expected, fence=batch.fence))
+
+
+class ForgetsReads(World):
+    def apply(self, batch: Batch) -> None:
+        writes, lists = batch.writes, batch.expected_lists
+        super().apply(Batch(writes=writes, expected_lists=lists, fence=batch.fence))
+
+
+class WritesBeforeItChecks(World):
+    def apply(self, batch: Batch) -> None:
+        super().apply(Batch(writes=batch.writes))
+        super().apply(batch)
+
+
+class ForgetsFolders(World):
+    def children(self, prefix: str, after: str = "", limit: int = -1) -> list[str]:
+        return [name for name in super().children(prefix, after, limit) if name[-1] != "/"]
+
+
+class BelievesEverybodyDead(World):
+    def is_gone(self, identity: str) -> bool:
+        return True
+
+
+class BelievesNobodyDead(World):
+    def is_gone(self, identity: str) -> bool:
+        return False
+
+
+class ForgetsEpochs(World):
+    def set_row(self, key: str, row: LockRow, *, announce: bool = True) -> None:
+        super().set_row(key, replace(row, epoch=7), announce=announce)
+
+
+class AnnouncesNothing(World):
+    def set_row(self, key: str, row: LockRow, *, announce: bool = True) -> None:
+        super().set_row(key, row, announce=False)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ForgetsFence,
+        ForgetsPhantoms,
+        ForgetsReads,
+        WritesBeforeItChecks,
+        ForgetsFolders,
+        BelievesEverybodyDead,
+        BelievesNobodyDead,
+        ForgetsEpochs,
+        AnnouncesNothing,
+    ],
+)
+async def test_suites_find_a_broken_store(
+    broken: type[World], autojump_clock: trio.testing.MockClock
+) -> None:
+    world = broken()
+
+    async def open_one() -> Backend:
+        await trio.lowlevel.checkpoint()
+        return world.open()
+
+    with pytest.raises(AssertionError) as caught:
+        await exercise_backend(open_one)
+        await exercise_ha_backend(open_one)
+    assert "in part" in caught.value.__notes__[0]
+
+
+# --- fail everywhere ----------------------------------------------------------------------------
+
+
+async def kv_write(backend: Backend, fence: Fence, value: bytes) -> None:
+    """Do what a KV v2 write does: metadata and a new version, in one transaction."""
+    async with backend.transaction(fence=fence) as transaction:
+        versions = await transaction.list("kv/versions/")
+        count = int(await transaction.get("kv/metadata") or b"0")
+        assert count == len(versions)
+        transaction.put(f"kv/versions/{count}", value)
+        transaction.put("kv/metadata", b"%d" % (count + 1))
+
+
+@pytest.mark.parametrize("kind", [inmem_store, sqlite_store])
+@pytest.mark.parametrize("effect", ["before", "after"])
+async def test_kv_write_that_fails_anywhere_is_whole_or_absent(
+    kind: Callable[[Path], Store], effect: Literal["before", "after"], tmp_path: Path
+) -> None:
+    inner = await kind(tmp_path).open()
+    assert isinstance(inner, HABackend)
+    lock = await inner.open_lock("core/lock", "one")
+    fence = await lock.acquire("", ttl_s=60)
+    assert fence is not None
+    faults = Faults()
+    backend = FaultyStore(inner, faults)
+    written = failed_after_landing = 0
+    for n in range(1, 100):
+        faults.fail_nth(n, effect)
+        try:
+            await kv_write(backend, fence, b"%d" % n)
+        except StorageUnavailable as exc:
+            versions = await inner.list("kv/versions/")
+            if exc.outcome == "not_applied":
+                assert len(versions) == written
+            failed_after_landing += len(versions) - written
+            written = len(versions)
+        else:
+            written += 1
+            assert await inner.get(f"kv/versions/{written - 1}") == b"%d" % n
+        assert int(await inner.get("kv/metadata") or b"0") == written
+        if not faults.fired:
+            break
+    else:
+        raise AssertionError("the write makes calls without end")
+    assert n == 4  # list, get and apply can fail; the fourth plan met no call
+    assert failed_after_landing == (1 if effect == "after" else 0)
+    await lock.aclose()
+    await backend.aclose()
+
+
+@pytest.mark.parametrize("kind", [inmem_store, sqlite_store])
+@pytest.mark.parametrize("effect", ["before", "after"])
+async def test_tenure_that_fails_anywhere_leaves_a_lock_that_can_be_taken(
+    kind: Callable[[Path], Store], effect: Literal["before", "after"], tmp_path: Path
+) -> None:
+    inner = await kind(tmp_path).open()
+    assert isinstance(inner, HABackend)
+    faults = Faults()
+    one = await FaultyStore(inner, faults).open_lock("core/lock", "one")
+    two = await inner.open_lock("core/lock", "two")
+    epoch = 0
+    for n in range(1, 100):
+        faults.fail_nth(n, effect)
+        try:
+            fence = await one.acquire("1", ttl_s=60)
+            assert fence is not None
+            await one.renew(fence, ttl_s=60)
+            await inner.put("key", b"%d" % n, fence=fence)
+            await one.release(fence)
+        except StorageUnavailable:
+            # The node tries again with its own identity, whatever became of the first attempt.
+            fence = await one.acquire("1", ttl_s=60)
+            assert fence is not None
+            await one.release(fence)
+        assert fence.epoch > epoch
+        other = await two.acquire("2", ttl_s=60)
+        assert other is not None
+        assert other.epoch > fence.epoch
+        with pytest.raises(FencedWrite):
+            await inner.put("key", b"late", fence=fence)
+        await two.release(other)
+        epoch = other.epoch
+        if not faults.fired:
+            break
+    assert n == 4
+    await one.aclose()
+    await two.aclose()
+    await inner.aclose()
+
+
+# --- processes that die -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def child(path: Path, task: str) -> AsyncIterator[trio.Process]:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, str(_CHILD), str(path), task],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                await pipe.aclose()
+
+
+async def read_until(process: trio.Process, lines: int) -> bytes:
+    assert process.stdout is not None
+    text = b""
+    with trio.fail_after(20):
+        while text.count(b"\n") < lines:
+            received = await process.stdout.receive_some()
+            assert received, "the child ended too early"
+            text += received
+    return text
+
+
+async def test_sqlite_keeps_every_acknowledged_write_of_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "baoha.db"
+    acknowledged: list[str] = []
+    for _ in range(3):
+        async with child(path, "write") as process:
+            text = await read_until(process, 300)
+            process.kill()
+            assert process.stdout is not None
+            async for received in process.stdout:
+                text += received
+        # A line that was cut by the kill was not acknowledged.
+        acknowledged += text[: text.rindex(b"\n")].decode().splitlines()
+    assert len(acknowledged) >= 900
+    backend = await open_sqlite({"path": str(path)})
+    for key in acknowledged:
+        assert await backend.get(key) == key.encode() * 8
+    await backend.aclose()
+
+
+async def test_sqlite_lock_of_a_killed_process_is_evicted_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "baoha.db"
+    backend = await open_sqlite({"path": str(path)})
+    lock = await backend.open_lock("core/lock", "parent")
+    async with child(path, "hold") as process:
+        epoch = int(await read_until(process, 1))
+        record = await lock.read()
+        assert record is not None
+        assert (record.epoch, record.value) == (epoch, "child")
+        assert record.expires_in_s > 30
+        # Stopped is not dead.
+        os.kill(process.pid, signal.SIGSTOP)
+        assert not await lock.holder_is_gone(record)
+        assert await lock.acquire("parent", ttl_s=60, evict=record) is None
+        process.kill()
+        await process.wait()
+        assert await lock.holder_is_gone(record)
+        fence = await lock.acquire("parent", ttl_s=60, evict=record)
+        assert fence == Fence("core/lock", "parent", epoch + 1)
+        with pytest.raises(FencedWrite):
+            await backend.put("key", b"", fence=Fence("core/lock", record.identity, epoch))
+        await backend.put("key", b"", fence=fence)
+    await backend.aclose()
+    assert sorted(os.listdir(tmp_path)) == ["baoha.db", "baoha.db.ha"]
+
+
+async def test_sqlite_release_by_another_process_wakes_a_waiting_contender(tmp_path: Path) -> None:
+    path = tmp_path / "baoha.db"
+    backend = await open_sqlite({"path": str(path)})
+    lock = await backend.open_lock("core/lock", "parent")
+    async with child(path, "hold") as process:
+        await read_until(process, 1)
+        with trio.fail_after(5):
+            await lock.wait_change()  # its acquisition was announced
+        assert await lock.acquire("parent", ttl_s=60) is None
+        assert process.stdin is not None
+        await process.stdin.send_all(b"release\n")
+        with trio.fail_after(5):
+            await lock.wait_change()
+        assert await lock.acquire("parent", ttl_s=60) is not None
+    await backend.aclose()
+
+
+async def test_sqlite_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "baoha.db"
+    async with child(path, "write") as one, child(path, "write") as two:
+        text = await read_until(one, 100) + await read_until(two, 100)
+    backend = await open_sqlite({"path": str(path)})
+    for key in text[: text.rindex(b"\n")].decode().splitlines():
+        assert await backend.get(key) == key.encode() * 8
+    await backend.aclose()
+
+
+# --- faults under a virtual clock ---------------------------------------------------------------
+
+
+async def test_silent_store_ends_a_call_within_its_own_time_limit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    faults = Faults(op_timeout_s=2)
+    backend = FaultyStore(world.open(), faults)
+    faults.silent = True
+    started = trio.current_time()
+    with pytest.raises(StorageUnavailable) as read:
+        await backend.get("key")
+    with pytest.raises(StorageUnavailable) as write:
+        await backend.put("key", b"1")
+    assert trio.current_time() - started == 4
+    assert (read.value.outcome, write.value.outcome) == ("not_applied", "unknown")
+    assert world.data == {}
+    faults.heal()
+    assert await faults.deliver_abandoned() == 1
+    assert world.data == {"key": b"1"}
+
+
+async def test_late_write_of_a_deposed_node_is_fenced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    faults = Faults(op_timeout_s=2)
+    store = FaultyStore(world.open(), faults)
+    one = await store.open_lock("core/lock", "one")
+    two = await world.open().open_lock("core/lock", "two")
+    fence = await one.acquire("", ttl_s=1)
+    faults.silent = True
+    with pytest.raises(StorageUnavailable):
+        await store.put("key", b"late", fence=fence)
+    assert await two.acquire("", ttl_s=6) is not None
+    faults.heal()
+    assert await faults.deliver_abandoned() == 1
+    assert world.data == {}
+
+
+async def test_healed_store_answers_the_calls_that_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    faults = Faults(latency_s=0.5, reply_latency_s=0.25)
+    backend = FaultyStore(World().open(), faults)
+    faults.silent = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(backend.put, "key", b"1")
+        await trio.sleep(1)
+        faults.silent = False
+    assert trio.current_time() == 1.25
+    assert await backend.get("key") == b"1"
+
+
+@pytest.mark.parametrize("fault", ["full", "unavailable"])
+async def test_full_and_unavailable_stores_refuse_with_a_known_outcome(fault: str) -> None:
+    world = World()
+    faults = Faults()
+    backend = FaultyStore(world.open(), faults)
+    setattr(faults, fault, True)
+    with pytest.raises(StorageUnavailable) as caught:
+        await backend.put("key", b"")
+    assert caught.value.outcome == "not_applied"
+    assert world.data == {}
+    if fault == "full":
+        assert await backend.get("key") is None
+    else:
+        with pytest.raises(StorageError):
+            await backend.get("key")
+
+
+async def test_cancelled_write_that_has_left_still_lands(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    backend = FaultyStore(world.open(), Faults(latency_s=1))
+    with trio.move_on_after(0.5):
+        await backend.put("key", b"1")
+    assert world.data == {"key": b"1"}
