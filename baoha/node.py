@@ -28,7 +28,7 @@ from baoha.cluster.network import Network
 from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
 from baoha.core.request import Operation, Request, Response
-from baoha.core.seal import Seal, StaticSealKey
+from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
 from baoha.errors import NotActive, RequestError, Sealed, StorageCorrupt, StorageError
 from baoha.ha.board import StatusBoard
@@ -38,6 +38,7 @@ from baoha.ha.loop import HALoop
 from baoha.ha.parking import ParkingLot
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.seal_format import StaticSealKey
 from baoha.storage.base import Backend, HABackend, HALock
 from baoha.timing import BootClock, HATiming, boot_time_s
 
@@ -98,7 +99,6 @@ class Node:
             backend,
             self._barrier,
             static_key=settings.static_seal_key,
-            cluster_name=settings.cluster_name,
             random_bytes=random_bytes,
             now=now,
         )
@@ -258,8 +258,8 @@ class Node:
         """Re-read what another node may have written: keys, mounts, the cluster's name."""
         await self._seal.reload_keyring()
         await self._core.load()
-        name, cluster_id = await self._seal.cluster_info()
-        self._board.publish(cluster_name=name, cluster_id=cluster_id)
+        cluster = await self._seal.cluster_info()
+        self._board.publish(cluster_name=cluster.name, cluster_id=cluster.id)
 
     async def _execute(self, request: HTTPRequest) -> HTTPResponse:
         return await serve_forwarded(self, request)
@@ -298,7 +298,12 @@ class Node:
 
     async def initialize(self, parameters: InitParameters) -> InitResult:
         """Initialise the store in one transaction."""
-        result = await self._seal.initialize(parameters, populate=self._core.populate, fence=None)
+        result = await self._seal.initialize(
+            parameters,
+            populate=self._core.populate,
+            fence=None,
+            cluster_name=self._settings.cluster_name,
+        )
         self._board.publish(initialized=True)
         log.info("initialised: shares=%d", len(result.shares))
         return result

@@ -142,6 +142,11 @@ class ClusterLink:
             raise CannotForward("the active node is silent")
         return await session.exchange(request)
 
+    async def wait_idle(self) -> None:
+        """Wait until no request is under way on the current connection."""
+        if self._session is not None:
+            await self._session.wait_idle()
+
     async def _dial(
         self, host: str, port: int, identity: TenureIdentity, context: ssl.SSLContext
     ) -> float | None:

@@ -54,6 +54,7 @@ class LinkSession:
         self._limits = limits
         self._room = _Room(limits)
         self._calls: dict[int, _Call] = {}
+        self._idle = trio.Event()
         self._next_id = 1
         self._assembly: Assembly[bytes] = Assembly(
             budget_bytes=limits.in_flight_bytes_max, grant=self._grant
@@ -147,8 +148,15 @@ class LinkSession:
         self._calls[message_id] = call
         return call
 
+    async def wait_idle(self) -> None:
+        """Wait until no call is under way."""
+        while self._calls:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
     def _settle(self, call: _Call, result: HTTPResponse | ForwardingError) -> None:
         del self._calls[call.message.id]
+        self._idle.set()
         self._assembly.release(call.message.id)
         if not call.message.complete:
             self.outbox.drop(call.message)
@@ -160,6 +168,7 @@ class LinkSession:
         message = call.message
         if self._calls.pop(message.id, None) is None:
             return
+        self._idle.set()
         self._assembly.release(message.id)
         if not message.complete:
             self.outbox.drop(message)

@@ -39,7 +39,7 @@ from baoha.ha.context import HAContext
 from baoha.ha.leave import LeaveDesk, LeaveRequest
 from baoha.ha.peers import PeerRegistry
 from baoha.ha.tenure import Tenure
-from baoha.sansio.advertisement import Advertisement
+from baoha.sansio.advertisement import Advertisement, encode_advertisement
 from baoha.sansio.ha_state import HAEvent
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
@@ -218,7 +218,7 @@ async def _advertise(
         cluster_cert=identity.certificate_der if cluster_addr else b"",
         key=identity.to_key_params() if cluster_addr else None,
     )
-    await ctx.barrier.put(names.LEADER_PREFIX + tenure.uuid, advertisement.encode())
+    await ctx.barrier.put(names.LEADER_PREFIX + tenure.uuid, encode_advertisement(advertisement))
 
 
 async def _remove_stale_advertisements(ctx: HAContext, tenure: Tenure) -> None:

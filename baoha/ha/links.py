@@ -7,7 +7,7 @@ for ``LINGER_S`` at most: the request behind it may have been executed.
 
 from __future__ import annotations
 
-from random import Random
+from collections.abc import Callable
 
 import trio
 
@@ -26,10 +26,10 @@ LINGER_S = 1.0
 class LinkKeeper:
     """Follows the active node. ``current`` is the channel to it, or None."""
 
-    def __init__(self, network: Network, *, timing: HATiming, random: Random) -> None:
+    def __init__(self, network: Network, *, timing: HATiming, jitter: Callable[[], float]) -> None:
         self._network = network
         self._timing = timing
-        self._random = random
+        self._jitter = jitter
         self._nursery: trio.Nursery | None = None
         self.current: ClusterLink | None = None
         self._retire_current = trio.Event()
@@ -59,7 +59,7 @@ class LinkKeeper:
         if advertisement is None or self._nursery is None:
             return
         link = ClusterLink(
-            self._network, advertisement, handler, timing=self._timing, random=self._random
+            self._network, advertisement, handler, timing=self._timing, jitter=self._jitter
         )
         self.current = link
         self._nursery.start_soon(self._run_link, link, self._retire_current)

@@ -31,7 +31,7 @@ class HALoop:
 
     def __init__(self, ctx: HAContext) -> None:
         self._ctx = ctx
-        self._links = LinkKeeper(ctx.network, timing=ctx.timing, random=ctx.random)
+        self._links = LinkKeeper(ctx.network, timing=ctx.timing, jitter=ctx.random.random)
         self._standby = Standby(ctx, self._links)
         self._desk = LeaveDesk()
         self._peers = PeerRegistry()

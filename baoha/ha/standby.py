@@ -31,7 +31,7 @@ from baoha.core.view import Leader, LinkState
 from baoha.errors import BarrierError, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.links import LinkKeeper
-from baoha.sansio.advertisement import Advertisement
+from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
 
@@ -243,9 +243,8 @@ class Standby:
                 stream = await self._ctx.network.connect(url.hostname or "", port)
             except ConnectionRefusedError:
                 return True
-            except OSError as exc:
-                # trio reports the attempts on several addresses of a name as one OSError.
-                return isinstance(exc.__cause__, ConnectionRefusedError)
+            except OSError:
+                return False
             await trio.aclose_forcefully(stream)
         return False
 
@@ -267,7 +266,7 @@ class Standby:
             entry = await self._ctx.barrier.get(path)
         if entry is None:
             return  # the lock is visible before the advertisement: look again at once
-        self._advertised = Advertisement.decode(entry)
+        self._advertised = decode_advertisement(entry)
         self._leaving = False
         self._link_down_since = trio.current_time()
         log.info(
@@ -328,6 +327,8 @@ class Standby:
 
     def _link_state(self) -> LinkState:
         state = self._links.state
+        if state is LinkState.NONE and self._links.current is not None:
+            return LinkState.CONNECTING  # its task has not begun yet
         if state is not LinkState.FAILED:
             return state
         down_since = self._link_down_since

@@ -1,0 +1,156 @@
+"""
+What must always hold (ARCHITECTURE.md, "Invariants"), watched from outside the code under test.
+
+Rules of this file: a checker keeps a second, deliberately simple account of the truth; it never
+asks the code under test whether it is right. It raises ``Violation`` with what it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from baoha import names
+from baoha.node import Node
+from baoha.sansio.ha_state import Phase
+from baoha.storage.base import Batch, Fence, LockRecord
+from baoha.storage.inmem import Observer
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class StoreChecker(Observer):
+    """
+    Invariants 1 and 2, seen from the store: one unexpired tenure, no write of an older one.
+
+    Attributes:
+        dead: identities of processes that have ended; they may be evicted before their ttl.
+    """
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self.epochs: list[tuple[int, str]] = []
+        self._holder: str | None = None
+        self._epoch = 0
+        self._expires_at = 0.0
+        self._heir: str | None = None
+
+    def applied(self, batch: Batch, fence: Fence | None) -> None:
+        if fence is None:
+            if self._epoch:
+                raise Violation(f"unfenced write after the first tenure: {sorted(batch.writes)}")
+            return
+        now = trio.current_time()
+        if fence.epoch != self._epoch or fence.identity != self._holder:
+            raise Violation(
+                f"write of epoch {fence.epoch} landed in epoch {self._epoch}: {sorted(batch.writes)}"
+            )
+        if now > self._expires_at:
+            raise Violation(f"write {now - self._expires_at:.3f} s after the lock expired")
+
+    def lock_changed(self, key: str, record: LockRecord | None, epoch: int) -> None:
+        if key != names.HA_LOCK:
+            return
+        now = trio.current_time()
+        if epoch < self._epoch:
+            raise Violation(f"epoch went back from {self._epoch} to {epoch}")
+        if record is None:
+            self._holder, self._epoch = None, epoch
+            return
+        if record.identity != self._holder:
+            held = self._holder is not None and now < self._expires_at
+            handed_over = record.value == ""  # only a hand-over writes a record without a tenure
+            if held and not handed_over and self._holder not in self.dead:
+                raise Violation(f"{record.identity} took the lock while {self._holder} held it")
+            if epoch <= self._epoch:
+                raise Violation(f"the holder changed without a new epoch: {epoch}")
+        if epoch != self._epoch:
+            self.epochs.append((epoch, record.identity))
+        self._holder, self._epoch = record.identity, epoch
+        self._expires_at = now + record.expires_in_s
+
+
+class NodeChecker:
+    """Invariants 3 and 6, seen from the nodes: who would answer now, who holds keys."""
+
+    def check(self, nodes: Iterable[tuple[str, Node]]) -> None:
+        """Check all nodes; called after every step of every task."""
+        serving = []
+        for name, node in nodes:
+            gate = node._gate
+            if gate.is_open:
+                if node._board.phase is not Phase.ACTIVE:
+                    raise Violation(f"{name}: open gate while {node._board.phase.value}")
+                assert gate.tenure is not None
+                if gate.tenure.is_valid():
+                    serving.append(name)
+            if node._board.status.sealed and not node._barrier.sealed and node._loop is not None:
+                raise Violation(f"{name}: sealed, and yet there are keys")
+        if len(serving) > 1:
+            raise Violation(f"two nodes would answer from their own state: {serving}")
+
+
+@dataclass
+class _Register:
+    """One key with one writer: what was tried, what was acknowledged."""
+
+    acked_version: int = 0
+    tried: dict[int, set[str]] = field(default_factory=dict)
+    refused: set[tuple[int, str]] = field(default_factory=set)
+
+
+class DataChecker:
+    """
+    Invariants 4 and 5, seen by clients: acknowledged writes are read back, refused ones never are.
+
+    Every key has one writer that uses check-and-set, so its versions are a total order: a read
+    that began after version n was acknowledged must return n or later, with a value that was tried
+    for exactly that version.
+    """
+
+    def __init__(self) -> None:
+        self._registers: dict[str, _Register] = {}
+        self.acknowledged = 0
+        self.reads = 0
+
+    def trying(self, key: str, version: int, value: str) -> None:
+        """A write that would become ``version`` is about to be sent."""
+        register = self._registers.setdefault(key, _Register())
+        register.tried.setdefault(version, set()).add(value)
+
+    def acked(self, key: str, version: int, value: str) -> None:
+        """It was acknowledged."""
+        register = self._registers[key]
+        if (version, value) in register.refused:
+            raise Violation(f"{key}: version {version} acknowledged after it was refused")
+        register.acked_version = max(register.acked_version, version)
+        # Nothing else that was tried for this version can have landed.
+        for other in register.tried[version] - {value}:
+            register.refused.add((version, other))
+        self.acknowledged += 1
+
+    def refused(self, key: str, version: int, value: str) -> None:
+        """It was answered with "not applied": it must never be seen."""
+        self._registers[key].refused.add((version, value))
+
+    def floor(self, key: str) -> int:
+        """Return the version that a read beginning now must not fall below."""
+        register = self._registers.get(key)
+        return register.acked_version if register else 0
+
+    def read(self, key: str, floor: int, version: int, value: str | None) -> None:
+        """A read that began at ``floor`` returned this (version 0: there is nothing)."""
+        self.reads += 1
+        if version < floor:
+            raise Violation(f"{key}: read version {version} after {floor} was acknowledged")
+        if version == 0:
+            return
+        register = self._registers.get(key, _Register())
+        if value not in register.tried.get(version, set()):
+            raise Violation(f"{key}: version {version} holds {value!r}, which nobody wrote there")
+        if (version, value) in register.refused:
+            raise Violation(f"{key}: version {version} holds {value!r}, which was refused")

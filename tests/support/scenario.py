@@ -1,0 +1,280 @@
+"""
+What a seed does to a cluster: clients that write and read, faults that come and go, a healing.
+
+Rules of this file: everything random comes from the simulation's own generator; a seed chooses the
+options too (how many nodes, which faults, how often), so that different seeds are different worlds.
+
+Two phases. *Safety*: faults come and go while clients write and read; no invariant may break.
+*Liveness*: everything heals; within the ttl and a second there must be exactly one active node,
+and every unsealed standby must forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from baoha.core.view import Role
+from baoha.timing import HATiming
+from tests.support.checkers import Violation
+from tests.support.seeded import Freezer, run_seeded
+from tests.support.simulation import Answer, CallFailed, SimNode, Simulation
+
+SAFETY_S = 40.0
+CLIENTS = 3
+KEYS_PER_CLIENT = 2
+FAULTS = ("crash", "pause", "partition", "store silent", "store slow", "store away", "reply lost")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a seed has chosen."""
+
+    nodes: int
+    faults: tuple[str, ...]
+    fault_every_s: float
+    step_down_every_s: float
+    drift: float
+
+
+class Scenario:
+    """One run of one seed."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.sim = simulation
+        rng = simulation.random
+        self.options = Options(
+            nodes=len(simulation.nodes),
+            faults=tuple(rng.sample(FAULTS, rng.randint(1, len(FAULTS)))),
+            fault_every_s=rng.choice([2.0, 4.0, 8.0]),
+            step_down_every_s=rng.choice([3.0, 10.0, 1000.0]),
+            drift=rng.choice([0.0, 0.0, 0.05]),
+        )
+        for place in simulation.nodes:
+            place.drift = rng.uniform(-self.options.drift, self.options.drift)
+        self._stop = False
+
+    async def run(self) -> None:
+        """Safety, then liveness."""
+        sim = self.sim
+        await sim.start_cluster()
+        await self._wait_active(30.0)
+        async with trio.open_nursery() as nursery:
+            for number in range(CLIENTS):
+                nursery.start_soon(self._client, number)
+            nursery.start_soon(self._step_downs)
+            nursery.start_soon(self._faults)
+            await trio.sleep(SAFETY_S)
+            self._stop = True
+            nursery.cancel_scope.deadline = trio.current_time() + 60
+        if nursery.cancel_scope.cancelled_caught:
+            raise Violation("clients or faults did not end")
+        await self._check_liveness()
+        if sim.data.acknowledged < 10:
+            raise Violation(f"only {sim.data.acknowledged} writes were acknowledged")
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    async def _client(self, number: int) -> None:
+        """Write keys of its own with check-and-set, read anybody's."""
+        sim, rng = self.sim, self.sim.random
+        versions = {f"c{number}k{index}": 0 for index in range(KEYS_PER_CLIENT)}
+        counter = 0
+        while not self._stop:
+            await trio.sleep(rng.uniform(0.05, 0.4))
+            place = rng.choice(sim.nodes)
+            key = rng.choice(sorted(versions))
+            if rng.random() < 0.5:
+                counter += 1
+                await self._write(place, key, versions, f"v{number}.{counter}")
+            else:
+                other = f"c{rng.randrange(CLIENTS)}k{rng.randrange(KEYS_PER_CLIENT)}"
+                await self._read(place, other)
+
+    async def _write(
+        self, place: SimNode, key: str, versions: dict[str, int], value: str
+    ) -> None:
+        data = self.sim.data
+        version = versions[key] + 1
+        data.trying(key, version, value)
+        body = {"options": {"cas": version - 1}, "data": {"v": value}}
+        try:
+            answer = await self.sim.call(place, "POST", f"/v1/secret/data/{key}", body)
+        except CallFailed as exc:
+            if not exc.sent:
+                data.refused(key, version, value)
+            versions[key] = await self._current_version(key, versions[key])
+            return
+        if answer.status == 200:
+            if answer.body["data"]["version"] != version:
+                raise Violation(f"{key}: wrote version {version}, acknowledged {answer.body}")
+            data.acked(key, version, value)
+            versions[key] = version
+            return
+        if not is_unknown(answer):
+            data.refused(key, version, value)
+        versions[key] = await self._current_version(key, versions[key])
+
+    async def _current_version(self, key: str, last: int) -> int:
+        """Find out what became of a write whose outcome is not known."""
+        while not self._stop:
+            version = await self._read(self.sim.random.choice(self.sim.nodes), key)
+            if version is not None:
+                return version
+            await trio.sleep(0.2)
+        return last
+
+    async def _read(self, place: SimNode, key: str) -> int | None:
+        """Read a key through a node; None when there was no answer."""
+        floor = self.sim.data.floor(key)
+        try:
+            answer = await self.sim.call(place, "GET", f"/v1/secret/data/{key}")
+        except CallFailed:
+            return None
+        if answer.status == 404:
+            self.sim.data.read(key, floor, 0, None)
+            return 0
+        if answer.status != 200:
+            return None
+        version = answer.body["data"]["metadata"]["version"]
+        self.sim.data.read(key, floor, version, answer.body["data"]["data"]["v"])
+        return int(version)
+
+    # --- faults ----------------------------------------------------------------------------------
+
+    async def _step_downs(self) -> None:
+        sim, rng = self.sim, self.sim.random
+        while not self._stop:
+            await trio.sleep(rng.uniform(0.5, 1.5) * min(self.options.step_down_every_s, SAFETY_S))
+            if self._stop:
+                return
+            place = rng.choice(sim.nodes)
+            try:
+                answer = await sim.call(place, "PUT", "/v1/sys/step-down", timeout_s=10)
+            except CallFailed as exc:
+                sim.note(f"step-down through {place.name}: {exc}")
+            else:
+                sim.note(f"step-down through {place.name}: {answer.status} {answer.body}")
+
+    async def _faults(self) -> None:
+        """Faults come one after the other and may overlap; every one of them ends."""
+        rng = self.sim.random
+        async with trio.open_nursery() as nursery:
+            while not self._stop:
+                await trio.sleep(rng.uniform(0.3, 1.7) * self.options.fault_every_s)
+                fault = rng.choice(self.options.faults)
+                place = rng.choice(self.sim.nodes)
+                lasts_s = rng.choice([0.1, 1.0, 4.0, 12.0])
+                nursery.start_soon(self._fault, fault, place, lasts_s)
+
+    async def _fault(self, fault: str, place: SimNode, lasts_s: float) -> None:
+        sim = self.sim
+        if place.node is None or place.paused:
+            return
+        if fault == "crash":
+            sim.crash(place)
+            await trio.sleep(lasts_s)
+            await sim.restart(place)
+            return
+        sim.note(f"{fault} {place.group} for {lasts_s:g} s")
+        if fault == "pause":
+            sim.pause(place)
+            await trio.sleep(lasts_s)
+            if place.paused:
+                sim.resume(place)
+        elif fault == "partition":
+            other = sim.random.choice([node for node in sim.nodes if node is not place])
+            both = sim.random.random() < 0.5
+            sim.hub.block(place.name, other.name)
+            if both:
+                sim.hub.block(other.name, place.name)
+            await trio.sleep(lasts_s)
+            sim.hub.unblock(place.name, other.name)
+            sim.hub.unblock(other.name, place.name)
+        elif fault == "store silent":
+            place.faults.silent = True
+            await trio.sleep(lasts_s)
+            place.faults.silent = False
+            await place.faults.deliver_abandoned()
+        elif fault == "store slow":
+            place.faults.latency_s = sim.random.choice([0.05, 0.5])
+            await trio.sleep(lasts_s)
+            place.faults.latency_s = 0.0
+        elif fault == "store away":
+            place.faults.unavailable = True
+            await trio.sleep(lasts_s)
+            place.faults.unavailable = False
+        elif fault == "reply lost":
+            place.faults.fail_nth(sim.random.randint(1, 10), "after")
+
+    # --- liveness --------------------------------------------------------------------------------
+
+    async def _check_liveness(self) -> None:
+        sim = self.sim
+        sim.heal()
+        for place in sim.nodes:
+            if place.node is None:
+                await sim.restart(place)
+        for place in sim.nodes:
+            if place.node is not None and place.node.status().sealed:
+                await sim.unseal(place)
+        await self._wait_active(sim.timing.lock_ttl_s + 1 + sim.timing.step_down_pause_s / 5)
+        for place in sim.nodes:
+            for key in [f"c{n}k{i}" for n in range(CLIENTS) for i in range(KEYS_PER_CLIENT)]:
+                if await self._read(place, key) is None:
+                    raise Violation(f"{place.group} does not answer after everything has healed")
+
+    async def _wait_active(self, limit_s: float) -> None:
+        """Wait until one node is active and every other one forwards."""
+        deadline = trio.current_time() + limit_s
+        while True:
+            roles = [place.node.status().role for place in self.sim.nodes if place.node]
+            answers = 0
+            for place in self.sim.nodes:
+                try:
+                    answer = await self.sim.call(
+                        place, "GET", "/v1/auth/token/lookup-self", timeout_s=1
+                    )
+                except CallFailed:
+                    continue
+                answers += answer.status == 200
+            if roles.count(Role.ACTIVE) == 1 and answers == len(self.sim.nodes):
+                return
+            if trio.current_time() > deadline:
+                raise Violation(f"no liveness within {limit_s:g} s: {answers} nodes answer")
+            await trio.sleep(0.1)
+
+
+def is_unknown(answer: Answer) -> bool:
+    """Whether an error says that the outcome is unknown."""
+    return "outcome" in json_text(answer) and "unknown" in json_text(answer)
+
+
+def json_text(answer: Answer) -> str:
+    """Return the errors of an answer as one text."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    return " ".join(str(error) for error in body.get("errors", ()))
+
+
+async def play(freezer: Freezer, *, seed: int, nodes: int = 3) -> None:
+    """Run one seed; a violation carries the seed's trace."""
+    async with trio.open_nursery() as nursery:
+        sim = Simulation(freezer, nursery, seed=seed, nodes=nodes, timing=HATiming())
+        try:
+            await Scenario(sim).run()
+        except BaseException:
+            print(sim.describe())
+            raise
+        finally:
+            for place in sim.nodes:
+                freezer.frozen.discard(place.group)
+            freezer.after_step = lambda: None
+            freezer.thaw_all()
+        nursery.cancel_scope.cancel()
+
+
+def play_seed(seed: int) -> None:
+    """Run one seed from the beginning."""
+    run_seeded(partial(play, seed=seed), seed)
