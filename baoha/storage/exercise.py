@@ -27,6 +27,9 @@ from baoha.storage.base import Backend, Capabilities, HABackend, HALock
 from baoha.storage.exercise_data import DATA_PARTS, DataPart
 from baoha.storage.exercise_ha import HA_PARTS, Contest, HAPart
 
+# A store that hangs while it is closed must not hang the suite.
+_CLOSE_S = 10.0
+
 OpenBackend = Callable[[], Awaitable[Backend]]
 
 
@@ -60,7 +63,8 @@ async def exercise_backend(open_backend: OpenBackend) -> Report:
         for part in DATA_PARTS:
             await _run_data_part(part, backend, report)
     finally:
-        await _close(backend)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_S):
+            await backend.aclose()
     return report
 
 
@@ -115,7 +119,7 @@ async def _run_ha_part(
 
     async def close_one(backend: Backend) -> None:
         opened.remove(backend)
-        await _close(backend)
+        await backend.aclose()
 
     locks: list[HALock] = []
     try:
@@ -129,10 +133,11 @@ async def _run_ha_part(
             await part.run(contest)
         report.passed.append(name)
     finally:
-        for lock in locks:
-            await _close(lock)
-        for backend in opened:
-            await _close(backend)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_S):
+            for lock in locks:
+                await lock.aclose()
+            for backend in opened:
+                await backend.aclose()
 
 
 @contextmanager
@@ -159,9 +164,3 @@ async def _remove(backend: Backend, folder: str) -> None:
             await _remove(backend, folder + child)
         else:
             await backend.delete(folder + child)
-
-
-async def _close(closeable: Backend | HALock) -> None:
-    # A store that hangs while it is closed must not hang the suite.
-    with trio.move_on_after(10, shield=True):
-        await closeable.aclose()

@@ -130,7 +130,7 @@ class SqliteBackend(Backend, HABackend):
             boot_clock=self._boot_clock,
             boot_id=self._boot_id,
         )
-        self._locks.append(lock)
+        self._locks = [*(known for known in self._locks if not known.closed), lock]
         return lock
 
     async def aclose(self) -> None:

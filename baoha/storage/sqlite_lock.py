@@ -73,6 +73,7 @@ class SqliteLock(HALock):
         self._ear = ear
         self._boot_clock = boot_clock
         self._boot_id = boot_id
+        self.closed = False
 
     def __repr__(self) -> str:
         return f"<SqliteLock {self.key} of {self.identity}>"
@@ -150,6 +151,7 @@ class SqliteLock(HALock):
 
     def close(self) -> None:
         """Do what ``aclose`` does, without a checkpoint."""
+        self.closed = True
         self._session.close()
         if self._ear is not None:
             self._ear.close()

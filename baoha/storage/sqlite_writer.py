@@ -172,7 +172,7 @@ class Writer:
         except trio.RunFinishedError:
             # Nobody is left to be told. What was committed stays committed.
             return
-        except BaseException as exc:
+        except Exception as exc:
             # A bug. It is raised where the job is awaited, and the thread ends: a writer in an
             # unknown state must not go on.
             self._end_broken(exc, group)
