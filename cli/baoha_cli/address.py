@@ -32,12 +32,14 @@ class Endpoint:
         host: name or IP address, without brackets.
         port: 1 to 65535.
         prefix: path in front of "/v1", "" or starting with "/" and not ending in one.
+        name: what to verify in TLS when it is not the host; "" is the host.
     """
 
     scheme: str
     host: str
     port: int
     prefix: str = ""
+    name: str = ""
 
     @property
     def netloc(self) -> str:

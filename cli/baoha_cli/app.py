@@ -302,9 +302,9 @@ def go_flags(args: Sequence[str], params: Sequence[Any]) -> list[str]:
         if arg == "--":
             return [*result, arg, *pending]
         name, sign, value = arg.partition("=")
-        if name.startswith("-") and not name.startswith("--") and len(name) > 2:
-            if f"-{name}" in spellings or name[:2] not in spellings:
-                name, arg = f"-{name}", f"-{arg}"
+        one_dash = name.startswith("-") and not name.startswith("--") and len(name) > 2
+        if one_dash and (f"-{name}" in spellings or name[:2] not in spellings):
+            name, arg = f"-{name}", f"-{arg}"
         param = spellings.get(name)
         if param is None:
             result.append("--help" if arg == "-help" else arg)

@@ -319,7 +319,7 @@ class Client:
     ) -> tuple[trio.abc.Stream, Peer]:
         if self._context is None:
             self._context = client_context(self.transport.tls)
-        name = self.transport.tls.server_name or endpoint.host
+        name = self.transport.tls.server_name or endpoint.name or endpoint.host
         try:
             secured = trio.SSLStream(
                 stream, self._context, server_hostname=name, https_compatible=True

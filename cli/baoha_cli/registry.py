@@ -27,5 +27,6 @@ OTHER: Final = "Other"
 
 COMMANDS: Final[dict[str, Entry]] = {
     "server": Entry("server_command", "Run a node.", CLUSTER),
+    "status": Entry("status", "Print the state of one node, or of all.", CLUSTER),
     "version": Entry("version", "Print the version of baoha, and of servers.", OTHER),
 }

@@ -1,0 +1,156 @@
+"""
+Several nodes as one document: table, JSON, names, and a verdict in words.
+
+Rule of this file: it is pure. Words carry the meaning (OK, DEGRADED, NONE); colour only repeats it.
+
+Source: spec/cluster-cli.md section 3.3 for the table, 2.3 for the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from baoha_cli.exits import Verdict
+from baoha_cli.failures import ErrorKind
+from baoha_cli.findings import SEVERITY_WORDS, Severity
+from baoha_cli.gotext import plain_table
+from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.output import Document
+from baoha_cli.text import one_line
+
+_HEADER = ("NODE", "STATE", "ROLE", "LEADER SEEN", "LINK", "VERSION", "SKEW", "TOOK", "NOTE")
+_WIDE_HEADER = (*_HEADER, "ADDRESS", "ACTIVE SINCE", "CLUSTER ID")
+_DASH = "–"
+Paint = Callable[[str, str], str]
+
+
+def cluster_verdict(report: ClusterReport) -> Verdict:
+    """Return what the state of the whole cluster means for the exit code."""
+    nodes = report.nodes
+    if not any(node.reachable for node in nodes):
+        kinds = {node.error_kind for node in nodes}
+        return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
+    reachable = [node for node in nodes if node.reachable]
+    if all(node.role is Role.UNINITIALIZED for node in reachable):
+        return Verdict.UNINITIALIZED
+    if all(node.role in (Role.SEALED, Role.UNINITIALIZED) for node in reachable):
+        return Verdict.SEALED
+    return Verdict.DEGRADED if report.is_degraded else Verdict.OK
+
+
+def verdict_word(report: ClusterReport) -> str:
+    """Return the verdict in one word."""
+    words = {
+        Verdict.OK: "OK",
+        Verdict.DEGRADED: "DEGRADED",
+        Verdict.SEALED: "SEALED",
+        Verdict.UNINITIALIZED: "UNINITIALIZED",
+        Verdict.TLS: "UNREACHABLE",
+        Verdict.UNREACHABLE: "UNREACHABLE",
+    }
+    return words[cluster_verdict(report)]
+
+
+def cluster_document(report: ClusterReport, paint: Paint) -> Document:
+    """Return the document of several nodes."""
+    return Document(
+        cluster_data(report),
+        lambda wide: cluster_text(report, paint, wide=wide),
+        rows=[_HEADER, *(_row(report, node) for node in report.nodes)],
+        names=[node.label for node in report.nodes],
+        records=[node.as_data() for node in report.nodes],
+    )
+
+
+def cluster_data(report: ClusterReport) -> dict[str, object]:
+    """Return the JSON form of several nodes."""
+    ids = sorted({node.cluster_id for node in report.nodes if node.cluster_id})
+    names = sorted({str(node.seal.get("cluster_name") or "") for node in report.nodes} - {""})
+    return {
+        "schema": "baoha.status/v1",
+        "cluster": {
+            "id": ids[0] if len(ids) == 1 else None,
+            "name": names[0] if len(names) == 1 else None,
+            "verdict": verdict_word(report).lower(),
+            "leaders": [node.endpoint.url for node in report.actives],
+            "nodes_total": len(report.nodes),
+            "nodes_active": report.role_count(Role.ACTIVE),
+            "nodes_standby": report.role_count(Role.STANDBY),
+            "nodes_sealed": report.role_count(Role.SEALED),
+            "nodes_uninitialized": report.role_count(Role.UNINITIALIZED),
+            "nodes_down": sum(not node.reachable for node in report.nodes),
+        },
+        "nodes": [node.as_data() for node in report.nodes],
+        "findings": [finding.as_data() for finding in report.findings],
+    }
+
+
+def cluster_text(report: ClusterReport, paint: Paint, *, wide: bool = False) -> str:
+    """Return the table and its summary line."""
+    header = _WIDE_HEADER if wide else _HEADER
+    rows = [header, *(_row(report, node, wide=wide) for node in report.nodes)]
+    styles = {"DOWN": "fail", "sealed": "fail", "NONE": "fail", "active": "ok", "redirect": "warn"}
+
+    def cell(text: str) -> str:
+        return paint(text, styles[text]) if text in styles else text
+
+    lines = [line.rstrip() for line in plain_table(rows, gap=2, paint=cell).split("\n")]
+    lines.append(summary_line(report, paint))
+    lines += [
+        f"{SEVERITY_WORDS[item.severity]} {item.code} {one_line(item.text)}"
+        for item in report.findings
+        if not item.node
+    ]
+    codes = [item.code for item in report.findings if item.severity is Severity.ERROR]
+    if codes:
+        lines.append(f"hint: baoha explain {codes[0]}")
+    return "\n".join(lines)
+
+
+def summary_line(report: ClusterReport, paint: Paint) -> str:
+    """Return one line for the whole cluster."""
+    ids = sorted({node.cluster_id for node in report.nodes if node.cluster_id})
+    name = one_line(ids[0].split("-")[0], chars_max=20) if len(ids) == 1 else "(unknown)"
+    down = sum(not node.reachable for node in report.nodes)
+    closed = report.role_count(Role.SEALED) + report.role_count(Role.UNINITIALIZED)
+    counts = (
+        f"{report.role_count(Role.ACTIVE)} active, {report.role_count(Role.STANDBY)} standby, "
+        f"{closed} sealed, {down} down"
+    )
+    leaders = ", ".join(node.endpoint.url for node in report.actives) or "NONE"
+    word = verdict_word(report)
+    return f"cluster {name}  {counts} · leader {leaders} · {paint(word, _word_style(word))}"
+
+
+def _word_style(word: str) -> str:
+    return "ok" if word == "OK" else "fail"
+
+
+def _row(report: ClusterReport, node: NodeReport, *, wide: bool = False) -> list[str]:
+    notes = [f"{item.code} {item.text}" for item in report.findings if item.node == node.label]
+    if node.reachable:
+        seen = report.leader_label(node)
+        if node.role is Role.ACTIVE:
+            seen = f"{seen} (self)"
+        elif node.role is Role.STANDBY:
+            seen = seen or "NONE"
+        state = "unsealed" if node.sealed is False else node.role.value
+        role = node.role.value if node.sealed is False else _DASH
+        link = _DASH if node.link in (Link.SELF, Link.UNKNOWN) else node.link.value
+    else:
+        state, role, seen, link = "DOWN", _DASH, _DASH, _DASH
+    took = _DASH if node.latency_ms is None else f"{node.latency_ms}ms"
+    version = node.version or _DASH
+    row = [node.label, state, role, seen or _DASH, link, version, _skew(node), took]
+    row.append("; ".join(notes))
+    if wide:
+        row += [node.endpoint.url, node.active_time or _DASH, node.cluster_id or _DASH]
+    return [one_line(cell) for cell in row]
+
+
+def _skew(node: NodeReport) -> str:
+    if node.skew_ms is None:
+        return _DASH
+    # Less than what can be told from a clock that shows whole seconds is no skew.
+    known = 0 if abs(node.skew_ms) <= (node.skew_uncertainty_ms or 0) else node.skew_ms
+    return f"{known / 1000:+.1f}s"

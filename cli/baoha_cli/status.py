@@ -1,0 +1,153 @@
+"""
+`baoha status`: one node exactly like `bao status`, or many nodes side by side.
+
+Source: spec/cluster-cli.md section 3.3; recordings/cli.md for one node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from baoha_cli.app import command, new_group
+from baoha_cli.cluster_table import cluster_document, cluster_verdict, summary_line
+from baoha_cli.conditions import Condition, check, parse_conditions
+from baoha_cli.context import Cli, doing
+from baoha_cli.environment import duration_s
+from baoha_cli.exits import Profile, Verdict
+from baoha_cli.output import Format
+from baoha_cli.seal_table import seal_data, seal_document
+
+if TYPE_CHECKING:
+    from baoha_cli.address import Endpoint
+    from baoha_cli.nodes import ClusterReport
+
+app = new_group("status", "Print the state of one node, or of all.")
+
+_EPILOG = (
+    "Exit codes with one address: 0 unsealed, 1 error, 2 sealed or not initialised, as `bao`. With "
+    "several: 0 well, 2 all sealed, 3 degraded or --expect not met, 4 not initialised, 5 none "
+    "reachable."
+)
+
+
+@command(app, "status", profile=Profile.STATUS, timeout_s=3.0, epilog=_EPILOG)
+async def status(
+    cli: Cli,
+    *,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expect",
+            metavar="COND",
+            help="Exit 3 unless this holds: ready, one-leader, active, standby, unsealed, "
+            "all-unsealed, leader, forwarding, same-version, nodes=N. Repeatable.",
+        ),
+    ] = None,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            "--watch",
+            "-w",
+            metavar="TIME",
+            help="Ask again at this interval (such as 2s): repaint on a terminal, else one line "
+            "or record per change.",
+        ),
+    ] = None,
+    discover: Annotated[
+        str,
+        typer.Option("--discover", metavar="HOW", help="Find the nodes: none, dns or ha-status."),
+    ] = "none",
+) -> Verdict:
+    """Print the state of one node, or of all."""
+    conditions = parse_conditions(expect or [])
+    endpoints = cli.endpoints
+    if discover != "none":
+        from baoha_cli.survey import discover as find_nodes
+
+        endpoints = await find_nodes(cli, discover)
+    if watch is not None:
+        return await _watch(cli, endpoints, duration_s(watch, what="--watch"), conditions)
+    if len(endpoints) == 1 and not conditions:
+        return await _one(cli)
+    from baoha_cli.survey import survey
+
+    report = await survey(cli, endpoints=endpoints)
+    if cli.profile is Profile.STATUS and cli.shared.exit_codes is None:
+        cli.profile = Profile.DETAILED  # bao has no status of several nodes to be compatible with
+    cli.emit(cluster_document(report, cli.out.paint))
+    return _judge(cli, report, conditions)
+
+
+async def _one(cli: Cli) -> Verdict:
+    with doing("checking seal status"):
+        seal = (await cli.call("GET", "sys/seal-status", with_token=False)).mapping()
+    with doing("checking leader status"):
+        answer = await cli.call("GET", "sys/leader", with_token=False, accept=(503,))
+    leader = answer.mapping() if answer.status == 200 else {}
+    # A sealed node of an HA store answers 503 here; without HA it says {"ha_enabled": false}.
+    ha_enabled = leader.get("ha_enabled") is True or answer.status == 503
+    data = seal_data(seal, leader, ha_enabled)
+    cli.emit(seal_document(data))
+    if seal.get("initialized") is False:
+        return Verdict.UNINITIALIZED
+    if seal.get("sealed") is not False:
+        return Verdict.SEALED
+    if ha_enabled and not leader.get("is_self") and not leader.get("leader_address"):
+        cli.out.note("warning: this standby knows no leader")
+        return Verdict.DEGRADED
+    return Verdict.OK
+
+
+def _judge(cli: Cli, report: ClusterReport, conditions: tuple[Condition, ...]) -> Verdict:
+    for condition in conditions:
+        outcome = check(condition, report, report)
+        if not outcome.holds:
+            cli.out.error(f"expected {condition}: {outcome.missing}")
+            return Verdict.EXPECTATION
+    # With conditions, they alone decide: that is what the caller wanted to know.
+    return Verdict.OK if conditions else cluster_verdict(report)
+
+
+async def _watch(
+    cli: Cli,
+    endpoints: tuple[Endpoint, ...],
+    interval_s: float,
+    conditions: tuple[Condition, ...],
+) -> Verdict:
+    """Ask again and again; ends by Ctrl-C, or at the deadline."""
+    import trio
+
+    from baoha_cli.address import labels
+    from baoha_cli.survey import survey_nodes
+
+    repaint = cli.out.is_terminal and cli.out.is_plain
+    named = labels(endpoints)
+    before: object = None
+    async with cli.client() as client:
+        while True:
+            report = await survey_nodes(client, named)
+            state = [_watched(report, index) for index in range(len(report.nodes))]
+            if repaint:
+                cli.out.write("\x1b[H\x1b[2J")
+                cli.emit(cluster_document(report, cli.out.paint))
+            elif state != before:
+                _print_change(cli, report)
+            before = state
+            if conditions and _judge(cli, report, conditions) is not Verdict.OK:
+                return Verdict.EXPECTATION
+            await trio.sleep(max(interval_s, 0.05))
+
+
+def _watched(report: ClusterReport, index: int) -> tuple[object, ...]:
+    """Return what counts as a change; latency and clock do not."""
+    node = report.nodes[index]
+    return (node.reachable, node.role, node.link, report.leader_label(node), node.version)
+
+
+def _print_change(cli: Cli, report: ClusterReport) -> None:
+    if cli.out.chosen in (Format.TABLE, Format.WIDE) and not cli.out.wants_field:
+        cli.out.say(summary_line(report, cli.out.paint))
+        return
+    cli.emit(cluster_document(report, cli.out.paint))
