@@ -29,6 +29,7 @@ from baoha.sansio.hcl_tree import Block, HCLError, Item, Plain, Text, Value
 __all__ = ["DEPTH_MAX", "SIZE_MAX", "Block", "HCLError", "Item", "Plain", "Value", "parse"]
 
 SIZE_MAX: Final = 1 << 20  # characters; a policy or a configuration file is far smaller
+_QUOTED_CHARACTERS_MAX: Final = 100
 DEPTH_MAX: Final = 64  # nesting of blocks and lists; bounds our own recursion
 
 _ILLEGAL_UTF8: Final = "illegal UTF-8 encoding"
@@ -311,7 +312,7 @@ class _Parser:
         if token.kind in ("STRING", "HEREDOC", "NUMBER", "BOOL"):
             return self._take().value
         line, column = self._scanner.position(token.at)
-        word = f" {token.value}" if token.value else ""
+        word = f" {_quoted(str(token.value))}" if token.value else ""
         raise self._scanner.error(f"Unknown token: {line}:{column} {token.kind}{word}", token.at)
 
     def _enter(self, levels: int) -> None:
@@ -363,10 +364,15 @@ class _Parser:
 
     def _end_error(self, keys: list[_Token]) -> HCLError:
         text = self._scanner.text
-        written = text[keys[0].at : self._next.at].strip()
+        written = _quoted(text[keys[0].at : self._next.at].strip())
         line, column = self._scanner.position(self._next.at)
         expected = "expected start of object ('{') or assignment ('=')"
         return HCLError(f"key '{written}' {expected}", line, column + 1)
+
+
+def _quoted(text: str) -> str:
+    """Return so much of a text that an error stays short."""
+    return text if len(text) <= _QUOTED_CHARACTERS_MAX else text[:_QUOTED_CHARACTERS_MAX] + "..."
 
 
 def _decode(source: bytes) -> str:
