@@ -73,7 +73,7 @@ class ListenerSettings:
 
 
 class APIListener:
-    """One listener: ``serve`` it in a nursery, ``stop`` it, ``reload`` its certificate."""
+    """One listener: ``serve`` it in a nursery, ``stop`` it; ``tls`` reloads its certificate."""
 
     def __init__(self, app: ASGIApp, settings: ListenerSettings) -> None:
         """
@@ -91,6 +91,7 @@ class APIListener:
             app, {LISTENER_EXTENSION: settings.policy}, settings.limits, http2=settings.http2
         )
         self._accepting = trio.CancelScope()
+        self.stopped = trio.Event()  # set when ``serve`` is over
 
     async def serve(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """
@@ -124,6 +125,7 @@ class APIListener:
                     connection.finish()
                 connections.cancel_scope.deadline = trio.current_time() + self.settings.graceful_s
         finally:
+            self.stopped.set()
             await trio.aclose_forcefully(listener)
             if self.settings.unix_path:
                 Path(self.settings.unix_path).unlink(missing_ok=True)  # noqa: ASYNC240 - one call
@@ -136,10 +138,6 @@ class APIListener:
     def stop(self) -> None:
         """Stop accepting; ``serve`` returns when what is in flight has been answered."""
         self._accepting.cancel()
-
-    def reload(self) -> bool:
-        """Load the certificate again; True when there is none, or when that worked."""
-        return self.tls is None or self.tls.reload()
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
         if self.tls is None:

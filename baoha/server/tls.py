@@ -114,22 +114,26 @@ class ServerTLS:
         self._seen = _fingerprint(settings.files)
         self.context = make_context(settings)
 
-    def reload(self) -> bool:
+    def reload(self, settings: TLSSettings | None = None) -> bool:
         """
-        Load the files again and say whether that worked.
+        Load the files again, or those of new settings, and say whether that worked.
 
         On failure the certificate in service stays, and the error is logged. (Neither operator nor
         supervisor waits for the answer of a signal, so the log is where it belongs.)
         """
-        self._seen = _fingerprint(self.settings.files)
+        settings = settings or self.settings
+        seen = _fingerprint(settings.files)
         try:
-            self.context = make_context(self.settings)
+            self.context = make_context(settings)
         except ConfigError as error:
+            if settings == self.settings:
+                self._seen = seen  # said once; looked at again when it changes again
             logger.error(
                 "certificate not reloaded, the old one stays in service: error=%s", str(error)
             )
             return False
-        logger.info("certificate reloaded: file=%s", self.settings.cert_file)
+        self.settings, self._seen = settings, seen
+        logger.info("certificate reloaded: file=%s", settings.cert_file)
         return True
 
     async def run_auto_reload(self) -> None:

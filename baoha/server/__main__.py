@@ -1,0 +1,48 @@
+"""
+``python -m baoha.server --config FILE [--config FILE ...] [--exit-with-parent FD]``.
+
+Rule of this file: the bare minimum for tests and for the children of ``--dev-ha``; the command
+line for people is ``baoha server``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from baoha.config.load import load
+from baoha.errors import ConfigError
+from baoha.server.process import complain, run
+
+USAGE = "usage: python -m baoha.server --config FILE [--exit-with-parent FD]"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a server; return its exit code, 2 for wrong usage."""
+    paths: list[Path] = []
+    parent: int | None = None
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if option == "--config" and rest:
+            paths.append(Path(rest.pop(0)))
+        elif option == "--exit-with-parent" and rest and rest[0].isdigit():
+            parent = int(rest.pop(0))
+        else:
+            complain(USAGE)
+            return 2
+    if not paths:
+        complain(USAGE)
+        return 2
+    try:
+        config = load(paths, os.environ)
+    except ConfigError as error:
+        complain(str(error))
+        return 1
+    return run(config, load_again=lambda: load(paths, os.environ), exit_with_parent=parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

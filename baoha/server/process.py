@@ -1,0 +1,111 @@
+"""
+``baoha server``: from a configuration to an exit code.
+
+Rule of this file: it chooses the real parts and prepares the process; how they live is in
+lifecycle.py.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from baoha.api.app import build_app
+from baoha.cluster.network import TCPNetwork
+from baoha.config.model import ListenerConfig, ServerConfig
+from baoha.errors import ConfigError
+from baoha.node import Node
+from baoha.server.asgi import ASGIApp
+from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
+from baoha.server.logs import Logs
+from baoha.server.notify import Notifier
+from baoha.server.settings import node_settings
+from baoha.server.stores import Stores, open_stores
+
+WhenStarted = Callable[[list[str]], AbstractAsyncContextManager[None]]
+
+
+def run(
+    config: ServerConfig,
+    *,
+    load_again: Callable[[], ServerConfig] | None = None,
+    exit_with_parent: int | None = None,
+    when_started: WhenStarted | None = None,
+) -> int:
+    """
+    Run one server until it ends, and return the exit code of the process.
+
+    Args:
+        config: loaded and checked.
+        load_again: reads the files again on SIGHUP.
+        exit_with_parent: descriptor of a pipe; its end of file begins the shutdown.
+        when_started: see ``lifecycle.Surroundings``.
+
+    Returns:
+        0 after an orderly end, 1 after an error, 128 + n after a second signal n.
+    """
+    _prepare_process()
+    try:
+        logs = Logs(level=config.log_level, format=config.log_format, file=config.log_file)
+    except ConfigError as error:
+        complain(f"Error starting baoha: {error}")
+        return 1
+    around = Surroundings(
+        logs=logs,
+        notifier=Notifier(os.environ),
+        say=say,
+        complain=complain,
+        load_again=load_again,
+        exit_with_parent=exit_with_parent,
+        when_started=when_started,
+    )
+    parts = Parts(open_stores=open_stores, make_node=_make_node, make_app=_make_app)
+
+    async def main() -> int:
+        return await ServerProcess(config, parts, around).run()
+
+    try:
+        return trio.run(main)
+    finally:
+        logs.close()
+
+
+def _make_node(config: ServerConfig, stores: Stores) -> RunnableNode:
+    return Node(
+        node_settings(config), backend=stores.data, ha_backend=stores.ha, network=TCPNetwork()
+    )
+
+
+def _make_app(node: RunnableNode, config: ListenerConfig) -> ASGIApp:
+    assert isinstance(node, Node)
+    return build_app(node)
+
+
+def _prepare_process() -> None:
+    # No key may end up in a core file; and every connection needs a descriptor (Go raises its
+    # limit the same way).
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def say(text: str) -> None:
+    """Print on standard output; an audience that has left is no error."""
+    _print(sys.stdout.fileno(), text)
+
+
+def complain(text: str) -> None:
+    """Print on standard error."""
+    _print(sys.stderr.fileno(), text)
+
+
+def _print(descriptor: int, text: str) -> None:
+    try:
+        os.write(descriptor, (text + "\n").encode("utf-8", "backslashreplace"))
+    except OSError:
+        return  # a closed pipe: the server does not depend on its audience

@@ -1,0 +1,100 @@
+"""
+SIGHUP: what of a changed configuration takes effect without a restart.
+
+Rules of this file:
+
+1. A configuration that cannot be loaded changes nothing.
+2. The log says of every changed key whether it was taken over or needs a restart.
+
+Source: OpenBao reloads listener certificates and the log level, and neither storage nor addresses
+nor seal. Its log does not say which.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+
+from baoha.config.model import ListenerConfig, ServerConfig
+from baoha.errors import ConfigError
+from baoha.server.listener import APIListener
+from baoha.server.logs import Logs, parse_level
+from baoha.server.settings import tls_settings
+
+logger = logging.getLogger("baoha.server.reload")
+
+# What is told apart from the rest: the first is applied, the others are not settings.
+_LOG_LEVEL = "log_level"
+_NOT_SETTINGS = frozenset({"sources", "warnings"})
+
+
+def apply_reload(
+    current: ServerConfig,
+    load_again: Callable[[], ServerConfig] | None,
+    listeners: Sequence[APIListener],
+    logs: Logs,
+) -> ServerConfig:
+    """
+    Load the configuration again, apply what can be applied, and return what is in force now.
+
+    Never raises for a bad file: the signal has no answer, so the log gets the error.
+    """
+    fresh = _load(current, load_again)
+    level_changed = fresh.log_level != current.log_level
+    if level_changed:
+        logs.set_level(parse_level(fresh.log_level))
+        logger.info("reloaded: log_level=%s", fresh.log_level)
+    try:
+        logs.reopen()
+    except ConfigError as error:
+        logger.error("log file not reopened: error=%s", str(error))
+    _reload_certificates(current.listeners, fresh.listeners, listeners)
+    for key in _changed(current, fresh):
+        logger.warning("changed, and takes effect with the next start: key=%s", key)
+    return replace(current, log_level=fresh.log_level)
+
+
+def _load(current: ServerConfig, load_again: Callable[[], ServerConfig] | None) -> ServerConfig:
+    if load_again is None:
+        return current
+    try:
+        fresh = load_again()
+        parse_level(fresh.log_level)
+    except ConfigError as error:
+        logger.error("configuration not reloaded, the old one stays: error=%s", str(error))
+        return current
+    return fresh
+
+
+def _reload_certificates(
+    before: Sequence[ListenerConfig],
+    after: Sequence[ListenerConfig],
+    listeners: Sequence[APIListener],
+) -> None:
+    """Load every listener's certificate again, from new files where new ones are configured."""
+    configured = {(config.type, config.address): config for config in after}
+    for config, listener in zip(before, listeners, strict=False):
+        fresh = configured.get((config.type, config.address), config)
+        try:
+            settings = tls_settings(fresh)
+        except ConfigError as error:
+            logger.error("listener not reloaded: address=%s error=%s", config.address, str(error))
+            continue
+        if settings is not None and listener.tls is not None:
+            listener.tls.reload(settings)
+
+
+def _changed(current: ServerConfig, fresh: ServerConfig) -> list[str]:
+    changed = []
+    for field in fields(ServerConfig):
+        if field.name in _NOT_SETTINGS or field.name == _LOG_LEVEL:
+            continue
+        old, new = getattr(current, field.name), getattr(fresh, field.name)
+        if field.name == "listeners":
+            # Certificates of listeners that kept their address have just been reloaded.
+            old = [replace(listener, tls=None) for listener in old]
+            new = [replace(listener, tls=None) for listener in new]
+        if old != new:
+            changed.append(field.name)
+    return changed

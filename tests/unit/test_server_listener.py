@@ -1,0 +1,305 @@
+"""The API listener over real sockets: what a request carries, how it ends, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from baoha.errors import ConfigError
+from baoha.sansio.messages import ListenerPolicy
+from baoha.server.asgi import LISTENER_EXTENSION, Receive, Scope, Send
+from baoha.server.connection import Limits
+from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
+from baoha.server.listener import APIListener, ListenerSettings, serve_listener
+
+GET = b"GET /v1/a%20b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST_GET = b"GET /v1/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+async def reply(send: Send, body: bytes, status: int = 200) -> None:
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer what the request was; read its whole body."""
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    seen = {
+        "path": scope["path"],
+        "query": scope["query_string"].decode(),
+        "client": scope["client"],
+        "size": size,
+        "listener": scope["extensions"][LISTENER_EXTENSION].name,
+        "extensions": sorted(scope["extensions"]),
+    }
+    await reply(send, json.dumps(seen).encode())
+
+
+@asynccontextmanager
+async def listening(app: Any = echo, **settings: Any) -> AsyncIterator[APIListener]:
+    listener = APIListener(app, ListenerSettings(port=0, **settings))
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listener.serve)
+            yield listener
+            listener.stop()
+
+
+async def connect(listener: APIListener) -> trio.SocketStream:
+    return await trio.open_tcp_stream("127.0.0.1", int(listener.address.rpartition(":")[2]))
+
+
+async def exchange(listener: APIListener, request: bytes = LAST_GET) -> bytes:
+    async with await connect(listener) as stream:
+        await stream.send_all(request)
+        return b"".join([part async for part in stream])
+
+
+async def read_response(stream: trio.SocketStream) -> bytes:
+    """Read one response with a content-length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive_some(65_536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += await stream.receive_some(65_536)
+    return head + b"\r\n\r\n" + body
+
+
+async def test_listener_request_carries_policy_and_client() -> None:
+    policy = ListenerPolicy(name="listener 7")
+    async with listening(policy=policy) as listener, await connect(listener) as stream:
+        await stream.send_all(GET)
+        head, _, body = (await read_response(stream)).partition(b"\r\n\r\n")
+        port = stream.socket.getsockname()[1]
+    seen = json.loads(body)
+    assert seen["path"] == "/v1/a b"
+    assert seen["query"] == "x=1"
+    assert seen["client"] == ["127.0.0.1", port]
+    assert seen["listener"] == "listener 7"
+    assert seen["extensions"] == [LISTENER_EXTENSION]
+    assert b"server:" not in head.lower()
+    assert b"date:" in head.lower()
+
+
+async def test_listener_body_in_pieces_arrives_whole() -> None:
+    async with listening() as listener, await connect(listener) as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
+        await stream.send_all(b"x" * 3_000_000)
+        assert (
+            json.loads((await read_response(stream)).partition(b"\r\n\r\n")[2])["size"] == 3_000_000
+        )
+
+
+async def test_listener_connection_is_kept_for_many_requests() -> None:
+    async with listening() as listener, await connect(listener) as stream:
+        for _ in range(1100):  # stock hypercorn closes after 1,000
+            await stream.send_all(GET)
+            assert (await read_response(stream)).startswith(b"HTTP/1.1 200")
+
+
+async def test_listener_response_leaves_in_one_piece() -> None:
+    async with listening() as listener, await connect(listener) as stream:
+        await stream.send_all(GET)
+        first = await stream.receive_some(65_536)
+        head, _, body = first.partition(b"\r\n\r\n")
+        assert head
+        assert json.loads(body)
+
+
+async def test_listener_expect_continue_is_answered_before_the_body() -> None:
+    async with listening() as listener, await connect(listener) as stream:
+        await stream.send_all(
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        )
+        assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 100")
+        await stream.send_all(b"abc")
+        assert b'"size": 3' in await read_response(stream)
+
+
+async def test_listener_app_error_is_500_and_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("hunter2")
+
+    async with listening(broken) as listener:
+        assert (await exchange(listener)).startswith(b"HTTP/1.1 500")
+        assert (await exchange(listener)).startswith(b"HTTP/1.1 500")
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 2
+    assert "ValueError" in errors[0].getMessage()
+    assert "hunter2" not in caplog.text
+
+
+async def test_listener_app_error_group_ends_only_its_request() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ExceptionGroup("two", [KeyError("a"), OSError("b")])
+
+    async with listening(broken) as listener:
+        assert (await exchange(listener)).startswith(b"HTTP/1.1 500")
+        assert (await exchange(listener)).startswith(b"HTTP/1.1 500")
+
+
+async def test_listener_client_gone_app_hears_disconnect() -> None:
+    heard = trio.Event()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        heard.set()
+
+    async with listening(waiting) as listener:
+        async with await connect(listener) as stream:
+            await stream.send_all(GET)
+        with trio.fail_after(5):
+            await heard.wait()
+
+
+async def test_listener_stop_lets_answers_finish_and_closes_idle_connections() -> None:
+    entered, may_answer = trio.Event(), trio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        entered.set()
+        await may_answer.wait()
+        await reply(send, b"late")
+
+    async with listening(slow, graceful_s=5.0) as listener:
+        async with await connect(listener) as busy, await connect(listener) as idle:
+            await busy.send_all(GET)
+            await entered.wait()
+            listener.stop()
+            assert await idle.receive_some(10) == b""
+            with pytest.raises(OSError, match="connect"):
+                await connect(listener)
+            may_answer.set()
+            answer = b"".join([part async for part in busy])
+    assert answer.endswith(b"late")
+    assert b"connection: close" in answer.lower()
+
+
+async def test_listener_stop_cuts_what_takes_too_long() -> None:
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    async with listening(endless, graceful_s=0.2) as listener:
+        async with await connect(listener) as stream:
+            await stream.send_all(GET)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            listener.stop()
+            with trio.fail_after(3):
+                await listener.stopped.wait()
+
+
+async def test_listener_full_oldest_idle_connection_makes_room() -> None:
+    async with listening(connections_max=2) as listener:
+        async with await connect(listener) as first, await connect(listener) as second:
+            for stream in (first, second):
+                await stream.send_all(GET)
+                await read_response(stream)
+            assert (await exchange(listener)).startswith(b"HTTP/1.1 200")
+            assert await first.receive_some(10) == b""
+            await second.send_all(GET)
+            assert (await read_response(second)).startswith(b"HTTP/1.1 200")
+
+
+async def test_listener_header_at_the_limit_passes_and_above_is_431() -> None:
+    limits = Limits(header_bytes_max=70_000)
+    async with listening(limits=limits) as listener:
+        for size, status in ((65_000, b"200"), (90_000, b"431")):
+            head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-A: "
+            answer = await exchange(listener, head + b"a" * size + b"\r\n\r\n")
+            assert answer[9:12] == status
+
+
+async def test_listener_slow_body_is_408() -> None:
+    async with listening(limits=Limits(read_s=0.2)) as listener, await connect(listener) as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+        assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 408")
+
+
+async def test_listener_idle_connection_is_closed_in_silence() -> None:
+    async with listening(limits=Limits(idle_s=0.2)) as listener, await connect(listener) as stream:
+        await stream.send_all(GET)
+        await read_response(stream)
+        assert await stream.receive_some(10) == b""
+
+
+async def test_listener_slow_answer_outlives_the_read_limits() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(0.6)
+        await reply(send, b"done")
+
+    limits = Limits(header_s=0.1, read_s=0.2, idle_s=0.3)
+    async with listening(slow, limits=limits) as listener:
+        assert (await exchange(listener)).endswith(b"done")
+
+
+async def test_listener_forwarded_for_is_applied() -> None:
+    settings = ForwardedForSettings(authorized=parse_networks(["127.0.0.1/32"]))
+    async with listening(forwarded_for=settings) as listener:
+        request = LAST_GET.replace(b"Host: a", b"Host: a\r\nX-Forwarded-For: 9.8.7.6")
+        assert b'"client": ["9.8.7.6", ' in await exchange(listener, request)
+
+
+async def test_listener_unix_socket_serves_and_cleans_up(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    async with listening(unix_path=str(path), unix_mode=0o600) as listener:
+        assert listener.address == f"unix:{path}"
+        assert path.stat().st_mode & 0o777 == 0o600
+        async with await trio.open_unix_socket(str(path)) as stream:
+            await stream.send_all(LAST_GET)
+            assert b'"client": null' in b"".join([part async for part in stream])
+    assert not path.exists()
+
+
+async def test_listener_unix_stale_socket_is_replaced_and_live_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    async with listening(unix_path=str(path)):
+        second = APIListener(echo, ListenerSettings(unix_path=str(path)))
+        with pytest.raises(ConfigError, match="in use"):
+            await second.serve()
+        assert path.exists()
+
+
+async def test_listener_address_in_use_is_named() -> None:
+    async with listening() as listener:
+        port = int(listener.address.rpartition(":")[2])
+        second = APIListener(echo, ListenerSettings(port=port))
+        with pytest.raises(
+            ConfigError, match=f"listen tcp 127.0.0.1:{port}: bind: Address already"
+        ):
+            await second.serve()
+
+
+async def test_serve_listener_ends_when_told() -> None:
+    shutdown = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def serve(*, task_status: trio.TaskStatus[str]) -> None:
+            await serve_listener(
+                echo, ListenerSettings(port=0), shutdown=shutdown.wait, task_status=task_status
+            )
+
+        address = await nursery.start(serve)
+        assert address.startswith("127.0.0.1:")
+        shutdown.set()
