@@ -1,0 +1,500 @@
+"""Changes of the keys: rotation, rekey, following them; and that no failure loses a store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+import pytest
+import trio
+
+from baoha import names
+from baoha.core import rotation
+from baoha.core.view import InitResult
+from baoha.errors import (
+    AlreadyInitialized,
+    BaohaError,
+    BarrierError,
+    FencedWrite,
+    InvalidKeyShare,
+    InvalidRequest,
+    NotInitialized,
+    ReadOnly,
+    Sealed,
+    StorageUnavailable,
+)
+from baoha.sansio.keyring import RotationConfig
+from baoha.storage.base import Batch
+from baoha.storage.faulty import Faults, FaultyStore
+from baoha.storage.inmem import InmemBackend, World
+from tests.support.sealed_node import (
+    RECOVERY,
+    STATIC,
+    Clock,
+    Node,
+    Watcher,
+    opened_node,
+)
+
+# --- rotation -----------------------------------------------------------------------------------
+
+
+async def test_rotate_encryption_key_is_one_transaction_and_old_data_stays_readable() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    await node.barrier.put("a", b"1")
+    watcher = Watcher()
+    world.observers.append(watcher)
+    await node.seal.rotate_encryption_key()
+    (batch,) = watcher.batches
+    assert set(batch.writes) == {"core/keyring", "core/root-key", "core/master", "core/upgrade/1"}
+    status = node.seal.key_status()
+    assert (status.term, status.encryptions) == (2, 0)
+    assert status.install_time == "2026-01-02T03:04:05Z"
+    await node.barrier.put("b", b"2")
+    assert node.seal.key_status().encryptions == 1
+    other = Node(world)
+    assert await other.unseal(result.shares[:3])
+    assert (await other.barrier.get("a"), await other.barrier.get("b")) == (b"1", b"2")
+
+
+async def test_rotations_at_the_same_time_all_count() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(node.seal.rotate_encryption_key)
+    assert node.seal.key_status().term == 5
+    other = Node(world)
+    assert await other.unseal(result.shares[:3])
+    assert other.seal.key_status().term == 5
+
+
+async def test_rotate_builds_on_what_another_node_stored() -> None:
+    world = World()
+    first, result = await opened_node(world)
+    second = Node(world, seed=2)
+    await second.unseal(result.shares[:3])
+    second.barrier.begin_writes(None)
+    await first.seal.rotate_encryption_key()
+    await first.barrier.put("a", b"term 2")
+    await second.seal.rotate_encryption_key()
+    assert second.seal.key_status().term == 3
+    assert await second.barrier.get("a") == b"term 2"
+
+
+async def test_rotate_root_key_keeps_the_shares() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    before = node.barrier.keyring.root_key
+    await node.seal.rotate_root_key()
+    assert node.barrier.keyring.root_key != before
+    other = Node(world)
+    assert await other.unseal(result.shares[:3])
+    assert other.barrier.keyring.root_key == node.barrier.keyring.root_key
+
+
+async def test_rekey_replaces_the_shares() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    await node.seal.verify_shares(result.shares[:3])
+    new = await node.seal.rekey(3, 2)
+    assert (node.seal.status().shares, node.seal.status().threshold) == (3, 2)
+    await node.seal.verify_shares(new[:2])
+    with pytest.raises(InvalidKeyShare):
+        await node.seal.verify_shares(result.shares[:3])
+    with pytest.raises(InvalidKeyShare, match="not enough"):
+        await node.seal.verify_shares(new[:1])
+    await node.seal.rotate_root_key()
+    other = Node(world)
+    with pytest.raises(InvalidKeyShare):
+        await other.unseal(result.shares[:2])
+    assert await other.unseal(new[1:])
+
+
+async def test_rekey_bad_numbers_are_refused() -> None:
+    node, _ = await opened_node(World())
+    with pytest.raises(InvalidRequest, match="invalid rotate seal configuration: threshold cannot"):
+        await node.seal.rekey(2, 3)
+
+
+async def test_key_changes_without_a_tenure_or_keys_are_refused() -> None:
+    world = World()
+    node, _ = await opened_node(world)
+    node.barrier.end_writes()
+    before = dict(world.data)
+    changes: list[Callable[[], Awaitable[object]]] = [
+        node.seal.rotate_encryption_key,
+        node.seal.rotate_root_key,
+        lambda: node.seal.rekey(1, 1),
+    ]
+    for change in changes:
+        with pytest.raises(ReadOnly):
+            await change()
+    await node.seal.seal()
+    for change in changes:
+        with pytest.raises(Sealed):
+            await change()
+    assert world.data == before
+
+
+# --- following another node ---------------------------------------------------------------------
+
+
+async def standby_of(world: World, result: InitResult) -> Node:
+    node = Node(world, seed=9)
+    await node.unseal(result.shares[:3])
+    return node
+
+
+def keys_of(node: Node) -> list[tuple[int, bytes]]:
+    return [(key.term, key.value) for key in node.barrier.keyring.keys]
+
+
+async def test_reload_follows_data_key_root_key_and_shares() -> None:
+    world = World()
+    active, result = await opened_node(world)
+    standby = await standby_of(world, result)
+    await active.seal.rotate_encryption_key()
+    await active.seal.rotate_root_key()
+    await active.seal.rotate_encryption_key()
+    await active.seal.rekey(2, 2)
+    await standby.seal.reload_keyring()
+    assert keys_of(standby) == keys_of(active)
+    assert standby.barrier.keyring.root_key == active.barrier.keyring.root_key
+    assert standby.seal.status().shares == 2
+
+
+async def test_standby_reads_an_entry_of_a_new_term_without_being_told() -> None:
+    world = World()
+    active, result = await opened_node(world)
+    standby = await standby_of(world, result)
+    await active.seal.rotate_encryption_key()
+    await active.barrier.put("a", b"1")
+    assert await standby.barrier.get("a") == b"1"
+    assert standby.barrier.term == 2
+
+
+async def test_reload_without_upgrades_follows_while_the_root_key_is_known() -> None:
+    world = World()
+    active, result = await opened_node(world)
+    standby = await standby_of(world, result)
+    await active.seal.rotate_encryption_key()
+    await active.seal.rotate_encryption_key()
+    await rotation.clear_upgrades(active.barrier)
+    assert await active.barrier.list(names.KEY_UPGRADE_PREFIX) == []
+    await standby.seal.reload_keyring()
+    assert standby.barrier.term == 3
+
+
+async def test_reload_that_missed_both_keys_says_so_and_keeps_what_it_has() -> None:
+    world = World()
+    active, result = await opened_node(world)
+    standby = await standby_of(world, result)
+    await active.seal.rotate_encryption_key()
+    await active.seal.rotate_root_key()
+    await rotation.clear_upgrades(active.barrier)
+    with pytest.raises(BarrierError, match="no decryption key available for term 2"):
+        await standby.seal.reload_keyring()
+    assert standby.barrier.term == 1
+    assert await standby.barrier.get("core/mounts/x") == b"mount"
+
+
+async def test_reload_with_a_static_seal_follows_in_any_case() -> None:
+    world = World()
+    active = Node(world, static_key=STATIC)
+    await active.initialize(RECOVERY)
+    await active.seal.auto_unseal()
+    standby = Node(world, static_key=STATIC)
+    await standby.seal.auto_unseal()
+    active.barrier.begin_writes(None)
+    await active.seal.rotate_encryption_key()
+    await active.seal.rotate_root_key()
+    await rotation.clear_upgrades(active.barrier)
+    await standby.seal.reload_keyring()
+    assert standby.barrier.term == 2
+
+
+class ChangesBetweenReads(InmemBackend):
+    """A store whose root key is rotated by another node between two reads."""
+
+    active: Node
+    moments: int = 0
+
+    async def get(self, key: str) -> bytes | None:
+        blob = await super().get(key)
+        if self.moments and key in (names.STORED_KEYS, names.ROOT_KEY):
+            self.moments -= 1
+            await self.active.seal.rotate_root_key()
+        return blob
+
+
+async def test_unseal_and_reload_while_the_root_key_changes() -> None:
+    world = World()
+    active, result = await opened_node(world)
+    backend = ChangesBetweenReads(world)
+    backend.active = active
+    node = Node(backend, seed=9)
+    backend.moments = 1
+    assert await node.unseal(result.shares[:3])
+    assert backend.moments == 0
+    await active.seal.rotate_root_key()
+    backend.moments = 2
+    await node.seal.reload_keyring()
+    assert backend.moments == 0
+    assert node.barrier.keyring.root_key == active.barrier.keyring.root_key
+
+
+# --- automatic rotation -------------------------------------------------------------------------
+
+
+async def test_rotation_config_is_checked_stored_and_followed() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    standby = await standby_of(world, result)
+    config = RotationConfig(False, 5_000_000, 720 * 3600 * 10**9)
+    await node.seal.set_rotation_config(config)
+    assert node.seal.rotation_config() == config
+    await standby.seal.reload_keyring()
+    assert standby.seal.rotation_config() == config
+    for operations in (1, 999_999, 3_865_470_567):
+        with pytest.raises(InvalidRequest) as caught:
+            await node.seal.set_rotation_config(RotationConfig(False, operations))
+        assert caught.value.errors == ("max_operations must be in the range [1000000,3865470566]",)
+    with pytest.raises(InvalidRequest):
+        await node.seal.set_rotation_config(RotationConfig(interval_ns=10**9))
+
+
+async def test_rotation_due_names_the_reason() -> None:
+    clock = Clock()
+    node = Node(World(), clock=clock)
+    result = await node.initialize()
+    await node.unseal(result.shares[:3])
+    node.barrier.begin_writes(None)
+    assert rotation.rotation_due(node.barrier) == ""
+    await node.seal.set_rotation_config(RotationConfig(False, 1_000_000, 24 * 3600 * 10**9))
+    clock.moment += timedelta(hours=23)
+    assert rotation.rotation_due(node.barrier) == ""
+    clock.moment += timedelta(hours=1)
+    assert rotation.rotation_due(node.barrier) == "rotation interval reached"
+    await node.seal.rotate_encryption_key()
+    assert rotation.rotation_due(node.barrier) == ""
+    node.barrier.follow(node.barrier.keyring.with_encryptions(1_000_000))
+    assert rotation.rotation_due(node.barrier) == "reached max operations"
+    await node.seal.rotate_encryption_key()
+    await node.seal.set_rotation_config(RotationConfig(interval_ns=0))
+    clock.moment += timedelta(days=366)
+    assert rotation.rotation_due(node.barrier) == "legacy rotation"
+    await node.seal.set_rotation_config(RotationConfig(disabled=True))
+    assert rotation.rotation_due(node.barrier) == ""
+
+
+async def test_encryptions_persisted_survive_a_restart() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    for _ in range(20):
+        await node.barrier.put("a", b"")
+    count = node.seal.key_status().encryptions
+    await rotation.persist_encryptions(node.barrier)
+    other = Node(world)
+    await other.unseal(result.shares[:3])
+    assert other.seal.key_status().encryptions == count >= 20
+
+
+# --- fail everywhere ----------------------------------------------------------------------------
+
+Effect = Literal["before", "after"]
+T = TypeVar("T")
+
+
+async def opens(world: World, shares: tuple[bytes, ...]) -> bool:
+    """Say whether shares open the store, with all its data."""
+    node = Node(world, seed=99)
+    try:
+        await node.unseal(shares)
+    except (InvalidKeyShare, NotInitialized):
+        return False
+    if node.barrier.sealed:
+        return False
+    assert await node.barrier.get("core/mounts/x") == b"mount"
+    return True
+
+
+async def unless_not_applied(operation: Awaitable[T]) -> T | None:
+    """Return the result, or None for an error that promises that nothing was written."""
+    try:
+        return await operation
+    except StorageUnavailable as exc:
+        if exc.outcome != "not_applied":
+            raise
+        return None
+
+
+@pytest.mark.parametrize("effect", ["before", "after"])
+async def test_initialize_any_call_fails_leaves_nothing_or_a_whole_store(effect: Effect) -> None:
+    for n in range(1, 20):
+        world, faults = World(), Faults()
+        node = Node(FaultyStore(world.open(), faults))
+        faults.fail_nth(n, effect)
+        result = await unless_not_applied(node.initialize())
+        if result is None:
+            assert not world.data
+        else:
+            assert await opens(world, result.shares[:3])
+            assert result.root_token == "s.root"
+        if not faults.fired:
+            assert n > 2
+            return
+    raise AssertionError("the sweep never ended")
+
+
+async def rotate_data(node: Node) -> tuple[bytes, ...]:
+    await node.seal.rotate_encryption_key()
+    return ()
+
+
+async def rotate_root(node: Node) -> tuple[bytes, ...]:
+    await node.seal.rotate_root_key()
+    return ()
+
+
+async def rekey(node: Node) -> tuple[bytes, ...]:
+    return (await node.seal.rekey(2, 2))[:2]
+
+
+# Returns the new shares, none where the old ones stay valid.
+Change = Callable[[Node], Awaitable[tuple[bytes, ...]]]
+
+
+@pytest.mark.parametrize("effect", ["before", "after"])
+@pytest.mark.parametrize("change", [rotate_data, rotate_root, rekey])
+async def test_key_change_any_call_fails_store_opens_with_old_or_new(
+    change: Change, effect: Effect
+) -> None:
+    for n in range(1, 30):
+        world, faults = World(), Faults()
+        _, result = await opened_node(world)
+        old = result.shares[:3]
+        node = Node(FaultyStore(world.open(), faults))
+        await node.unseal(old)
+        node.barrier.begin_writes(None)
+        before = dict(world.data)
+        faults.fail_nth(n, effect)
+        changed = await unless_not_applied(change(node))
+        assert (world.data == before) == (changed is None)
+        new = changed or old
+        faults.heal()
+        assert await opens(world, new)
+        # The node goes on with whatever is stored, and what it writes is read everywhere.
+        await node.barrier.put("after", b"1")
+        fresh = Node(world)
+        await fresh.unseal(new)
+        assert await fresh.barrier.get("after") == b"1"
+        if not faults.fired:
+            assert n > 2
+            return
+    raise AssertionError("the sweep never ended")
+
+
+class LosesAnswers(InmemBackend):
+    """A store that applies some batches and loses every answer."""
+
+    def __init__(self, world: World, lands: list[bool]) -> None:
+        super().__init__(world)
+        self.lands = lands
+
+    async def apply(self, batch: Batch) -> None:
+        if not self.lands:
+            await super().apply(batch)
+            return
+        if self.lands.pop(0):
+            await super().apply(batch)
+        raise StorageUnavailable("no answer from the store", outcome="unknown")
+
+
+@pytest.mark.parametrize("lands", [[False], [True], [False, False], [False, True]])
+async def test_rekey_lost_answers_return_the_shares_that_open(lands: list[bool]) -> None:
+    world = World()
+    _, result = await opened_node(world)
+    node = Node(LosesAnswers(world, []))
+    await node.unseal(result.shares[:3])
+    node.barrier.begin_writes(None)
+    assert isinstance(node.barrier.backend, LosesAnswers)
+    node.barrier.backend.lands = list(lands)
+    new = await node.seal.rekey(2, 2)
+    assert await opens(world, new)
+
+
+@pytest.mark.parametrize("lands", [[False] * 3, [False, False, True]])
+async def test_initialize_without_any_answer_is_unknown(lands: list[bool]) -> None:
+    world = World()
+    with pytest.raises(StorageUnavailable) as caught:
+        await Node(LosesAnswers(world, list(lands))).initialize()
+    assert caught.value.outcome == "unknown"
+    assert bool(world.data) == lands[-1]
+
+
+async def test_initialize_lost_answer_and_another_winner_is_refused() -> None:
+    world = World()
+
+    class LosesToAnother(LosesAnswers):
+        async def apply(self, batch: Batch) -> None:
+            if self.lands:
+                await Node(world, seed=5).initialize()
+            await super().apply(batch)
+
+    with pytest.raises(AlreadyInitialized):
+        await Node(LosesToAnother(world, [False]), seed=6).initialize()
+
+
+async def test_change_fenced_after_a_lost_answer_is_unknown() -> None:
+    world = World()
+    _, result = await opened_node(world)
+
+    class LosesThenFences(LosesAnswers):
+        async def apply(self, batch: Batch) -> None:
+            if not self.lands:
+                raise FencedWrite
+            await super().apply(batch)
+
+    node = Node(LosesThenFences(world, [False]))
+    await node.unseal(result.shares[:3])
+    node.barrier.begin_writes(None)
+    with pytest.raises(BaohaError) as caught:
+        await node.seal.rotate_root_key()
+    assert caught.value.outcome == "unknown"
+
+
+async def test_change_cancelled_anywhere_leaves_a_store_that_opens(
+    autojump_clock: object,
+) -> None:
+    for step in range(40):
+        world = World()
+        _, result = await opened_node(world)
+        faults = Faults(latency_s=0.5, reply_latency_s=0.5)
+        slow = Node(FaultyStore(world.open(), faults))
+        await slow.unseal(result.shares[:3])
+        slow.barrier.begin_writes(None)
+        done = False
+        with trio.move_on_after(step * 0.5 + 0.3):
+            await slow.seal.rotate_root_key()
+            done = True
+        assert await opens(world, result.shares[:3])
+        if done:
+            assert step > 3
+            return
+    raise AssertionError("the sweep never ended")
+
+
+async def test_nothing_shows_a_secret() -> None:
+    world = World()
+    node, result = await opened_node(world)
+    await node.seal.rekey(5, 3)
+    keyring = node.barrier.keyring
+    shown = " ".join(
+        repr(item) for item in (node.seal, node.barrier, result, keyring, node.seal.status())
+    )
+    for secret in (*result.shares, keyring.root_key, keyring.active.value):
+        assert repr(secret)[2:-1] not in shown
+        assert secret.hex() not in shown
