@@ -1,0 +1,152 @@
+"""
+The ASGI application: one callable for every listener.
+
+Rules of this file:
+
+1. A failure harms one request. This is the one place that catches everything, and it logs it.
+2. A read ends with its client. A write that has begun is finished.
+
+Source: DESIGN.md sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import trio
+
+from baoha.api.answers import RETRY_AFTER_S, error_answer, unknown_outcome
+from baoha.api.asgi import (
+    ASGIApp,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    early_refusal,
+    finished,
+    listener_policy,
+    read_request,
+    refuse_websocket,
+    run_lifespan,
+    send_response,
+    too_large,
+    wait_disconnect,
+)
+from baoha.api.logical import is_read
+from baoha.api.requests import DEFAULT_PARK_S, serve_request
+from baoha.core.view import NodeView
+from baoha.errors import PayloadTooLarge
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+log = logging.getLogger("baoha.api")
+
+# Source: OpenBao's default custom response headers, recorded.
+DEFAULT_RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {"strict-transport-security": "max-age=31536000; includeSubDomains"}
+)
+_UPLOAD_TIMEOUT_TEXT: Final = "the request body did not arrive in time"
+_TIMEOUT_TEXT: Final = "the request took too long"
+_INTERNAL_TEXT: Final = "internal error"
+
+
+def build_app(
+    view: NodeView,
+    *,
+    response_headers: Mapping[str, str] = DEFAULT_RESPONSE_HEADERS,
+    park_s: float = DEFAULT_PARK_S,
+) -> ASGIApp:
+    """
+    Return the ASGI application of a node. It holds no state of its own.
+
+    Args:
+        response_headers: sent with every answer, beside ``Cache-Control: no-store``.
+        park_s: seconds that a request waits for an active node (``HATiming.park_s``).
+    """
+    common = {"cache-control": "no-store"}
+    common |= {name.lower(): value for name, value in response_headers.items()}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await run_lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_websocket(receive, send)
+        else:
+            await _serve_http(view, scope, receive, send, common=common, park_s=park_s)
+
+    return app
+
+
+async def _serve_http(
+    view: NodeView,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    common: Mapping[str, str],
+    park_s: float,
+) -> None:
+    method = scope["method"]
+    request = None
+    answer = early_refusal(scope)
+    try:
+        if answer is None:
+            with trio.fail_after(listener_policy(scope).max_request_s):
+                request = await read_request(scope, receive)
+    except PayloadTooLarge:
+        answer = too_large()
+    except trio.TooSlowError:
+        answer = error_answer(408, _UPLOAD_TIMEOUT_TEXT)
+    except ClientGone:
+        return
+    if request is not None:
+        served = await _serve_attended(view, request, receive, park_s=park_s)
+        if served is None:
+            return
+        answer = finished(request, served, common)
+    assert answer is not None  # either refused or served
+    await send_response(answer, send, method=method)
+
+
+async def _serve_attended(
+    view: NodeView, request: HTTPRequest, receive: Receive, *, park_s: float
+) -> HTTPResponse | None:
+    """Serve a request while watching its client; None: a read whose client has left."""
+    gone = False
+    answer: HTTPResponse | None = None
+
+    async def watch() -> None:
+        nonlocal gone
+        await wait_disconnect(receive)
+        gone = True
+        if is_read(request):
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        answer = await _serve_bounded(view, request, park_s=park_s, is_abandoned=lambda: gone)
+        nursery.cancel_scope.cancel()
+    return answer
+
+
+async def _serve_bounded(
+    view: NodeView,
+    request: HTTPRequest,
+    *,
+    park_s: float,
+    is_abandoned: Callable[[], bool],
+) -> HTTPResponse:
+    """Serve a request within the listener's time limit; whatever goes wrong is an answer."""
+    try:
+        with trio.fail_after(request.listener.max_request_s):
+            return await serve_request(view, request, park_s=park_s, is_abandoned=is_abandoned)
+    except trio.TooSlowError:
+        log.warning("request took too long: method=%s path=%r", request.method, request.path)
+        if is_read(request):
+            return error_answer(503, _TIMEOUT_TEXT, retry_after_s=RETRY_AFTER_S)
+        return unknown_outcome()
+    except Exception:
+        log.exception("request failed: method=%s path=%r", request.method, request.path)
+        return error_answer(500, _INTERNAL_TEXT)

@@ -1,0 +1,178 @@
+"""
+ASGI on one side, ``HTTPRequest`` and ``HTTPResponse`` on the other.
+
+Rules of this file:
+
+1. A body is whole and bounded before anybody else sees the request; a stalled upload holds nothing.
+2. Every answer gets the common headers, except the two that OpenBao gives before its own handler:
+   413, and 400 for an unprintable path.
+
+Source: ASGI 3.0; header facts from recordings/features/generic-http.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import trio
+
+from baoha import names
+from baoha.api.answers import TEXT_TYPE, error_answer
+from baoha.api.paths import decoded_path, is_printable
+from baoha.errors import PayloadTooLarge
+from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy, end_to_end
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LISTENER_EXTENSION: Final = "baoha.listener"
+TLS_EXTENSION: Final = "tls"
+TOO_LARGE_TEXT: Final = "http: request body too large"
+_DEFAULT_POLICY: Final = ListenerPolicy()
+# Answers with these codes have no body. Source: RFC 9110 sections 15.3.5 and 15.4.5
+_BODYLESS: Final = frozenset({204, 304})
+
+
+class ClientGone(Exception):
+    """The client has closed the connection before its request was complete."""
+
+
+def listener_policy(scope: Scope) -> ListenerPolicy:
+    """Return the policy of the listener that took the request."""
+    policy = (scope.get("extensions") or {}).get(LISTENER_EXTENSION, _DEFAULT_POLICY)
+    assert isinstance(policy, ListenerPolicy)
+    return policy
+
+
+def early_refusal(scope: Scope) -> HTTPResponse | None:
+    """Return the bare answer to a path that cannot be read or shown, else None."""
+    path = decoded_path(_raw_path(scope))
+    if path is None:
+        return HTTPResponse(status=400, headers=(TEXT_TYPE,), body=b"400 Bad Request")
+    return None if is_printable(path) else HTTPResponse(status=400)
+
+
+def too_large() -> HTTPResponse:
+    """Return the bare 413."""
+    return error_answer(413, TOO_LARGE_TEXT)
+
+
+async def read_request(scope: Scope, receive: Receive) -> HTTPRequest:
+    """
+    Return the whole request.
+
+    Raises:
+        PayloadTooLarge: the body is over the listener's limit.
+        ClientGone: the client left.
+    """
+    policy = listener_policy(scope)
+    raw_path = _raw_path(scope)
+    headers = _headers(scope)
+    client = scope.get("client")
+    tls = (scope.get("extensions") or {}).get(TLS_EXTENSION) or {}
+    return HTTPRequest(
+        method=scope["method"],
+        path=decoded_path(raw_path) or "/",
+        raw_path=raw_path,
+        query=scope.get("query_string", b"").decode("latin-1"),
+        headers=end_to_end(headers),
+        body=await _read_body(headers, receive, policy.max_request_bytes),
+        remote_addr=_address(client) if client else "",
+        client_certificates=tuple(tls.get("client_cert_chain") or ()),
+        listener=policy,
+    )
+
+
+async def wait_disconnect(receive: Receive) -> None:
+    """Return when the client has left. Only after the whole body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def finished(
+    request: HTTPRequest, response: HTTPResponse, common: Mapping[str, str]
+) -> HTTPResponse:
+    """Return the response with the headers that every answer has."""
+    own = {name for name, _ in response.headers}
+    headers: Headers = tuple((k, v) for k, v in common.items() if k not in own)
+    if namespace := request.header(names.NAMESPACE_HEADER):
+        headers += ((names.NAMESPACE_HEADER, namespace),)
+    return HTTPResponse(
+        status=response.status, headers=(*headers, *response.headers), body=response.body
+    )
+
+
+async def send_response(response: HTTPResponse, send: Send, *, method: str) -> None:
+    """Send a response. For HEAD the body is counted, not sent."""
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in response.headers
+        if name != "content-length"
+    ]
+    body = response.body
+    if response.status in _BODYLESS:
+        body = b""
+    else:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+async def run_lifespan(receive: Receive, send: Send) -> None:
+    """Take part in the lifespan protocol; there is nothing to start or to stop."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+async def refuse_websocket(receive: Receive, send: Send) -> None:
+    """Close a WebSocket before it is accepted: the API has none."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})
+
+
+def _raw_path(scope: Scope) -> str:
+    raw = scope.get("raw_path")
+    if raw:
+        return bytes(raw).partition(b"?")[0].decode("latin-1")
+    return quote(scope["path"])
+
+
+def _headers(scope: Scope) -> list[tuple[str, str]]:
+    return [
+        (name.decode("latin-1").lower(), value.decode("latin-1"))
+        for name, value in scope["headers"]
+    ]
+
+
+def _address(client: tuple[str, int]) -> str:
+    host, port = client[0], client[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _read_body(headers: list[tuple[str, str]], receive: Receive, bytes_max: int) -> bytes:
+    for name, value in headers:
+        if name == "content-length" and value.isdecimal() and int(value[:20]) > bytes_max:
+            raise PayloadTooLarge(TOO_LARGE_TEXT)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > bytes_max:
+            raise PayloadTooLarge(TOO_LARGE_TEXT)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        # A client that sends byte by byte gives way to the others.
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,294 @@
+"""
+The endpoints that every node answers itself, from memory: never forwarded, never blocked.
+
+Rules of this file:
+
+1. Nothing here waits for a lock, a store or another node, except init, unseal and seal, which wait
+   for exactly what they do.
+2. One request is answered from one ``NodeStatus``.
+
+Source: spec/openbao-ha.md sections 5.1, 5.2 and 5.4; recordings 01 to 07. ``sys/ha/...`` and the
+two HA fields of ``sys/health`` are ours (docs/divergence.md).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from baoha import names
+from baoha.api.answers import error_answer, json_answer, no_content
+from baoha.api.logical import decode_body, token_of
+from baoha.api.operator_input import init_parameters, unseal_input
+from baoha.api.paths import api_path
+from baoha.api.query import parse_bool, parse_query
+from baoha.core.view import LinkState, NodeStatus, NodeView, Role, SealStatus
+from baoha.errors import InvalidRequest, RequestError
+from baoha.sansio.durations import format_timestamp
+from baoha.sansio.json_encoder import Fields
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+# The release that names.API_VERSION names was made then; clients show it, none depends on it.
+API_COMMIT_DATE: Final = "2026-10-26T20:32:27Z"
+
+Handler = Callable[[NodeView, HTTPRequest], Awaitable[HTTPResponse]]
+
+_READ: Final = frozenset({"GET"})
+_PROBE: Final = frozenset({"GET", "HEAD"})
+_WRITE: Final = frozenset({"PUT", "POST"})
+_CODE: Final = re.compile("[+-]?[0-9]{1,18}")
+_CODES: Final = range(200, 1000)  # what HTTP allows for a final answer
+
+
+def local_handler(request: HTTPRequest) -> Handler | None:
+    """Return what answers a path on this node whatever its role, or None."""
+    entry = _ENDPOINTS.get(api_path(request))
+    if entry is None:
+        return None
+    methods, handler = entry
+    return handler if request.method in methods else _refuse_method
+
+
+async def _refuse_method(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    return error_answer(405)
+
+
+# --- sys/health ---------------------------------------------------------------------------------
+
+
+async def _health(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    status = view.status()
+    try:
+        code = _health_code(status, parse_query(request.query))
+    except InvalidRequest:
+        # HEAD and a bad parameter: OpenBao sends no content type here.
+        return HTTPResponse(status=400) if request.method == "HEAD" else error_answer(400)
+    return json_answer(code, _health_body(status))
+
+
+def _health_code(status: NodeStatus, query: Mapping[str, list[str]]) -> int:
+    codes = {
+        name: _code(query[name][0]) if name in query else default
+        for name, default in _DEFAULT_CODES.items()
+    }
+    standby_ok = query.get("standbyok", [""])[0]
+    if standby_ok and parse_bool(standby_ok):
+        codes["standbycode"] = codes["activecode"]
+    if not status.initialized:
+        code = codes["uninitcode"]
+    elif status.sealed:
+        code = codes["sealedcode"]
+    elif status.role is Role.ACTIVE:
+        code = codes["activecode"]
+    elif "haunhealthycode" in query and not _has_usable_leader(status):
+        code = codes["haunhealthycode"]
+    else:
+        code = codes["standbycode"]
+    if code not in _CODES:
+        raise InvalidRequest
+    return code
+
+
+_DEFAULT_CODES: Final = {
+    "activecode": 200,
+    "standbycode": 429,
+    "sealedcode": 503,
+    "uninitcode": 501,
+    "haunhealthycode": 474,  # Vault's; used only when the client names the parameter
+}
+
+
+def _code(text: str) -> int:
+    if not _CODE.fullmatch(text):
+        raise InvalidRequest
+    return int(text)
+
+
+def _health_body(status: NodeStatus) -> Fields:
+    performance, recovery = _replication_modes(status)
+    body = Fields(
+        initialized=status.initialized,
+        sealed=status.sealed,
+        standby=status.role is not Role.ACTIVE,
+        replication_performance_mode=performance,
+        replication_dr_mode=recovery,
+        server_time_utc=int(time.time()),
+        version=names.API_VERSION,
+    )
+    body |= _cluster_fields(status)
+    if status.role is Role.STANDBY and not _has_usable_leader(status):
+        # OpenBao's body stays as it is while all is well; a blind standby says so.
+        body["leader_known"] = _known_leader(status)
+        body["ha_connection_healthy"] = False
+    return body
+
+
+def _replication_modes(status: NodeStatus) -> tuple[str, str]:
+    """Return OpenBao's two mode words; a standby knows them from its channel to the active node."""
+    if status.sealed or (status.ha_enabled and status.role is not Role.ACTIVE):
+        is_known = not status.sealed and status.link is LinkState.UP
+        return ("primary", "disabled") if is_known else ("unknown", "unknown")
+    return ("primary" if status.ha_enabled else "disabled"), "disabled"
+
+
+def _cluster_fields(status: NodeStatus) -> Fields:
+    if status.sealed:
+        return Fields()
+    fields = Fields(cluster_name=status.cluster_name, cluster_id=status.cluster_id)
+    return Fields((key, value) for key, value in fields.items() if value)
+
+
+# --- sys/leader ---------------------------------------------------------------------------------
+
+
+async def _leader(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    status = view.status()
+    if status.sealed:
+        return error_answer(503, "Vault is sealed")
+    return json_answer(200, _leader_body(status))
+
+
+def _leader_body(status: NodeStatus) -> Fields:
+    if not status.ha_enabled:
+        return Fields(ha_enabled=False)
+    is_self = status.role is Role.ACTIVE
+    body = Fields(ha_enabled=True, is_self=is_self)
+    if is_self:
+        if status.active_since is not None:
+            body["active_time"] = format_timestamp(status.active_since)
+        body["leader_address"] = status.api_addr
+        cluster_addr = status.cluster_addr
+    elif status.leader is not None and _known_leader(status):
+        body["leader_address"] = status.leader.redirect_addr
+        cluster_addr = status.leader.cluster_addr
+    else:
+        return body
+    if cluster_addr:
+        body["leader_cluster_address"] = cluster_addr
+    return body
+
+
+def _known_leader(status: NodeStatus) -> bool:
+    leader = status.leader
+    return leader is not None and not leader.is_dead and not leader.is_self
+
+
+def _has_usable_leader(status: NodeStatus) -> bool:
+    """Say whether a standby can get a request executed right now: by forwarding or a redirect."""
+    leader = status.leader
+    if leader is None or not _known_leader(status) or status.leader_changing:
+        return False
+    if status.forwarding_enabled and leader.cluster_addr:
+        return status.link is LinkState.UP
+    return bool(leader.redirect_addr)
+
+
+# --- sys/ha/... ---------------------------------------------------------------------------------
+
+
+def _is_ready(status: NodeStatus) -> bool:
+    if status.sealed or status.stopping:
+        return False
+    return status.role is Role.ACTIVE or _has_usable_leader(status)
+
+
+_QUESTIONS: Final[Mapping[str, Callable[[NodeStatus], bool]]] = {
+    "active": lambda status: status.role is Role.ACTIVE,
+    "standby": lambda status: status.role is Role.STANDBY,
+    "ready": _is_ready,
+    "live": lambda status: True,
+    "leader": lambda status: (
+        not status.sealed and (status.role is Role.ACTIVE or _known_leader(status))
+    ),
+}
+
+
+async def _ha_question(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    """Answer one question with 200 (yes) or 503 (no), for load balancers and probes."""
+    status = view.status()
+    question = api_path(request).removeprefix("sys/ha/")
+    answer = _QUESTIONS[question](status)
+    body = Fields({question: answer}, role=status.role.value)
+    if status.role is Role.STANDBY:
+        body["link"] = status.link.value
+    return json_answer(200 if answer else 503, body)
+
+
+# --- the seal -----------------------------------------------------------------------------------
+
+
+async def _seal_status(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    return json_answer(200, _seal_body(view.seal_status(), view.status()))
+
+
+def _seal_body(seal: SealStatus, status: NodeStatus) -> Fields:
+    body = Fields(
+        type=seal.type,
+        initialized=seal.initialized,
+        sealed=seal.sealed,
+        t=seal.threshold,
+        n=seal.shares,
+        progress=seal.progress,
+        nonce=seal.nonce,
+        recovery_seal=seal.recovery_seal,
+    )
+    if seal.recovery_seal_type:
+        body["recovery_seal_type"] = seal.recovery_seal_type
+    body |= Fields(version=names.API_VERSION, commit_date=API_COMMIT_DATE, migration=seal.migration)
+    body |= _cluster_fields(status)
+    body["storage_type"] = status.storage_type
+    return body
+
+
+async def _init(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    if request.method == "GET":
+        return json_answer(200, Fields(initialized=view.status().initialized))
+    parameters = init_parameters(request.body, seal_type=view.seal_status().type)
+    result = await view.initialize(parameters)
+    body = Fields(
+        keys=[share.hex() for share in result.shares],
+        keys_base64=[_base64(share) for share in result.shares],
+    )
+    if result.recovery_shares:
+        body["recovery_keys"] = [share.hex() for share in result.recovery_shares]
+        body["recovery_keys_base64"] = [_base64(share) for share in result.recovery_shares]
+    body["root_token"] = result.root_token
+    return json_answer(200, body)
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+async def _unseal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    given = unseal_input(request.body)
+    if given.migrate:
+        raise RequestError("can't perform a seal migration, no migration seal found", status=500)
+    seal = await view.unseal(given.share, reset=given.reset)
+    return json_answer(200, _seal_body(seal, view.status()))
+
+
+async def _seal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    await decode_body(request)
+    await view.seal(token=token_of(request))
+    return no_content()
+
+
+async def _raft_join(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    await decode_body(request)
+    return error_answer(500, "raft backend not in use")
+
+
+_ENDPOINTS: Final[Mapping[str, tuple[frozenset[str], Handler]]] = {
+    "sys/health": (_PROBE, _health),
+    "sys/init": (_READ | _WRITE, _init),
+    "sys/leader": (_READ, _leader),
+    "sys/seal": (_WRITE, _seal),
+    "sys/seal-status": (_READ, _seal_status),
+    "sys/storage/raft/join": (_WRITE, _raft_join),
+    "sys/unseal": (_WRITE, _unseal),
+    **{f"sys/ha/{question}": (_PROBE, _ha_question) for question in _QUESTIONS},
+}

@@ -1,0 +1,270 @@
+"""
+Logical requests: HTTP to ``core.request.Request`` and back, on the active node.
+
+Rules of this file:
+
+1. A body is decoded before the request gate is entered: what a client sends never holds up the end
+   of a tenure.
+2. The reply leaves only while the tenure that admitted the request is still valid.
+
+Source: recorded and measured on OpenBao 2.7.2 (features/generic-http.json).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+import trio
+
+from baoha import names
+from baoha.api.answers import JSON_TYPE, error_answer, no_content
+from baoha.api.paths import api_path
+from baoha.api.query import is_malformed, joined_values, parse_bool
+from baoha.core.request import Auth, Operation, Request, Response
+from baoha.core.view import NodeStatus, NodeView
+from baoha.errors import InvalidRequest, NotFound, RequestError
+from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns
+from baoha.sansio.envelope import envelope_body
+from baoha.sansio.json_decoder import decode_object
+from baoha.sansio.json_encoder import Fields
+from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
+
+_OPERATIONS: Final = {
+    "GET": Operation.READ,
+    "LIST": Operation.LIST,
+    "SCAN": Operation.SCAN,
+    "POST": Operation.UPDATE,
+    "PUT": Operation.UPDATE,
+    "PATCH": Operation.PATCH,
+    "DELETE": Operation.DELETE,
+}
+_WITH_BODY: Final = frozenset({Operation.UPDATE, Operation.PATCH})
+_MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+(?:/[!#$%&'*+.^_`|~\w-]+)?", re.ASCII)
+_PARAMETERS: Final = re.compile(
+    r"""(?:\s*;\s*[!#$%&'*+.^_`|~\w-]+=(?:[!#$%&'*+.^_`|~\w-]+|"(?:[^"\\]|\\.)*"))*\s*;?\s*""",
+    re.ASCII,
+)
+_FORM: Final = "application/x-www-form-urlencoded"
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_WRAP_TTL_HEADER: Final = "x-vault-wrap-ttl"
+# What proves who somebody is: not for engines to see.
+_CREDENTIALS: Final = frozenset({names.TOKEN_HEADER, "authorization", "cookie"})
+# Decoding more than this takes milliseconds: not in the event loop.
+_INLINE_BYTES_MAX: Final = 256 * 1024
+_DECODERS: Final = trio.CapacityLimiter(2)
+
+
+async def execute(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    """
+    Execute one logical request on this node, which must be active.
+
+    Raises:
+        NotActive: nothing was executed.
+        LeadershipLost: the tenure ended meanwhile; a write may have landed.
+        BaohaError: as ``NodeView.handle``.
+    """
+    logical = await logical_request(request)
+    with view.admit() as ticket:
+        response = await view.handle(logical)
+        ticket.require_valid()
+    return http_response(response, request_id=logical.id, index=_index(view.status()))
+
+
+def is_read(request: HTTPRequest) -> bool:
+    """Say whether a request may be executed twice: a read without response wrapping."""
+    return request.method in ("GET", "HEAD", "LIST", "SCAN") and not request.header(
+        _WRAP_TTL_HEADER
+    )
+
+
+def token_of(request: HTTPRequest) -> str:
+    """Return the client's token, "" when there is none. ``X-Vault-Token`` comes first."""
+    if token := (request.header(names.TOKEN_HEADER) or "").strip():
+        return token
+    scheme, _, credentials = (request.header("authorization") or "").partition(" ")
+    return credentials.strip() if scheme == "Bearer" else ""
+
+
+async def decode_body(request: HTTPRequest) -> dict[str, Any]:
+    """
+    Return the JSON object (or form) of a body; large ones are decoded in a worker thread.
+
+    Raises:
+        InvalidRequest: with OpenBao's text.
+
+    Cancellation: the thread is abandoned; it ends by itself, and two at most run at once.
+    """
+    decode = _decode_form if _is_form(request) else decode_object
+    if len(request.body) <= _INLINE_BYTES_MAX:
+        return decode(request.body)
+    return await trio.to_thread.run_sync(
+        decode, request.body, limiter=_DECODERS, abandon_on_cancel=True
+    )
+
+
+async def logical_request(request: HTTPRequest) -> Request:
+    """
+    Return what an HTTP request asks for.
+
+    Raises:
+        RequestError: it asks for nothing that can be asked.
+    """
+    namespace = (request.header(names.NAMESPACE_HEADER) or "").strip("/")
+    if namespace not in ("", "root"):
+        raise NotFound("namespace not found")
+    query = joined_values(request.query)
+    if query.pop("help", "") or request.method == "HELP":
+        raise InvalidRequest("help is not available in this release")
+    operation = _operation(request, query)
+    path = api_path(request)
+    if operation in (Operation.LIST, Operation.SCAN) and not path.endswith("/"):
+        path += "/"
+    if operation is Operation.PATCH:
+        _require_merge_patch(request)
+    wrap_ttl_s = _wrap_ttl_s(request)
+    data = await decode_body(request) if operation in _WITH_BODY else query
+    return Request(
+        id=str(uuid4()),
+        operation=operation,
+        path=path,
+        data=data,
+        token=token_of(request),
+        query=query,
+        remote_addr=request.remote_addr,
+        client_certificates=request.client_certificates,
+        wrap_ttl_s=wrap_ttl_s,
+        headers={key: value for key, value in request.headers if key not in _CREDENTIALS},
+    )
+
+
+def http_response(response: Response, *, request_id: str, index: str = "") -> HTTPResponse:
+    """
+    Return the HTTP form of a logical answer.
+
+    Args:
+        index: the ``X-Vault-Index`` header of a success, "" for none.
+    """
+    if response.raw is not None:
+        headers: Headers = (("content-type", response.raw_content_type),)
+        status = response.status or 200
+        return HTTPResponse(status=status, headers=headers, body=response.raw)
+    is_empty = response.data is None and response.auth is None
+    if is_empty and not response.warnings and not response.lease_id:
+        answer = no_content() if response.status is None else error_answer(response.status)
+        return _with_index(answer, index)
+    body = envelope_body(
+        request_id=request_id,
+        data=response.data,
+        lease_id=response.lease_id,
+        renewable=response.renewable,
+        lease_duration=response.lease_duration,
+        warnings=response.warnings,
+        auth=_auth_fields(response.auth) if response.auth else None,
+        top_level=response.top_level,
+    )
+    answer = HTTPResponse(status=response.status or 200, headers=(JSON_TYPE,), body=body)
+    return _with_index(answer, index)
+
+
+def _operation(request: HTTPRequest, query: dict[str, str]) -> Operation:
+    """Return what is asked; ``list`` and ``scan`` leave the query, they are no fields."""
+    if request.method == "OPTIONS":
+        raise InvalidRequest("cannot handle internal-only request operation")
+    operation = _OPERATIONS.get(request.method)
+    if operation is None:
+        raise RequestError(status=405)
+    if operation is not Operation.READ:
+        return operation
+    listing, scanning = query.pop("list", ""), query.pop("scan", "")
+    wants_list = bool(listing) and parse_bool(listing)
+    wants_scan = bool(scanning) and parse_bool(scanning)
+    if wants_list and wants_scan:
+        raise InvalidRequest
+    if wants_scan:
+        return Operation.SCAN
+    return Operation.LIST if wants_list else Operation.READ
+
+
+def _require_merge_patch(request: HTTPRequest) -> None:
+    content_type = (request.header("content-type") or "").strip()
+    if not content_type:
+        raise InvalidRequest("mime: no media type")
+    match = _MEDIA_TYPE.match(content_type)
+    if match is None or not _PARAMETERS.fullmatch(content_type, match.end()):
+        raise InvalidRequest("mime: invalid media parameter")
+    if (media_type := match.group().lower()) != _MERGE_PATCH:
+        raise RequestError(
+            f"PATCH requires Content-Type of {_MERGE_PATCH}, provided {media_type}", status=415
+        )
+
+
+def _wrap_ttl_s(request: HTTPRequest) -> float:
+    text = request.header(_WRAP_TTL_HEADER)
+    if not text:
+        return 0.0
+    try:
+        ttl_ns = parse_duration_ns(text)
+    except DurationError as exc:
+        raise InvalidRequest(f"error parsing X-Vault-Wrap-TTL header: {exc}") from exc
+    if ttl_ns < 0:
+        raise InvalidRequest(
+            "error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative"
+        )
+    return ttl_ns / SECOND_NS
+
+
+def _is_form(request: HTTPRequest) -> bool:
+    content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
+    # Some clients post JSON with their library's default content type.
+    return content_type == _FORM and request.body.lstrip()[:1] not in (b"{", b"[")
+
+
+def _decode_form(body: bytes) -> dict[str, Any]:
+    text = body.decode("utf-8", "replace")
+    if ";" in text or is_malformed(text):
+        raise InvalidRequest("error parsing form data")
+    return dict(joined_values(text))
+
+
+def _index(status: NodeStatus) -> str:
+    """
+    Return the consistency token of an answer: cluster and epoch.
+
+    Every read is the active node's own, so any token is satisfied; clients pass it around unread.
+    """
+    if not status.ha_enabled or not status.cluster_id:
+        return ""
+    token = {"cluster": status.cluster_id, "value": str(status.epoch)}
+    return base64.b64encode(json.dumps(token, separators=(",", ":")).encode()).decode()
+
+
+def _with_index(answer: HTTPResponse, index: str) -> HTTPResponse:
+    if not index or answer.status >= 300:
+        return answer
+    return HTTPResponse(
+        status=answer.status,
+        headers=(*answer.headers, (names.INDEX_HEADER, index)),
+        body=answer.body,
+    )
+
+
+def _auth_fields(auth: Auth) -> Mapping[str, Any]:
+    return Fields(
+        client_token=auth.client_token,
+        accessor=auth.accessor,
+        policies=auth.policies,
+        token_policies=auth.token_policies,
+        metadata=auth.metadata,
+        lease_duration=auth.lease_duration,
+        renewable=auth.renewable,
+        entity_id=auth.entity_id,
+        token_type=auth.token_type,
+        orphan=auth.orphan,
+        mfa_requirement=None,
+        num_uses=auth.num_uses,
+    )

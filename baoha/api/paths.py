@@ -1,0 +1,119 @@
+"""
+What is refused because of its path or a header alone, in any state of the node.
+
+Rule of this file: pure functions of the request; the order of the checks is OpenBao's.
+
+Source: recorded and measured on OpenBao 2.7.2 (recordings/01-uninitialised "double slash",
+features/generic-http "nonprintable path"; spec/openbao-ha.md sections 4.1 and 4.7).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from html import escape
+from typing import Final
+from urllib.parse import unquote
+
+from baoha import names
+from baoha.api.answers import error_answer, page_not_found
+from baoha.api.query import is_malformed
+from baoha.errors import InvalidRequest
+from baoha.sansio.json_decoder import decode_object
+from baoha.sansio.messages import HTTPRequest, HTTPResponse
+
+API_PREFIX: Final = "/v1/"
+_UI_PATHS: Final = frozenset({"/", "/ui", "/ui/"})
+# Not available inside a namespace. A trailing "/" covers everything below.
+_ROOT_ONLY: Final = (
+    "sys/generate-root/",
+    "sys/health",
+    "sys/in-flight-req",
+    "sys/init",
+    "sys/metrics",
+    "sys/pprof/",
+    "sys/raw/",
+    "sys/rekey/",
+    "sys/seal",
+    "sys/step-down",
+    "sys/storage/",
+    "sys/unseal",
+)
+
+
+def decoded_path(raw_path: str) -> str | None:
+    """Return a path with its escapes resolved, or None when an escape is malformed."""
+    if is_malformed(raw_path):
+        return None
+    return unquote(raw_path, errors="replace")
+
+
+def is_printable(path: str) -> bool:
+    """Say whether every character of a path is visible (the plain space counts)."""
+    return path.isprintable()
+
+
+def api_path(request: HTTPRequest) -> str:
+    """Return the path after ``/v1/``, decoded."""
+    return request.path.removeprefix(API_PREFIX)
+
+
+def refusal(request: HTTPRequest) -> HTTPResponse | None:
+    """Return the answer to a request that is wrong whatever the node's state, else None."""
+    if request.path in _UI_PATHS:
+        return page_not_found()
+    if not request.path.startswith(API_PREFIX):
+        return error_answer(404)
+    clean = _clean(request.raw_path)
+    if clean != request.raw_path:
+        return _moved(clean, request)
+    if any(segment in (".", "..") for segment in request.path.split("/")):
+        return error_answer(400, "relative paths not supported")
+    return _consistency_refusal(request) or _namespace_refusal(request)
+
+
+def _clean(raw_path: str) -> str:
+    """Resolve empty, "." and ".." segments; an escaped slash is not a separator here."""
+    kept: list[str] = []
+    segments = raw_path.split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in ("", "."):
+            kept.append(segment)
+    tail = "/" if kept and segments[-1] in ("", ".", "..") else ""
+    return f"/{'/'.join(kept)}{tail}"
+
+
+def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:
+    query = f"?{request.query}" if request.query else ""
+    location = ("location", f"{clean}{query}")
+    if request.method not in ("GET", "HEAD"):
+        return HTTPResponse(status=307, headers=(location,))
+    body = f'<a href="{escape(location[1])}">Temporary Redirect</a>.\n\n'
+    return HTTPResponse(
+        status=307,
+        headers=(("content-type", "text/html; charset=utf-8"), location),
+        body=body.encode(),
+    )
+
+
+def _consistency_refusal(request: HTTPRequest) -> HTTPResponse | None:
+    """Check the read-after-write headers; every read is the active node's, so they hold."""
+    if index := request.header(names.INDEX_HEADER):
+        try:
+            decode_object(base64.b64decode(index, validate=True))
+        except (binascii.Error, ValueError, InvalidRequest):
+            return error_answer(400, 'failed to decode "X-Vault-Index"')
+    if request.header(names.INCONSISTENT_HEADER) not in (None, "fail", "forward-active-node"):
+        return error_answer(400, 'unknown value for "X-Vault-Inconsistent" header')
+    return None
+
+
+def _namespace_refusal(request: HTTPRequest) -> HTTPResponse | None:
+    path = api_path(request)
+    if request.header(names.NAMESPACE_HEADER) and any(
+        path.startswith(root) if root.endswith("/") else path == root for root in _ROOT_ONLY
+    ):
+        return error_answer(400, "operation unavailable in namespaces")
+    return None
