@@ -12,7 +12,7 @@ import logging
 import trio
 
 from baoha.core.view import LinkState, Member
-from baoha.errors import NotActive, StepDownRefused
+from baoha.errors import NotActive, StepDownRefused, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.duty import run_duty
 from baoha.ha.leave import LeaveDesk, LeaveRequest
@@ -54,8 +54,12 @@ class HALoop:
             hold_off_s = 0.0
             while True:
                 grant = await self._standby.contend(hold_off_s=hold_off_s)
-                await self._finish_former_tenure()
-                handed_over = await nursery.start(self._run_tenure, grant)
+                try:
+                    await self._finish_former_tenure()
+                    handed_over = await nursery.start(self._run_tenure, grant)
+                except BaseException:
+                    await self._give_back(grant)
+                    raise
                 hold_off_s = self._ctx.timing.step_down_pause_s if handed_over else 0.0
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
@@ -181,6 +185,17 @@ class HALoop:
         finally:
             tenure.finish("the HA loop was ended")
             self._gone.set()
+
+    async def _give_back(self, grant: Grant) -> None:
+        """Do not strand the lock when the loop ends at once. A lock that was lost is not hurt."""
+        if self._ctx.lock is None or grant.fence is None:
+            return
+        limit_s = self._ctx.timing.cleanup_s
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
+            try:
+                await self._ctx.lock.release(grant.fence)
+            except StorageError as exc:
+                log.error("cannot give the HA lock back: cause=%r", str(exc))
 
     async def _renew(self, tenure: Tenure) -> None:
         assert self._ctx.lock is not None

@@ -42,7 +42,7 @@ from baoha.timing import BootClock, boot_time_s
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_S = 2.0
-_OP_TIMEOUT_S = 5.0
+_OP_TIMEOUT_S = 2.0
 _BUSY_RETRY_S = 0.005
 # About one millisecond of listing, then others run.
 _LIST_PAGE = 256
@@ -202,7 +202,7 @@ async def open_backend(
 
     Args:
         settings: ``path`` of the file (required); ``busy_timeout`` (default 2s), how long a write
-            waits for another process's; ``op_timeout`` (default 5s), how long a caller waits.
+            waits for another process's; ``op_timeout`` (default 2s), how long a caller waits.
         boot_clock: seconds since the machine's boot, the same for all its processes.
 
     Raises:

@@ -20,7 +20,7 @@ import trio
 
 from baoha.api.app import build_app
 from baoha.node import Node, NodeSettings
-from baoha.storage.faulty import Faults, FaultyBackend
+from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World
 from baoha.timing import HATiming
 from tests.support.checkers import DataChecker, NodeChecker, StoreChecker
@@ -137,6 +137,8 @@ class Simulation:
         self._freezer.freeze(place.group)
         place.node = None
         place.calls = None
+        place.faults.unavailable = True  # what it still does while the run is torn down fails
+        place.faults = Faults()
         self.store_checker.dead.add(identity)
         self.world.process_died(identity)
         self.hub.kill(place.name)
@@ -240,7 +242,7 @@ class Simulation:
         GROUP.set(place.group)
         bytes_of = random.Random(f"{self.random.random()} {place.group}")
         api_addr = f"http://{place.name}:8200"
-        backend = FaultyBackend(self.world.open(place.group), place.faults)
+        backend = FaultyStore(self.world.open(place.group), place.faults)
         node = Node(
             NodeSettings(
                 api_addr=api_addr,
