@@ -23,11 +23,13 @@ from typing import Final
 
 from baoha.core.barrier import Barrier, BarrierTransaction
 from baoha.core.kv import KVEngine
+from baoha.core.kv1 import PlainKVEngine
 from baoha.core.mounts import Mount, MountEntry, MountStore, put_default_mounts
 from baoha.core.paths import PathEngine, wrapped
 from baoha.core.policies import PolicyStore, put_default_policy
 from baoha.core.request import Caller, Engine, Operation, Request, Response
 from baoha.core.sys_engine import SysEngine, SysHooks
+from baoha.core.sys_mounts import TTL_SYSTEM_S
 from baoha.core.token_engine import TokenEngine
 from baoha.core.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
 from baoha.core.tokens import TokenStore
@@ -74,7 +76,10 @@ class Core:
         )
 
     def _open_kv(self, entry: MountEntry) -> Engine:
-        return KVEngine(now=self._now)
+        if (entry.options or {}).get("version") == "2":
+            return KVEngine(now=self._now)
+        ttl_s = entry.config.get("default_lease_ttl") or TTL_SYSTEM_S
+        return PlainKVEngine(default_ttl_s=ttl_s)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ class Core:
 
 def _normalised(request: Request) -> Request:
     path = request.path
-    if request.operation in _LISTINGS and path and not path.endswith("/"):
+    if request.operation in _LISTINGS and not path.endswith("/"):
         return replace(request, path=path + "/")
     if request.operation in _WRITES and path.endswith("/"):
         raise InvalidRequest("cannot write to a path ending in '/'")
@@ -225,8 +230,6 @@ def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> 
 
 
 async def _execute(match: Match[Mount], request: Request) -> Response:
-    if ".." in match.relative_path.split("/"):
-        raise InvalidRequest("relative paths not supported")
     inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
     response = await match.target.engine.handle(inner, match.target.storage)
     response.mount_type = response.mount_type or match.target.entry.type

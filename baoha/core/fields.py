@@ -11,10 +11,11 @@ measured. JSON numbers arrive as ``int`` or ``float`` and are named "json.Number
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
-from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns
+from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns, parse_timestamp
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
@@ -32,9 +33,11 @@ class Kind(Enum):
     STRING = "str"
     LOWER = "str in lower case"
     INT = "int"
+    INT64 = "int, named so in errors"
     BOOL = "bool"
     DURATION = "int seconds"
     DURATION_NS = "int nanoseconds, may be negative"
+    TIME = "aware datetime"
     MAP = "dict"
     STRINGS = "list of str, one text split at commas"
     LIST = "list of str, one text taken whole"
@@ -93,12 +96,12 @@ def to_string(value: Any, at: str = "") -> str:
     return _number_text(value)
 
 
-def to_int(value: Any, at: str = "") -> int:
+def to_int(value: Any, at: str = "", *, name: str = "int") -> int:
     """Return a number, or the number that a text spells."""
     if value is None:
         return 0
     if isinstance(value, list | Mapping):
-        raise _unconvertible("int", value, at)
+        raise _unconvertible(name, value, at)
     text = to_string(value).strip()
     if not text:
         return 0
@@ -106,11 +109,11 @@ def to_int(value: Any, at: str = "") -> int:
         number = int(text, 10)
     except ValueError:
         raise FieldError(
-            f"'{at}' cannot parse value as 'int': strconv.ParseInt: invalid syntax"
+            f"'{at}' cannot parse value as '{name}': strconv.ParseInt: invalid syntax"
         ) from None
     if abs(number) > _INT_MAX:
         raise FieldError(
-            f"'{at}' cannot parse value as 'int': strconv.ParseInt: value out of range"
+            f"'{at}' cannot parse value as '{name}': strconv.ParseInt: value out of range"
         )
     return number
 
@@ -149,6 +152,15 @@ def to_duration_s(value: Any) -> int:
     if seconds < 0:
         raise FieldError(f"cannot provide negative value '{seconds}'")
     return seconds
+
+
+def to_time(value: Any) -> datetime:
+    """Return a moment; numbers count seconds since 1970."""
+    text = to_string(value)
+    try:
+        return datetime.fromtimestamp(int(text), UTC) if text.isdigit() else parse_timestamp(text)
+    except (ValueError, OverflowError, OSError):
+        raise FieldError("could not parse string as date and time") from None
 
 
 def to_map(value: Any) -> dict[str, Any]:
@@ -207,9 +219,11 @@ _CONVERTERS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.STRING: to_string,
     Kind.LOWER: lambda value: to_string(value).lower(),
     Kind.INT: to_int,
+    Kind.INT64: lambda value: to_int(value, name="int64"),
     Kind.BOOL: to_bool,
     Kind.DURATION: to_duration_s,
     Kind.DURATION_NS: to_duration_ns,
+    Kind.TIME: to_time,
     Kind.MAP: to_map,
     Kind.STRINGS: to_strings,
     Kind.LIST: to_list,

@@ -250,7 +250,7 @@ class MountStore:
 
 
 def _same_engine(a: MountEntry, b: MountEntry) -> bool:
-    return (a.uuid, a.type, a.options) == (b.uuid, b.type, b.options)
+    return (a.uuid, a.options, a.config) == (b.uuid, b.options, b.config)
 
 
 async def _read_table(transaction: BarrierTransaction, table: str) -> list[MountEntry]:

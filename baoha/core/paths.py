@@ -158,6 +158,8 @@ def _open_call(
     *,
     prefix: str,
 ) -> Call:
+    if any(".." in part.split("/") for part in captured.values()):
+        raise InvalidRequest("relative paths not supported")
     raw = {
         name: value
         for name, value in _sent(request).items()

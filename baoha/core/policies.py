@@ -17,7 +17,7 @@ import binascii
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from baoha import names
@@ -27,6 +27,8 @@ from baoha.sansio.durations import format_timestamp, parse_timestamp
 from baoha.sansio.policy import ACL, ROOT_POLICY, PolicyError, Rule, parse_policy
 
 DEFAULT_POLICY: Final = "default"
+# "response-wrapping" is reserved for the tokens that wrap responses.
+_IMMUTABLE: Final = frozenset({ROOT_POLICY, "response-wrapping"})
 # Any policy list of a token leads to one ACL; more distinct lists than this are rebuilt when used.
 _ACLS_MAX: Final = 4096
 
@@ -181,7 +183,7 @@ class PolicyStore:
         """Return a policy as stored; "root" is there and empty."""
         if name == ROOT_POLICY:
             return Policy(name=name, text="", version=0, modified="")
-        blob = await self._storage.get(name) if name else None
+        blob = await self._storage.get(name) if _is_name(name) else None
         return None if blob is None else Policy.from_bytes(name, blob)
 
     async def names(self) -> list[str]:
@@ -201,8 +203,7 @@ class PolicyStore:
         *,
         cas: int | None = None,
         cas_required: bool | None = None,
-        ttl_s: int = 0,
-        expiration: str = "",
+        expiration: datetime | None = None,
     ) -> None:
         """
         Store a policy.
@@ -211,21 +212,19 @@ class PolicyStore:
             name: in lower case.
             text: HCL or JSON, plain or in base64.
             cas: the version it must have now; -1: it must not exist.
-            ttl_s: seconds until it ends; 0: never.
+            expiration: when it ends; None: never.
 
         Raises:
             InvalidRequest: nothing was written.
         """
-        if name == ROOT_POLICY:
-            raise InvalidRequest('cannot update "root" policy')
+        if name in _IMMUTABLE:
+            raise InvalidRequest(f'cannot update "{name}" policy')
         text = _plain_text(text)
         try:
             parse_policy(text)
         except PolicyError as exc:
             raise InvalidRequest(str(exc)) from exc
         now = self._now()
-        if ttl_s:
-            expiration = format_timestamp(now + timedelta(seconds=ttl_s))
 
         async def body(transaction: BarrierTransaction) -> None:
             blob = await transaction.get(name)
@@ -238,7 +237,7 @@ class PolicyStore:
                 version=1 if old is None else old.version + 1,
                 modified=format_timestamp(now),
                 cas_required=was_required if cas_required is None else cas_required,
-                expiration=expiration,
+                expiration="" if expiration is None else format_timestamp(expiration),
             )
             transaction.put(name, policy.to_bytes())
 
@@ -250,14 +249,20 @@ class PolicyStore:
 
     async def delete(self, name: str) -> None:
         """Delete a policy; one that does not exist is no error."""
-        if name == ROOT_POLICY:
-            raise InvalidRequest('cannot delete "root" policy')
+        if name in _IMMUTABLE:
+            raise InvalidRequest(f'cannot delete "{name}" policy')
         if name == DEFAULT_POLICY:
             raise InvalidRequest("cannot delete default policy")
+        if not _is_name(name):
+            return
         try:
             await self._storage.delete(name)
         finally:
             self.forget()
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and not name.startswith("/") and not name.endswith("/")
 
 
 def put_default_policy(transaction: BarrierTransaction, *, now: datetime) -> None:

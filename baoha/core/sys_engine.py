@@ -11,16 +11,23 @@ Source: OpenBao 2.7.2 as recorded (06-active.json, features/*.json) and measured
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 from baoha.core.barrier import Barrier
+from baoha.core.fields import Kind
 from baoha.core.mounts import MountStore
 from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.policies import PolicyStore
 from baoha.core.request import Operation, Response
+from baoha.core.rotation import key_status, rotate_encryption_key, set_rotation_config
+from baoha.core.sys_mounts import SUDO_PATHS, UNAUTHENTICATED_PATHS, MountPaths
+from baoha.core.sys_policies import PolicyPaths
 from baoha.core.tokens import TokenStore
 from baoha.core.view import Member
-from baoha.sansio.durations import format_timestamp
+from baoha.sansio.durations import SECOND_NS, format_timestamp
+
+_ROTATION: Final = {"enabled": Kind.BOOL, "max_operations": Kind.INT64, "interval": Kind.DURATION}
 
 
 class SysHooks(Protocol):
@@ -33,6 +40,9 @@ class SysHooks(Protocol):
 class SysEngine(PathEngine):
     """The system paths. One instance per node."""
 
+    unauthenticated_paths = UNAUTHENTICATED_PATHS
+    sudo_paths = (*SUDO_PATHS, "rotate", "rotate/keyring")
+
     def __init__(
         self,
         barrier: Barrier,
@@ -42,12 +52,60 @@ class SysEngine(PathEngine):
         mounts: MountStore,
         hooks: SysHooks,
     ) -> None:
+        self._barrier = barrier
         self._hooks = hooks
-        super().__init__([Route(r"ha-status", {Operation.READ: self._ha_status})])
+        read, update = Operation.READ, Operation.UPDATE
+        config = {read: self._read_rotation, update: self._write_rotation}
+        super().__init__(
+            [
+                Route(r"ha-status", {read: self._ha_status}),
+                Route(r"key-status", {read: self._key_status}),
+                Route(r"rotate(/keyring)?", {update: self._rotate}),
+                Route(r"rotate(/keyring)?/config", config, _ROTATION),
+                *PolicyPaths(policies, tokens, now=barrier.now).routes(),
+                *MountPaths(mounts, tokens, policies).routes(),
+            ]
+        )
 
     async def _ha_status(self, call: Call) -> Response:
         rows = sorted(self._hooks.members(), key=lambda member: member.api_address)
         return Response(data={"nodes": [describe_member(row) for row in rows]}, top_level=True)
+
+    # --- keys -------------------------------------------------------------------------------
+
+    async def _key_status(self, call: Call) -> Response:
+        status = key_status(self._barrier)
+        data = {
+            "term": status.term,
+            "install_time": status.install_time,
+            "encryptions": status.encryptions,
+        }
+        return Response(data=data, top_level=True)
+
+    async def _rotate(self, call: Call) -> Response:
+        await rotate_encryption_key(self._barrier)
+        return Response()
+
+    async def _read_rotation(self, call: Call) -> Response:
+        rules = self._barrier.keyring.rotation
+        return Response(
+            data={
+                "enabled": not rules.disabled,
+                "interval": rules.interval_ns // SECOND_NS,
+                "max_operations": rules.max_operations,
+            }
+        )
+
+    async def _write_rotation(self, call: Call) -> Response:
+        rules = self._barrier.keyring.rotation
+        if "enabled" in call.fields:
+            rules = replace(rules, disabled=not call.fields["enabled"])
+        if "max_operations" in call.fields:
+            rules = replace(rules, max_operations=call.fields["max_operations"])
+        if "interval" in call.fields:
+            rules = replace(rules, interval_ns=call.fields["interval"] * SECOND_NS)
+        await set_rotation_config(self._barrier, rules)
+        return Response()
 
 
 def describe_member(member: Member) -> dict[str, Any]:

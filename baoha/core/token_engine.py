@@ -239,7 +239,7 @@ def describe_auth(entry: TokenEntry, *, token: str, ttl_s: int) -> Auth:
         renewable=entry.renewable,
         token_type=entry.token_type,
         orphan=not entry.parent,
-        num_uses=entry.num_uses,
+        num_uses=entry.uses_granted,
     )
 
 

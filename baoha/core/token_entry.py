@@ -41,6 +41,7 @@ class TokenEntry:
         id: the keyed hash of the token.
         parent: the id of the parent; "" for an orphan.
         num_uses: uses left; 0: unlimited; ``USES_SPENT``: the last one is going on.
+        uses_granted: the number that it was made with.
         depth: ancestors above it.
     """
 
@@ -54,6 +55,7 @@ class TokenEntry:
     parent: str = ""
     meta: dict[str, str] | None = None
     num_uses: int = 0
+    uses_granted: int = 0
     creation_ttl_s: int = 0
     explicit_max_ttl_s: int = 0
     period_s: int = 0

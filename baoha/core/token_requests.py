@@ -168,6 +168,7 @@ def new_token_template(
         parent="" if is_orphan or asked.no_parent else parent.id,
         meta=asked.meta,
         num_uses=asked.num_uses,
+        uses_granted=asked.num_uses,
         explicit_max_ttl_s=asked.explicit_max_ttl_s,
         period_s=asked.period_s,
         renewable=asked.renewable and ttl_s > 0,
@@ -199,13 +200,17 @@ def _granted_policies(
         inherited = set(parent.policies)
         return tuple(sorted(inherited - {DEFAULT_POLICY if asked.no_default_policy else ""}))
     if ROOT_POLICY in wanted:
+        if not is_root and has_sudo:
+            raise InvalidRequest("root tokens may not be created without parent token being root")
         if not is_root:
             raise InvalidRequest("child policies must be subset of parent")
         return (ROOT_POLICY,)
     if not (has_sudo or is_root) and not wanted <= set(parent.policies):
         raise InvalidRequest("child policies must be subset of parent")
     may_add_default = has_sudo or is_root or DEFAULT_POLICY in parent.policies
-    if may_add_default and not asked.no_default_policy:
+    if asked.no_default_policy:
+        wanted -= {DEFAULT_POLICY}
+    elif may_add_default:
         wanted |= {DEFAULT_POLICY}
     return tuple(sorted(wanted))
 
@@ -218,24 +223,25 @@ def sanitize_policies(policies: Iterable[str]) -> set[str]:
 def _granted_ttl(
     asked: TokenRequest, parent: TokenEntry, policies: tuple[str, ...], warnings: list[str]
 ) -> int:
-    if ROOT_POLICY in policies and not (asked.ttl_s or asked.period_s or asked.explicit_max_ttl_s):
-        if parent.expire_time:
-            raise InvalidRequest("expiring root tokens cannot create non-expiring root tokens")
-        return 0
-    wanted = asked.period_s or asked.ttl_s or TTL_DEFAULT_S
     most = min(asked.explicit_max_ttl_s or TTL_MAX_S, TTL_MAX_S)
-    if not asked.period_s and not asked.ttl_s:
-        return min(wanted, most)
-    return capped_ttl(wanted, most, warnings)
+    if asked.period_s:
+        return capped_ttl(asked.period_s, most, warnings, what="period")
+    if ROOT_POLICY not in policies:
+        return capped_ttl(asked.ttl_s or TTL_DEFAULT_S, most, warnings)
+    if asked.ttl_s:
+        return capped_ttl(asked.ttl_s, most, warnings)
+    if not asked.explicit_max_ttl_s and parent.expire_time:
+        raise InvalidRequest("expiring root tokens cannot create non-expiring root tokens")
+    return most if asked.explicit_max_ttl_s else 0
 
 
-def capped_ttl(wanted_s: int, most_s: int, warnings: list[str]) -> int:
+def capped_ttl(wanted_s: int, most_s: int, warnings: list[str], *, what: str = "TTL") -> int:
     """Return the smaller one, and say so where it is not what was wanted."""
     if wanted_s <= most_s:
         return wanted_s
     wanted, most = (format_duration_short(s * SECOND_NS) for s in (wanted_s, most_s))
     warnings.append(
-        f'TTL of "{wanted}" exceeded the effective max_ttl of "{most}"; TTL value is capped '
+        f'{what} of "{wanted}" exceeded the effective max_ttl of "{most}"; {what} value is capped '
         "accordingly"
     )
     return most_s

@@ -1,0 +1,173 @@
+"""
+The paths of ``sys/`` that deal with policies, and with what they allow.
+
+Source: OpenBao 2.7.2 as recorded (features/policy-capabilities.json) and measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from baoha.core.fields import Kind
+from baoha.core.paths import Call, Route, wrapped
+from baoha.core.policies import PolicyStore, describe_policy
+from baoha.core.request import Operation, Response
+from baoha.core.token_entry import TokenEntry
+from baoha.core.tokens import TokenStore
+from baoha.errors import InvalidRequest, NotFound, RequestError
+from baoha.sansio.policy import ACL
+
+_WRITE_FIELDS: Final = {
+    "policy": Kind.STRING,
+    "cas": Kind.INT,
+    "cas_required": Kind.BOOL,
+    "ttl": Kind.DURATION,
+    "expiration": Kind.TIME,
+}
+_PATHS: Final = {"path": Kind.STRINGS, "paths": Kind.STRINGS}
+
+
+class PolicyPaths:
+    """``policies/acl``, its older form ``policy``, and the questions about capabilities."""
+
+    def __init__(
+        self, policies: PolicyStore, tokens: TokenStore, *, now: Callable[[], datetime]
+    ) -> None:
+        self._policies = policies
+        self._tokens = tokens
+        self._now = now
+
+    def routes(self) -> list[Route]:
+        """Return the routes, for the engine's table."""
+        read, update, delete = Operation.READ, Operation.UPDATE, Operation.DELETE
+        older = {"rules": Kind.STRING}
+        return [
+            Route(r"policies/acl/?", {Operation.LIST: self._list}),
+            Route(
+                r"policies/acl/(?P<name>.+)",
+                {read: self._read, update: self._write, delete: self._delete},
+                _WRITE_FIELDS,
+            ),
+            Route(r"policy/?", {Operation.LIST: self._list_older, read: self._list_older}),
+            Route(
+                r"policy/(?P<name>.+)",
+                {read: self._read_older, update: self._write_older, delete: self._delete},
+                _WRITE_FIELDS | older,
+            ),
+            Route(r"capabilities-self", {update: self._of_caller}, _PATHS | {"token": Kind.STRING}),
+            Route(r"capabilities", {update: self._of_token}, _PATHS | {"token": Kind.STRING}),
+            Route(
+                r"capabilities-accessor",
+                {update: self._of_accessor},
+                _PATHS | {"accessor": Kind.STRING},
+            ),
+            Route(r"internal/ui/resultant-acl", {read: self._resultant}),
+        ]
+
+    # --- policies ---------------------------------------------------------------------------
+
+    async def _list(self, call: Call) -> Response:
+        return Response(data={"keys": await self._policies.names()})
+
+    async def _list_older(self, call: Call) -> Response:
+        names = await self._policies.names()
+        return Response(data={"keys": names, "policies": names}, top_level=True)
+
+    async def _read(self, call: Call) -> Response:
+        return Response(data=await self._describe(call, "policy"))
+
+    async def _read_older(self, call: Call) -> Response:
+        return Response(data=await self._describe(call, "rules"), top_level=True)
+
+    async def _describe(self, call: Call, text_key: str) -> dict[str, Any]:
+        policy = await self._policies.read(_name(call))
+        if policy is None:
+            raise NotFound
+        return describe_policy(policy, text_key=text_key)
+
+    async def _write(self, call: Call) -> Response:
+        return await self._store(call, call.fields.get("policy", ""))
+
+    async def _write_older(self, call: Call) -> Response:
+        text = call.fields.get("policy", "")
+        if text or not call.fields.get("rules"):
+            return await self._store(call, text)
+        response = await self._store(call, call.fields["rules"])
+        response.warnings.append("'rules' is deprecated, please use 'policy' instead")
+        response.status = 200
+        return response
+
+    async def _store(self, call: Call, text: str) -> Response:
+        if not text:
+            raise InvalidRequest("'policy' parameter not supplied or empty")
+        fields = call.fields
+        if "ttl" in fields and "expiration" in fields:
+            raise InvalidRequest("cannot supply both 'expiration' and 'ttl' for policies")
+        expiration: datetime | None = fields.get("expiration")
+        if fields.get("ttl"):
+            expiration = self._now() + timedelta(seconds=fields["ttl"])
+        await self._policies.write(
+            _name(call),
+            text,
+            cas=fields.get("cas"),
+            cas_required=fields.get("cas_required"),
+            expiration=expiration,
+        )
+        return Response()
+
+    async def _delete(self, call: Call) -> Response:
+        await self._policies.delete(_name(call))
+        return Response()
+
+    # --- capabilities -----------------------------------------------------------------------
+
+    async def _of_caller(self, call: Call) -> Response:
+        assert call.request.caller is not None
+        return _capabilities(call.request.caller.acl, _paths(call))
+
+    async def _of_token(self, call: Call) -> Response:
+        paths, token = _paths(call), call.fields.get("token", "")
+        if not token:
+            raise RequestError(wrapped("no token found"), status=500)
+        entry = await self._tokens.find(token)
+        if entry is None:
+            raise InvalidRequest(wrapped("invalid token"))
+        return await self._of_entry(entry, paths)
+
+    async def _of_accessor(self, call: Call) -> Response:
+        accessor = call.fields.get("accessor", "")
+        if not accessor:
+            raise InvalidRequest("missing accessor")
+        entry = await self._tokens.find_accessor(accessor)
+        if entry is None:
+            raise InvalidRequest(wrapped("invalid accessor"))
+        return await self._of_entry(entry, _paths(call))
+
+    async def _of_entry(self, entry: TokenEntry, paths: Sequence[str]) -> Response:
+        return _capabilities(await self._policies.acl(entry.policies), paths)
+
+    async def _resultant(self, call: Call) -> Response:
+        assert call.request.caller is not None
+        return Response(data=call.request.caller.acl.describe())
+
+
+def _name(call: Call) -> str:
+    return call.path["name"].lower()
+
+
+def _paths(call: Call) -> list[str]:
+    paths: list[str] = call.fields.get("paths") or call.fields.get("path") or []
+    if not paths:
+        raise InvalidRequest("paths must be supplied")
+    if "" in paths:
+        raise InvalidRequest(wrapped("missing path"))
+    return paths
+
+
+def _capabilities(acl: ACL, paths: Sequence[str]) -> Response:
+    found: dict[str, Any] = {path: acl.capabilities(path) for path in paths}
+    if len(paths) == 1:
+        found["capabilities"] = found[paths[0]]
+    return Response(data=found, top_level=True)
