@@ -320,21 +320,22 @@ def _fields(blob: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while offset < len(blob):
         tag, offset = _decode_varint(blob, offset)
-        wire = tag & 7
+        wire, size = tag & 7, 0
         if wire == _WIRE_VARINT:
             _, offset = _decode_varint(blob, offset)
-        elif wire in (_WIRE_FIXED64, _WIRE_FIXED32):
-            offset += 8 if wire == _WIRE_FIXED64 else 4
+        elif wire == _WIRE_FIXED64:
+            size = 8
+        elif wire == _WIRE_FIXED32:
+            size = 4
         elif wire == _WIRE_BYTES:
             size, offset = _decode_varint(blob, offset)
-            value = blob[offset : offset + size]
-            offset += size
-            if offset <= len(blob):
-                yield tag >> 3, value
         else:
             raise StorageCorrupt("wrapped key is malformed")
-    if offset > len(blob):
-        raise StorageCorrupt("wrapped key is cut off")
+        if offset + size > len(blob):
+            raise StorageCorrupt("wrapped key is cut off")
+        if wire == _WIRE_BYTES:
+            yield tag >> 3, blob[offset : offset + size]
+        offset += size
 
 
 def _decode_varint(blob: bytes, offset: int) -> tuple[int, int]:

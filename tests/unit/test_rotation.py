@@ -84,6 +84,18 @@ async def test_rotate_builds_on_what_another_node_stored() -> None:
     assert await second.barrier.get("a") == b"term 2"
 
 
+async def test_change_by_a_node_that_knows_only_older_keys_follows_first() -> None:
+    world = World()
+    first, result = await opened_node(world)
+    second = Node(world, seed=2)
+    await second.unseal(result.shares[:3])
+    second.barrier.begin_writes(None)
+    await first.seal.rotate_encryption_key()
+    new = await first.seal.rekey(2, 2)  # writes the seal key under a term unknown to the second
+    await second.seal.rotate_root_key()
+    assert await opens(world, new)
+
+
 async def test_rotate_root_key_keeps_the_shares() -> None:
     world = World()
     node, result = await opened_node(world)
@@ -424,6 +436,19 @@ async def test_rekey_lost_answers_return_the_shares_that_open(lands: list[bool])
     node.barrier.backend.lands = list(lands)
     new = await node.seal.rekey(2, 2)
     assert await opens(world, new)
+
+
+@pytest.mark.parametrize("lands", [[True], [False], [False, True]])
+async def test_rotate_lost_answers_do_not_rotate_twice(lands: list[bool]) -> None:
+    world = World()
+    _, result = await opened_node(world)
+    backend = LosesAnswers(world, [])
+    node = Node(backend)
+    await node.unseal(result.shares[:3])
+    node.barrier.begin_writes(None)
+    backend.lands = list(lands)
+    await node.seal.rotate_encryption_key()
+    assert node.seal.key_status().term == 2
 
 
 @pytest.mark.parametrize("lands", [[False] * 3, [False, False, True]])
