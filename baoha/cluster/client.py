@@ -92,6 +92,11 @@ class ClusterLink:
         self.broken_at: float | None = None
         self.last_error = ""
 
+    @property
+    def in_flight(self) -> int:
+        """How many forwarded requests wait for their answer."""
+        return 0 if self._session is None else self._session.in_flight
+
     async def run(self) -> None:
         """
         Keep the link up until cancelled.

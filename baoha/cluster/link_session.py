@@ -11,6 +11,7 @@ Source: ours (DESIGN.md section 5).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -52,7 +53,7 @@ class LinkSession:
         self.heard_at = trio.current_time()
         self._heard = trio.Event()
         self._limits = limits
-        self._room = _Room(limits)
+        self._room = _Room(limits, self._send)
         self._calls: dict[int, _Call] = {}
         self._idle = trio.Event()
         self._next_id = 1
@@ -67,19 +68,27 @@ class LinkSession:
             check_size(len(head), len(request.body), self._limits)
         except FrameError as exc:
             raise CannotForward(str(exc)) from exc
-        place = self._room.ask(len(head) + len(request.body))
-        call: _Call | None = None
+        call = _Call(head, request.body)
+        self._room.ask(call)
         try:
-            await place.settled.wait()
-            if self._room.closed_because is not None:
-                raise CannotForward(self._room.closed_because)
-            call = self._send(head, request.body)
             await call.settled.wait()
         finally:
-            self._room.leave(place)
-            if call is not None:
-                self._abandon(call)
+            self._room.leave(call)
+            self._abandon(call)
+            if not self.in_flight:
+                self._idle.set()
         return call.outcome()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is under way."""
+        while self.in_flight:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    @property
+    def in_flight(self) -> int:
+        """How many callers wait for an answer, or for their turn to send."""
+        return self._room.population
 
     def hear(self, now: float) -> None:
         """Take note that the active node lives."""
@@ -125,71 +134,85 @@ class LinkSession:
     def part(self, reason: str) -> None:
         """Settle all calls after a goodbye: what is unanswered was not executed and will not be."""
         self.parted = True
+        left = f"the active node has left: {reason}"
         for call in list(self._calls.values()):
-            if self._assembly.is_known(call.message.id):
+            if self._assembly.is_known(call.message_id):
                 self._settle(call, ForwardingInterrupted(f"the answer was cut off: {reason}"))
             else:
-                self._settle(call, CannotForward(f"the active node has left: {reason}"))
-        self._room.close(f"the active node has left: {reason}")
+                self._settle(call, CannotForward(left))
+        self._room.close(left)
 
     def end(self, cause: str) -> None:
         """Settle all calls: the connection is gone."""
         for call in list(self._calls.values()):
-            if call.message.complete:
+            if call.may_be_executed:
                 self._settle(call, ForwardingInterrupted(f"no answer came: {cause}"))
             else:
                 self._settle(call, CannotForward(f"the request was not sent: {cause}"))
         self._room.close(cause)
 
-    def _send(self, head: bytes, body: bytes) -> _Call:
-        message_id = self._next_id
+    def _send(self, call: _Call) -> None:
+        call.message = self.outbox.message(Kind.REQUEST, self._next_id, call.head, call.body)
+        self._calls[self._next_id] = call
         self._next_id += 1
-        call = _Call(self.outbox.message(Kind.REQUEST, message_id, head, body))
-        self._calls[message_id] = call
-        return call
-
-    async def wait_idle(self) -> None:
-        """Wait until no call is under way."""
-        while self._calls:
-            self._idle = trio.Event()
-            await self._idle.wait()
 
     def _settle(self, call: _Call, result: HTTPResponse | ForwardingError) -> None:
-        del self._calls[call.message.id]
-        self._idle.set()
-        self._assembly.release(call.message.id)
-        if not call.message.complete:
-            self.outbox.drop(call.message)
-        call.result = result
-        call.settled.set()
+        self._forget(call)
+        call.settle(result)
 
     def _abandon(self, call: _Call) -> None:
         """Forget a call whose caller leaves before it is settled."""
-        message = call.message
-        if self._calls.pop(message.id, None) is None:
+        if call.message is None or call.message_id not in self._calls:
             return
-        self._idle.set()
-        self._assembly.release(message.id)
-        if not message.complete:
-            self.outbox.drop(message)
-        if message.begun:
+        begun = call.message.begun
+        self._forget(call)
+        if begun:
             # Best effort: a peer that does not read will not cancel either.
             with suppress(FrameError):
-                self.outbox.control(Kind.CANCEL, message.id)
+                self.outbox.control(Kind.CANCEL, call.message_id)
+
+    def _forget(self, call: _Call) -> None:
+        del self._calls[call.message_id]
+        self._assembly.release(call.message_id)
+        if call.message is not None and not call.message.complete:
+            self.outbox.drop(call.message)
 
     def _grant(self, message_id: int, count_bytes: int) -> None:
         self.outbox.control(Kind.CREDIT, message_id, encode_credit(count_bytes))
 
 
 class _Call:
-    """One request that waits for its answer."""
+    """One request: in the line, then sent, then settled."""
 
-    __slots__ = ("message", "result", "settled")
+    __slots__ = ("body", "head", "inside", "message", "result", "settled")
 
-    def __init__(self, message: OutMessage) -> None:
-        self.message = message
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.head = head
+        self.body = body
+        self.inside = False
+        self.message: OutMessage | None = None
         self.settled = trio.Event()
         self.result: HTTPResponse | ForwardingError | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of the room."""
+        return len(self.head) + len(self.body)
+
+    @property
+    def message_id(self) -> int:
+        """Its id on the wire; 0 before it is sent."""
+        return 0 if self.message is None else self.message.id
+
+    @property
+    def may_be_executed(self) -> bool:
+        """Its last byte was handed to the connection."""
+        return self.message is not None and self.message.complete
+
+    def settle(self, result: HTTPResponse | ForwardingError) -> None:
+        """Decide the call and wake its caller."""
+        self.result = result
+        self.settled.set()
 
     def outcome(self) -> HTTPResponse:
         """Return the response or raise the error. Only once the call is settled."""
@@ -199,63 +222,63 @@ class _Call:
         return self.result
 
 
-class _Place:
-    """A caller's place in the room, or in the line before it."""
-
-    __slots__ = ("inside", "settled", "size_bytes")
-
-    def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self.inside = False
-        self.settled = trio.Event()  # inside, or the room is closed
-
-
 class _Room:
-    """Bounds the requests in flight by count and bytes; who comes first gets in first."""
+    """
+    Bounds the requests in flight by count and bytes; who comes first gets in first.
 
-    def __init__(self, limits: ChannelLimits) -> None:
+    Args:
+        enter: called with each call that gets in, in order.
+    """
+
+    def __init__(self, limits: ChannelLimits, enter: Callable[[_Call], None]) -> None:
         self._count_max = limits.in_flight_max
         self._bytes_left = limits.in_flight_bytes_max
-        self._line: deque[_Place] = deque()
+        self._enter = enter
+        self._line: deque[_Call] = deque()
         self._count = 0
-        self.closed_because: str | None = None
+        self._closed_because: str | None = None
 
-    def ask(self, size_bytes: int) -> _Place:
-        """Queue for a place. Every place that was asked for must leave."""
-        place = _Place(size_bytes)
-        self._line.append(place)
+    @property
+    def population(self) -> int:
+        """How many calls are inside or in the line."""
+        return self._count + len(self._line)
+
+    def ask(self, call: _Call) -> None:
+        """Let a call in, now or when its turn comes. Every call that asked must leave."""
+        self._line.append(call)
+        if self._closed_because is not None:
+            call.settle(CannotForward(self._closed_because))
         self._admit()
-        return place
 
-    def leave(self, place: _Place) -> None:
-        """Give a place back, wherever it is."""
-        if place.inside:
+    def leave(self, call: _Call) -> None:
+        """Take a call out, wherever it is."""
+        if call.inside:
             self._count -= 1
-            self._bytes_left += place.size_bytes
+            self._bytes_left += call.size_bytes
         else:
-            self._line.remove(place)
+            self._line.remove(call)
         self._admit()
 
     def close(self, cause: str) -> None:
         """Let nobody in any more; those in the line learn it at once."""
-        if self.closed_because is None:
-            self.closed_because = cause
-        for place in self._line:
-            place.settled.set()
+        if self._closed_because is None:
+            self._closed_because = cause
+            for call in self._line:
+                call.settle(CannotForward(cause))
 
     def _admit(self) -> None:
-        while self._line and self.closed_because is None:
-            place = self._line[0]
+        while self._line and self._closed_because is None:
+            call = self._line[0]
             if self._count >= self._count_max:
                 return
             # A request alone always gets in, however large.
-            if self._count and place.size_bytes > self._bytes_left:
+            if self._count and call.size_bytes > self._bytes_left:
                 return
             self._line.popleft()
             self._count += 1
-            self._bytes_left -= place.size_bytes
-            place.inside = True
-            place.settled.set()
+            self._bytes_left -= call.size_bytes
+            call.inside = True
+            self._enter(call)
 
 
 def _said(what: str, frame: Frame) -> str:

@@ -153,15 +153,16 @@ class PeerSession:
             FrameError: the peer broke the protocol; the connection must end.
         """
         for frame in frames:
-            if self._ended.is_set():
-                return
-            if frame.kind == Kind.HEARTBEAT:
+            if frame.kind == Kind.CREDIT:
+                # Also after the end: answers that are ready still leave.
+                self._outbox.credit(frame.id, parse_credit(frame.payload))
+            elif self._ended.is_set():
+                continue
+            elif frame.kind == Kind.HEARTBEAT:
                 self._info = unpack(frame.payload, NodeInfo)
                 self._echoed_at = trio.current_time()
                 self._echoed_at_unix_s = self._wall_clock()
                 self._outbox.control(Kind.ECHO)
-            elif frame.kind == Kind.CREDIT:
-                self._outbox.credit(frame.id, parse_credit(frame.payload))
             elif frame.kind == Kind.PREPARED:
                 self._prepares.reply(frame.id, unpack(frame.payload, PrepareReply))
             else:

@@ -53,7 +53,7 @@ _CAUSES: Final = {
     "NO_SHARED_CIPHER": "the peer's certificate or cipher is not the cluster's",
     "CERTIFICATE_VERIFY_FAILED": "certificate is not the advertised one",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer shows no certificate",
-    "UNEXPECTED_EOF_WHILE_READING": "the peer closed the connection in the TLS handshake",
+    "UNEXPECTED_EOF_WHILE_READING": "connection closed by the peer",
     "TLSV1_ALERT_UNKNOWN_CA": "the peer refuses this node's certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer refuses this node's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the peer refuses this node's certificate",
@@ -126,7 +126,7 @@ async def _handshake(stream: TLSStream, identity: TenureIdentity) -> TLSStream:
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError as exc:
-        raise TLSRefused(describe_failure(exc)) from exc
+        raise TLSRefused(f"TLS handshake: {describe_failure(exc)}") from exc
     protocol = stream.selected_alpn_protocol()
     if protocol != CLUSTER_ALPN:
         raise TLSRefused(f"the peer does not speak {CLUSTER_ALPN} (ALPN)")

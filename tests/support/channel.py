@@ -162,6 +162,7 @@ async def open_channel(
     active: RecordingActive | None = None,
     timing: HATiming | None = None,
     limits: ChannelLimits | None = None,
+    active_limits: ChannelLimits | None = None,
     link_network: Network | None = None,
     wait_up: bool = True,
 ) -> AsyncIterator[Channel]:
@@ -193,7 +194,7 @@ async def open_channel(
                     IDENTITY,
                     active,
                     timing=timing,
-                    limits=limits,
+                    limits=active_limits or limits,
                     on_problem=lambda address, cause: problems.append((address, cause)),
                     task_status=task_status,
                 )
