@@ -276,9 +276,10 @@ async def _hand_over(
     await ctx.gate.drain(ctx.timing.drain_s)
     heir = successor.info.node_id if successor else ""
     await _release(ctx, tenure, successor=heir or None)
+    # Answered first: the end of the tenure answers whoever still waits with "not active".
+    request.answer()
     tenure.finish(f"handed over: {request.reason}")
     peers.notify(LeaderNotice(phase="passed", successor=heir, epoch=tenure.epoch))
-    request.answer()
 
 
 async def _prepare_successor(ctx: HAContext, request: LeaveRequest, peers: PeerRegistry) -> Peer:

@@ -24,7 +24,7 @@ from typing import Literal, TypeVar
 
 import trio
 
-from baoha.errors import Outcome, StorageError, StorageUnavailable
+from baoha.errors import LockLost, Outcome, StorageError, StorageUnavailable
 from baoha.storage.base import Backend, Batch, Fence, HABackend, HALock, Keys, LockRecord
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Faults:
         for operation in abandoned:
             try:
                 await operation()
-            except StorageError:
+            except (StorageError, LockLost):
                 # The caller was told long ago that the outcome is unknown.
                 continue
         return len(abandoned)
