@@ -167,7 +167,7 @@ class Client:
             fields.append(("X-Vault-Namespace", self.transport.namespace))
         if token is not None:
             fields.append(("X-Vault-Token", token.value))
-        if body is not None:
+        if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
             fields.append(("Content-Type", "application/json"))
         if body is not None or method in ("PUT", "POST", "PATCH"):
             fields.append(("Content-Length", str(len(body or b""))))

@@ -219,6 +219,7 @@ class Cli:
         headers: Sequence[tuple[str, str]] = (),
         with_token: bool = True,
         accept: Sequence[int] = (),
+        is_preflight: bool = False,
     ) -> Answer:
         """
         Ask the cluster through the first given address that can be reached.
@@ -231,6 +232,8 @@ class Cli:
             headers: extra headers.
             with_token: send the client token.
             accept: statuses that are no error here, beside 2xx.
+            is_preflight: a read that decides what the real request is; it is sent even when the
+                real one is only to be printed as a curl command.
 
         Raises:
             ApiFailed: the server answered with an error.
@@ -238,7 +241,7 @@ class Cli:
         """
         token = self.token if with_token else None
         data = None if body is None else json.dumps(body).encode("ascii", "replace")
-        if self.shared.output_curl_string:
+        if self.shared.output_curl_string and not is_preflight:
             self._print_curl(method, path, data, query, token)
         async with self.client() as client:
             for attempt in range(self.shared.retry + 1):

@@ -72,20 +72,29 @@ def mapping_table(data: Mapping[str, object]) -> str:
     return key_value_table([(key, cell_text(data[key])) for key in sorted(data)])
 
 
-def headed(title: str, table: str) -> str:
-    """Put a title such as ``== Data ==`` above a table, centred over its first lines."""
-    return f"{heading(title, table_width(table))}\n{table}"
+def titled_table(title: str, data: Mapping[str, object]) -> str:
+    """Lay out a JSON object under a title such as ``== Data ==``."""
+    # As wide as the table's own header line: longest key, four spaces, "Value".
+    width = max((len(key) for key in data), default=0) + 9
+    return f"{heading(title, width)}\n{mapping_table(data)}"
+
+
+def titled_line(title: str, line: str) -> str:
+    """Put a title above one line of text."""
+    return f"{heading(title, len(line))}\n{line}"
 
 
 def heading(title: str, width: int) -> str:
-    """Return a title between equals signs, as wide as the table below it, at least two each."""
-    equals = max(width - len(title) - 2, 2) // 2
-    return f"{'=' * equals} {title} {'=' * equals}"
+    """Return a title between equals signs, about ``width`` wide, with two of them at least."""
+    equals = width - len(title) - 2
+    side = "=" * ((equals + 1) // 2 if equals > 0 else 2)
+    return f"{side} {title} {side}"
 
 
-def table_width(table: str) -> int:
-    """Return the length of the longest line."""
-    return max((len(line) for line in table.split("\n")), default=0)
+def quoted_list(value: object) -> str:
+    """Return a list as Go's %q prints it: ``["default" "x"]``; anything else is empty."""
+    items = value if isinstance(value, (list, tuple)) else ()
+    return "[" + " ".join(json.dumps(item, ensure_ascii=False) for item in items) + "]"
 
 
 def duration_text(seconds: int) -> str:

@@ -46,7 +46,7 @@ class LazyGroup(GoGroup):
             return None
         if cmd_name not in self.commands:
             module = import_module(f"baoha_cli.{entry.module}")
-            loaded = typer.main.get_command(module.app)
+            loaded = typer.main.get_command(getattr(module, entry.app))
             loaded.name = cmd_name
             self.commands[cmd_name] = loaded
         return self.commands[cmd_name]

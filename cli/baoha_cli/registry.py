@@ -14,11 +14,20 @@ from typing import Final, NamedTuple
 
 
 class Entry(NamedTuple):
-    """One top-level command."""
+    """
+    One top-level command.
+
+    Args:
+        module: below baoha_cli.
+        summary: its line of help.
+        section: heading it stands under.
+        app: name of its Typer app in the module.
+    """
 
     module: str
     summary: str
     section: str
+    app: str = "app"
 
 
 CLUSTER: Final = "Cluster"
@@ -28,5 +37,16 @@ OTHER: Final = "Other"
 COMMANDS: Final[dict[str, Entry]] = {
     "server": Entry("server_command", "Run a node.", CLUSTER),
     "status": Entry("status", "Print the state of one node, or of all.", CLUSTER),
+    "operator": Entry(
+        "operator_command", "Look after servers: init, unseal, seal, rotate, members.", CLUSTER
+    ),
+    "kv": Entry("kv", "Interact with the key/value store.", SECRETS),
+    "read": Entry("logical", "Read data and secrets.", SECRETS, "read_app"),
+    "write": Entry("logical", "Write data, configuration and secrets.", SECRETS, "write_app"),
+    "list": Entry("logical", "List the keys under a path.", SECRETS, "list_app"),
+    "delete": Entry("logical", "Delete secrets and configuration.", SECRETS, "delete_app"),
+    "token": Entry("token_command", "Create, look up, renew and revoke tokens.", SECRETS),
+    "login": Entry("login", "Log in, and keep the token for later commands.", SECRETS),
+    "policy": Entry("policy", "Write, read, list and delete policies.", SECRETS),
     "version": Entry("version", "Print the version of baoha, and of servers.", OTHER),
 }
