@@ -78,7 +78,7 @@ class PeerSession:
         self._wall_clock = wall_clock
         self._echoed_at = trio.current_time()
         self._echoed_at_unix_s = wall_clock()
-        self._requests = _Requests(transport, handler, limits)
+        self._requests = _Requests(transport, handler, limits, stuck=self.end)
         self._prepares = _Prepares()
         self._ended = trio.Event()
         self.accepting: Final = trio.Event()
@@ -278,7 +278,11 @@ class _Requests:
 
     def _refuse(self, request_id: int, kind: Kind, reason: str) -> None:
         self._release(request_id)
-        self._outbox.control(kind, request_id, reason.encode(errors="replace"))
+        try:
+            self._outbox.control(kind, request_id, reason.encode(errors="replace"))
+        except FrameError as exc:
+            _logger.warning("forwarded request's outcome cannot be told cause=%s", exc)
+            self._stuck()
 
     def _answer_taken(self, answer: OutMessage) -> None:
         self._answers.pop(answer.id, None)

@@ -43,6 +43,8 @@ _TLS12_CIPHERS: Final = (
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python's VerifyFlags does not name.
 _NO_CHECK_TIME: Final = 0x20_0000
 
+CLOSED: Final = "connection closed by the peer"
+
 # OpenSSL's reason -> what an operator can act on.
 _CAUSES: Final = {
     "WRONG_VERSION_NUMBER": "not TLS: is this an HTTP port?",
@@ -53,7 +55,7 @@ _CAUSES: Final = {
     "NO_SHARED_CIPHER": "the peer's certificate or cipher is not the cluster's",
     "CERTIFICATE_VERIFY_FAILED": "certificate is not the advertised one",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer shows no certificate",
-    "UNEXPECTED_EOF_WHILE_READING": "connection closed by the peer",
+    "UNEXPECTED_EOF_WHILE_READING": CLOSED,
     "TLSV1_ALERT_UNKNOWN_CA": "the peer refuses this node's certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer refuses this node's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the peer refuses this node's certificate",
@@ -126,7 +128,10 @@ async def _handshake(stream: TLSStream, identity: TenureIdentity) -> TLSStream:
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError as exc:
-        raise TLSRefused(f"TLS handshake: {describe_failure(exc)}") from exc
+        cause = describe_failure(exc)
+        if cause == CLOSED:
+            cause = "the peer closed the connection in the TLS handshake"
+        raise TLSRefused(cause) from exc
     protocol = stream.selected_alpn_protocol()
     if protocol != CLUSTER_ALPN:
         raise TLSRefused(f"the peer does not speak {CLUSTER_ALPN} (ALPN)")

@@ -160,6 +160,7 @@ async def open_channel(
     *,
     hub: MemoryHub | None = None,
     active: RecordingActive | None = None,
+    standby: RecordingStandby | None = None,
     timing: HATiming | None = None,
     limits: ChannelLimits | None = None,
     active_limits: ChannelLimits | None = None,
@@ -170,7 +171,7 @@ async def open_channel(
     hub = hub or MemoryHub()
     active = active or RecordingActive()
     timing = timing or HATiming()
-    standby = RecordingStandby()
+    standby = standby or RecordingStandby()
     problems: list[tuple[str, str]] = []
     link = ClusterLink(
         link_network or hub.network("standby"),
