@@ -171,9 +171,22 @@ class PeerSession:
 
 
 class _Requests:
-    """The requests of one peer: being received, executed, answered."""
+    """
+    The requests of one peer: being received, executed, answered.
 
-    def __init__(self, transport: Transport, handler: ActiveHandler, limits: ChannelLimits) -> None:
+    Args:
+        stuck: called when the peer does not read what it is told; the connection must end.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        handler: ActiveHandler,
+        limits: ChannelLimits,
+        *,
+        stuck: Callable[[], None],
+    ) -> None:
+        self._stuck = stuck
         self._outbox = transport.outbox
         self._handler = handler
         self._limits = limits
