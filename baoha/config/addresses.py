@@ -287,7 +287,7 @@ def _check_pair(config: ServerConfig) -> Iterator[Finding]:
         yield Finding(
             "BH-106",
             "error",
-            f'address "{_shown(config.api_addr, api)}" used for both API and cluster addresses',
+            f"address {_shown(config.api_addr, api)} used for both API and cluster addresses",
             "give them different ports",
         )
         return

@@ -107,7 +107,7 @@ def _bind(section: Section, key: str, host_addresses: HostAddresses) -> tuple[st
     name = section.prefix + key
     text = render(section.text(key), name, host_addresses)
     address = split_host_port(text)
-    if address.unbracketed:
+    if address.unbracketed and "/" not in text:
         raise ConfigError(
             f'{name}: address {text}: too many colons in address (BH-112): write "[::1]:8200"',
             code="BH-112",

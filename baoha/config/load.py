@@ -99,7 +99,7 @@ class _Draft:
     """What was read so far."""
 
     def __init__(self) -> None:
-        self.top = Section(TOP, no_effect=NO_EFFECT[""], blocks=BLOCKS)
+        self.top = Section(TOP, no_effect=NO_EFFECT["top"], blocks=BLOCKS)
         self.ha = Section(HA, prefix="ha.")
         self.seal_type: SealType = "shamir"
         self.seal = Section(SEAL_SHAMIR, prefix="seal.")

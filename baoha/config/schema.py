@@ -289,7 +289,7 @@ _NO_ACME: Final = "baoha fetches no certificates; set tls_cert_file and tls_key_
 
 NO_EFFECT: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
-        "": {
+        "top": {
             "ui": "there is no web interface",
             "disable_mlock": "memory is not locked; keep swap encrypted or off",
             "telemetry": "telemetry is not exported",

@@ -1,0 +1,77 @@
+"""
+The tables of ``docs/configuration.md``, written from the schema.
+
+Rule of this file: the page holds, between its markers, exactly what ``table`` returns; a test
+compares, so that a key cannot be added without being documented.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from baoha.config import schema
+from baoha.config.schema import Option
+
+SECTIONS: Final[Mapping[str, Mapping[str, Option]]] = MappingProxyType(
+    {
+        "top": schema.TOP,
+        "ha": schema.HA,
+        "listener.tcp": schema.LISTENER_TCP,
+        "listener.unix": schema.LISTENER_UNIX,
+        "seal.static": schema.SEAL_STATIC,
+        "storage": schema.STORAGE_ADDRESSES,
+    }
+)
+
+
+def table(name: str) -> str:
+    """
+    Return the Markdown table of a section, or of the keys without effect ("no-effect.").
+
+    Args:
+        name: a key of ``SECTIONS``, or "no-effect." and a key of ``schema.NO_EFFECT``.
+    """
+    if name.startswith("no-effect."):
+        group = schema.NO_EFFECT[name.removeprefix("no-effect.")]
+        rows: list[tuple[str, ...]] = [("Key", "Why it has no effect"), ("---", "---")]
+        rows += [(f"`{key}`", why) for key, why in group.items()]
+        return _lines(rows)
+    shown: list[tuple[str, ...]] = [("Key", "Kind", "Default", "What it is"), ("---",) * 4]
+    shown += [_row(option) for option in SECTIONS[name].values()]
+    return _lines(shown)
+
+
+def markers(name: str) -> tuple[str, str]:
+    """
+    Return the lines before and after a table in the page.
+    """
+    return f"<!-- table {name} -->", f"<!-- end {name} -->"
+
+
+def page_with_tables(page: str) -> str:
+    """
+    Return the page with every table between its markers written anew.
+    """
+    for name in (*SECTIONS, *(f"no-effect.{key}" for key in schema.NO_EFFECT)):
+        opening, closing = markers(name)
+        before, found, rest = page.partition(opening)
+        _, ended, after = rest.partition(closing)
+        if found and ended:
+            page = f"{before}{opening}\n{table(name)}\n{closing}{after}"
+    return page
+
+
+def _row(option: Option) -> tuple[str, ...]:
+    default = f"`{option.shown}`" if option.shown else ""
+    doc = option.doc
+    if option.env:
+        doc += f"; `BAOHA_{option.env}`"
+    return f"`{option.key}`", option.kind.name, default, doc
+
+
+def _lines(rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
