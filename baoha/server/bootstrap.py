@@ -151,9 +151,10 @@ async def wait_standby(node: DevNode) -> None:
 async def furnish(node: DevNode, secrets: DevSecrets, *, root_token: str) -> DevSecrets:
     """Mount KV version 2 at ``secret/``, and swap the root token for a wanted one."""
     token = secrets.root_token
-    await node.must(
-        "POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, token=token
-    )
+    mounts = await node.must("GET", "sys/mounts", token=token)
+    if "secret/" not in mounts["data"]:
+        kv2 = {"type": "kv", "options": {"version": "2"}}
+        await node.must("POST", "sys/mounts/secret", kv2, token=token)
     if not root_token or root_token == token:
         return secrets
     await node.must(

@@ -98,6 +98,7 @@ class Surroundings:
     context: WorkerContext
     idle: dict[Connection, None] = field(default_factory=dict)  # longest idle first
     open: set[Connection] = field(default_factory=set)
+    crowded: bool = False  # somebody waits for a place: nobody is kept alive
 
     @property
     def stopping(self) -> bool:
@@ -366,7 +367,7 @@ class Connection(TCPServer):
         if idle:
             self.around.idle[self] = None
             self._request_at = None
-            if self.around.stopping:
+            if self.around.stopping or self.around.crowded:
                 self._reading.cancel()
         self._set_read_deadline()
 

@@ -90,6 +90,7 @@ def _config(listen_address: str, log_level: str) -> ServerConfig:
     text = "\n".join(
         [
             f"api_addr = {toml_text(f'http://{shown_host}:{port}')}",
+            f"cluster_addr = {toml_text(f'https://{shown_host}:{int(port) + 1}')}",
             f"log_level = {toml_text(log_level)}",
             "[storage.inmem]",
             "[[listener.tcp]]",

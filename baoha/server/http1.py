@@ -13,6 +13,7 @@ Source: ours; hypercorn 0.18.0 ``protocol/h11.py``.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -20,6 +21,10 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
+
+# "HTTP/1.1 200 " ends where the reason phrase belongs; hypercorn gives none.
+_REASON_AT = 13
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class _RefusedError(Exception):
@@ -101,7 +106,11 @@ class HTTP1(H11Protocol):
                 raise
             return
         if isinstance(event, h11.Response):
-            self._held = data or b""
+            self._held = _with_reason(data or b"", event.status_code)
         elif data or self._held:
             data, self._held = self._held + (data or b""), b""
             await self.send(RawData(data=data))
+
+
+def _with_reason(head: bytes, status: int) -> bytes:
+    return head[:_REASON_AT] + _REASONS.get(status, b"") + head[_REASON_AT:]

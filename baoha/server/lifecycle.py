@@ -32,7 +32,7 @@ from typing import Protocol
 
 import trio
 
-from baoha.config.model import ListenerConfig, ServerConfig
+from baoha.config.model import ServerConfig
 from baoha.core.view import NodeStatus, Role
 from baoha.errors import BaohaError, ConfigError
 from baoha.server import banner
@@ -76,7 +76,7 @@ class Parts:
 
     open_stores: Callable[[ServerConfig], AbstractAsyncContextManager[Stores]]
     make_node: Callable[[ServerConfig, Stores], RunnableNode]
-    make_app: Callable[[RunnableNode, ListenerConfig], ASGIApp]
+    make_app: Callable[[RunnableNode, float], ASGIApp]  # the float: see HATiming.park_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ class Surroundings:
     Attributes:
         logs: whose level and file a reload may change.
         say: prints one piece of text on standard output.
+        warnings: about the configuration, for the log.
         complain: prints one line on standard error, for errors before the start.
         load_again: reads the configuration again (SIGHUP); None when there are no files.
         exit_with_parent: a pipe whose end of file means that the parent is gone.
@@ -98,6 +99,7 @@ class Surroundings:
     notifier: Notifier
     say: Callable[[str], None]
     complain: Callable[[str], None]
+    warnings: tuple[str, ...] = ()
     load_again: Callable[[], ServerConfig] | None = None
     exit_with_parent: int | None = None
     when_started: Callable[[list[str]], AbstractAsyncContextManager[None]] | None = None
@@ -144,11 +146,9 @@ class ServerProcess:
     async def _serve(self) -> None:
         async with self._parts.open_stores(self._config) as stores:
             node = self._parts.make_node(self._config, stores)
+            app = self._parts.make_app(node, self._config.ha.park_s)
             self._listeners = [
-                APIListener(
-                    self._parts.make_app(node, listener),
-                    listener_settings(listener, name=f"listener {number}"),
-                )
+                APIListener(app, listener_settings(listener, name=f"listener {number}"))
                 for number, listener in enumerate(self._config.listeners, 1)
             ]
             async with trio.open_nursery() as api:
@@ -257,7 +257,7 @@ class ServerProcess:
         )
         self._around.say(banner.configuration_block(info))
         self._around.say(banner.STARTED + "\n")
-        for warning in self._config.warnings:
+        for warning in self._around.warnings:
             logger.warning("%s", warning)
 
     def _report_fatal(self, group: BaseExceptionGroup[Exception]) -> None:

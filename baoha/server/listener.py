@@ -35,6 +35,7 @@ from baoha.sansio.messages import ListenerPolicy
 from baoha.server.asgi import LISTENER_EXTENSION, ASGIApp
 from baoha.server.connection import Limits, serve_connection, surroundings
 from baoha.server.forwarded_for import ForwardedForSettings, with_forwarded_for
+from baoha.server.response_headers import CustomHeaders, HeadersByStatus
 from baoha.server.tls import ServerTLS, TLSSettings
 
 logger = logging.getLogger("baoha.server.listener")
@@ -52,6 +53,7 @@ class ListenerSettings:
         unix_path: the path of a unix socket; then host and port do not count.
         unix_mode: permission bits of the socket file; None leaves the umask's.
         unix_owner: user and group of the socket file, "" leaves them.
+        response_headers: the operator's, by status.
         policy: travels with every request, see ``ListenerPolicy``.
         http2: speak HTTP/2 too. Off: it is slower here than HTTP/1.1, and more to attack.
         connections_max: open connections at one time.
@@ -67,6 +69,7 @@ class ListenerSettings:
     tls: TLSSettings | None = None
     forwarded_for: ForwardedForSettings | None = None
     limits: Limits = field(default_factory=Limits)
+    response_headers: HeadersByStatus = field(default_factory=dict)
     http2: bool = False
     connections_max: int = 4096
     graceful_s: float = 3.0
@@ -85,6 +88,8 @@ class APIListener:
         self.settings = settings
         self.address = ""  # what it is bound to, once it serves
         self.tls = ServerTLS(settings.tls) if settings.tls is not None else None
+        self.headers = CustomHeaders(app, settings.response_headers)
+        app = self.headers
         if settings.forwarded_for is not None:
             app = with_forwarded_for(app, settings.forwarded_for)
         self._around = surroundings(
@@ -106,7 +111,7 @@ class APIListener:
         Owns: the listening socket and all connections; the file of a unix socket.
         """
         listener, self.address = await _bind(self.settings)
-        bounded = _BoundedListener(listener, self.settings.connections_max, self._make_room)
+        bounded = _BoundedListener(listener, self.settings.connections_max, self._crowd)
         try:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -149,12 +154,14 @@ class APIListener:
             )
             await serve_connection(secured, self._around)
 
-    def _make_room(self) -> None:
+    def _crowd(self, crowded: bool) -> None:
+        """Make room for a client that waits: now if somebody is idle, else as soon as one is."""
+        self._around.crowded = crowded
         oldest = next(iter(self._around.idle), None)
-        if oldest is None:
-            logger.warning("listener is full: connections_max=%d", self.settings.connections_max)
-        else:
+        if crowded and oldest is not None:
             oldest.finish()
+        elif crowded:
+            logger.warning("listener is full: connections_max=%d", self.settings.connections_max)
 
 
 async def serve_listener(
@@ -181,17 +188,20 @@ class _BoundedListener(trio.abc.Listener[trio.SocketStream]):
     """Accepts only while fewer than ``connections_max`` are open."""
 
     def __init__(
-        self, inner: trio.SocketListener, connections_max: int, make_room: Callable[[], None]
+        self, inner: trio.SocketListener, connections_max: int, crowd: Callable[[bool], None]
     ) -> None:
         self._inner = inner
         self._places = trio.Semaphore(connections_max)
-        self._make_room = make_room
+        self._crowd = crowd
 
     async def accept(self) -> trio.SocketStream:
-        """Wait for a place, then for a client."""
+        """Wait for a client, then for a place."""
+        # A client first: only if there is one, somebody else has to make room.
+        await trio.lowlevel.wait_readable(self._inner.socket)
         if self._places.value == 0:
-            self._make_room()
+            self._crowd(True)
         await self._places.acquire()
+        self._crowd(False)
         accepted = False
         try:
             stream = await self._inner.accept()

@@ -17,7 +17,8 @@ import trio
 
 from baoha.api.app import build_app
 from baoha.cluster.network import TCPNetwork
-from baoha.config.model import ListenerConfig, ServerConfig
+from baoha.config.addresses import check_addresses, enforce
+from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
 from baoha.node import Node
 from baoha.server.asgi import ASGIApp
@@ -51,12 +52,15 @@ def run(
     """
     _prepare_process()
     try:
+        findings = check_addresses(config)
+        enforce(findings)
         logs = Logs(level=config.log_level, format=config.log_format, file=config.log_file)
     except ConfigError as error:
         complain(f"Error starting baoha: {error}")
         return 1
     around = Surroundings(
         logs=logs,
+        warnings=(*config.warnings, *map(str, findings)),
         notifier=Notifier(os.environ),
         say=say,
         complain=complain,
@@ -81,9 +85,9 @@ def _make_node(config: ServerConfig, stores: Stores) -> RunnableNode:
     )
 
 
-def _make_app(node: RunnableNode, config: ListenerConfig) -> ASGIApp:
+def _make_app(node: RunnableNode, park_s: float) -> ASGIApp:
     assert isinstance(node, Node)
-    return build_app(node)
+    return build_app(node, park_s=park_s)
 
 
 def _prepare_process() -> None:

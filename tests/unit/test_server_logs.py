@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,13 +108,19 @@ def test_logs_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 def test_logs_blocked_output_never_blocks_the_caller() -> None:
     reading, writing = os.pipe()
-    with os.fdopen(writing, "w") as pipe, os.fdopen(reading, "r") as drain:
+    with os.fdopen(reading, "r") as drain, os.fdopen(writing, "w") as pipe:
         logs = Logs(level="info", format="standard", output=pipe)
         for _ in range(QUEUE_RECORDS_MAX + 500):
             logging.getLogger("baoha.test").info("%s", "x" * 100)
-        # All calls have returned though nobody reads; what was lost is said afterwards.
-        seen = ""
-        while "log lines were lost" not in seen:
-            seen = drain.readline()
+        # All calls have returned though nobody reads. What was lost is said once somebody does.
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(drain))
+        reader.start()
         logs.close()
-    assert int(seen.rpartition("count=")[2]) > 0
+        pipe.close()
+        reader.join()
+    lost = [line for line in lines if "log lines were lost" in line]
+    assert sum(int(line.rpartition("count=")[2]) for line in lost) == QUEUE_RECORDS_MAX + 500 - (
+        len(lines) - len(lost)
+    )
+    assert lost
