@@ -1,0 +1,1 @@
+"""Measurements of real clusters, baoha beside OpenBao, and the lab that starts them."""
