@@ -115,7 +115,8 @@ def _tls_rows(listener: ListenerConfig) -> Iterator[tuple[str, object]]:
         yield "tls_client_ca_file", tls.client_ca_file
         yield "tls_require_and_verify_client_cert", tls.require_client_cert
         yield "tls_disable_client_certs", tls.disable_client_certs
-        yield "tls_auto_reload", tls.auto_reload_s
+        yield "tls_auto_reload", tls.auto_reload_s > 0
+        yield "tls_auto_reload_interval", tls.auto_reload_s
 
 
 def _forwarded_for_rows(listener: ListenerConfig) -> Iterator[tuple[str, object]]:

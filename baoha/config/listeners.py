@@ -141,9 +141,9 @@ def _tls(section: Section) -> TLSConfig | None:
             f"{section.prefix}tls_cert_file and {section.prefix}tls_key_file must be set, "
             "unless tls_disable = true"
         )
-    auto_reload_s = section.seconds("tls_auto_reload")
-    if 0 < auto_reload_s < _RELOAD_S_MIN:
-        raise ConfigError(f"{section.prefix}tls_auto_reload must be 0 or at least 5s")
+    auto_reload_s = section.seconds("tls_auto_reload_interval")
+    if auto_reload_s < _RELOAD_S_MIN:
+        raise ConfigError(f"{section.prefix}tls_auto_reload_interval must be at least 5s")
     required = section.flag("tls_require_and_verify_client_cert")
     disabled = section.flag("tls_disable_client_certs")
     if required and disabled:
@@ -165,7 +165,7 @@ def _tls(section: Section) -> TLSConfig | None:
         client_ca_file=section.text("tls_client_ca_file"),
         require_client_cert=required,
         disable_client_certs=disabled,
-        auto_reload_s=auto_reload_s,
+        auto_reload_s=auto_reload_s if section.flag("tls_auto_reload") else 0.0,
     )
 
 

@@ -29,7 +29,7 @@ class StorageConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
     """
-    The ``tls_*`` keys of a listener.
+    The ``tls_*`` keys of a listener. ``auto_reload_s``: 0 without ``tls_auto_reload``.
     """
 
     cert_file: str

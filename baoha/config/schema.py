@@ -171,13 +171,8 @@ LISTENER_TCP: Final = _section(
     ),
     _option("tls_client_ca_file", TEXT, "", "CA of client certificates, PEM"),
     _option("tls_disable_client_certs", BOOL, False, "do not ask for client certificates"),
-    _option(
-        "tls_auto_reload",
-        DURATION,
-        30.0,
-        "how often the files are looked at for a new certificate; at least 5s, 0 is off",
-        shown="30s",
-    ),
+    _option("tls_auto_reload", BOOL, True, "look for a new certificate; OpenBao's default is off"),
+    _option("tls_auto_reload_interval", DURATION, 30.0, "how often; at least 5s", shown="30s"),
     _option(
         "x_forwarded_for_authorized_addrs",
         NETWORKS,

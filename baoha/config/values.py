@@ -24,7 +24,7 @@ Headers: TypeAlias = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 DURATION_S_MAX: Final = 100 * 365 * 86_400.0
 _TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_FALSE: Final = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _SIZE: Final = re.compile(r"([0-9]{1,19})\s*([A-Za-z]*)")
 _SIZE_UNITS: Final = {
@@ -77,17 +77,18 @@ def to_text(value: Value) -> str:
 
 def to_bool(value: Value) -> bool:
     """
-    Return a boolean; also from 0, 1, "true", "false" and the other spellings of Go's ParseBool.
+    Return a boolean; also from the spellings of Go's ParseBool, and from numbers (0 is false).
 
     Raises:
         BadValue: none of these.
     """
     if isinstance(value, bool):
         return value
-    text = str(value) if isinstance(value, (str, int)) else ""
-    if text in _TRUE:
+    if isinstance(value, (int, float)):
+        return value != 0
+    if isinstance(value, str) and value in _TRUE:
         return True
-    if text in _FALSE:
+    if isinstance(value, str) and value in _FALSE:
         return False
     raise BadValue("must be true or false")
 

@@ -272,7 +272,7 @@ def test_configuration_that_is_wrong_is_refused(text: str, message: str) -> None
         ('tls_min_version = "tls13" tls_max_version = "tls12"', "must not be above"),
         ('tls_min_version = "ssl3"', "tls_min_version must be one of tls10, "),
         ("tls_require_and_verify_client_cert = 1 tls_disable_client_certs = 1", "cannot both be"),
-        ("tls_auto_reload = 1", "tls_auto_reload must be 0 or at least 5s"),
+        ("tls_auto_reload_interval = 1", "tls_auto_reload_interval must be at least 5s"),
         ('address = "1.2.3.4"', '"1.2.3.4" is not host:port (BH-104)'),
         ('address = "https://1.2.3.4:1"', "is not host:port (BH-104)"),
         ('address = "a:99999"', "is not host:port (BH-104)"),

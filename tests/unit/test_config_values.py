@@ -75,17 +75,17 @@ def test_limit_of_zero_is_refused() -> None:
         values.to_limit(0)
 
 
-@pytest.mark.parametrize("value", [True, 1, "1", "t", "T", "true", "TRUE", "True"])
+@pytest.mark.parametrize("value", [True, 1, 2, -1, 1.5, "1", "t", "T", "true", "TRUE", "True"])
 def test_bool_that_is_true_in_go_is_true(value: Value) -> None:
     assert values.to_bool(value) is True
 
 
-@pytest.mark.parametrize("value", [False, 0, "0", "f", "F", "false", "FALSE", "False"])
+@pytest.mark.parametrize("value", [False, 0, 0.0, "", "0", "f", "F", "false", "FALSE", "False"])
 def test_bool_that_is_false_in_go_is_false(value: Value) -> None:
     assert values.to_bool(value) is False
 
 
-@pytest.mark.parametrize("value", ["yes", "tRUE", 2, 1.0, "", []])
+@pytest.mark.parametrize("value", ["yes", "tRUE", "2", [], Block(())])
 def test_bool_that_is_none_is_refused(value: Value) -> None:
     with pytest.raises(BadValue, match="true or false"):
         values.to_bool(value)
