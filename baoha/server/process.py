@@ -28,6 +28,9 @@ from baoha.server.notify import Notifier
 from baoha.server.settings import node_settings
 from baoha.server.stores import Stores, open_stores
 
+# Enough for every listener's connections_max, the store and the cluster channel.
+DESCRIPTORS = 65_536
+
 WhenStarted = Callable[[list[str]], AbstractAsyncContextManager[None]]
 
 
@@ -92,10 +95,12 @@ def _make_app(node: RunnableNode, park_s: float) -> ASGIApp:
 
 def _prepare_process() -> None:
     # No key may end up in a core file; and every connection needs a descriptor (Go raises its
-    # limit the same way).
+    # limit by itself, too).
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def say(text: str) -> None:
