@@ -128,6 +128,7 @@ class Core:
             StorageError: as the store said; ``outcome`` says whether a write may have landed.
         """
         await self._mounts.ensure_fresh()
+        _refuse_wrapping(request)
         request = _normalised(request)
         match = self._mounts.match(request.path)
         if match is not None and _needs_no_token(match):
@@ -173,6 +174,12 @@ class Core:
         except StorageError as exc:
             # It cannot be used any more; the next sweep removes it.
             log.warning("used up token not removed: cause=%s", exc)
+
+
+def _refuse_wrapping(request: Request) -> None:
+    # Whoever asks for a wrapped answer must not get the secret itself.
+    if request.wrap_ttl_s:
+        raise InvalidRequest("response wrapping is not supported by this server")
 
 
 def _normalised(request: Request) -> Request:

@@ -90,8 +90,8 @@ class KVEngine(PathEngine):
         ]
 
     def _fallbacks(self) -> list[Route]:
-        root = dict.fromkeys(Operation, _refuse_root)
-        anywhere = dict.fromkeys(Operation, _refuse_path)
+        root = dict.fromkeys(_VERBS, _refuse_root)
+        anywhere = dict.fromkeys(_VERBS, _refuse_path)
         return [
             Route(r"data|metadata", root, takes_any=True),
             Route(r".*", anywhere, takes_any=True),

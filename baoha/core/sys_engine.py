@@ -28,6 +28,14 @@ from baoha.core.view import Member
 from baoha.sansio.durations import SECOND_NS, format_timestamp
 
 _ROTATION: Final = {"enabled": Kind.BOOL, "max_operations": Kind.INT64, "interval": Kind.DURATION}
+# Older forms without a token, switched off in OpenBao too; "rotate/root" has taken their place.
+_REPLACED_PATHS: Final = (
+    "rekey/init",
+    "rekey/update",
+    "rekey/verify",
+    "generate-root/attempt",
+    "generate-root/update",
+)
 
 
 class SysHooks(Protocol):
@@ -40,7 +48,7 @@ class SysHooks(Protocol):
 class SysEngine(PathEngine):
     """The system paths. One instance per node."""
 
-    unauthenticated_paths = UNAUTHENTICATED_PATHS
+    unauthenticated_paths = (*UNAUTHENTICATED_PATHS, *_REPLACED_PATHS)
     sudo_paths = (*SUDO_PATHS, "rotate", "rotate/keyring")
 
     def __init__(
@@ -62,6 +70,7 @@ class SysEngine(PathEngine):
                 Route(r"key-status", {read: self._key_status}),
                 Route(r"rotate(/keyring)?", {update: self._rotate}),
                 Route(r"rotate(/keyring)?/config", config, _ROTATION),
+                Route("|".join(_REPLACED_PATHS), {}),
                 *PolicyPaths(policies, tokens, now=barrier.now).routes(),
                 *MountPaths(mounts, tokens, policies).routes(),
             ]

@@ -105,3 +105,15 @@ async def open_logical(backend: Backend | None = None) -> Logical:
         logical.root = await logical.core.populate(transaction)
     await logical.core.load()
     return logical
+
+
+async def open_sibling(logical: Logical, backend: Backend) -> Logical:
+    """Return a second core of the same cluster: another node, unsealed with the same keys."""
+    barrier = Barrier(backend, now=logical.clock)
+    barrier.open(logical.barrier.keyring)
+    barrier.begin_writes(None)
+    core = Core(barrier, now=logical.clock, sys_hooks=logical.hooks)
+    sibling = Logical(core, barrier, logical.clock, logical.hooks)
+    sibling.root = logical.root
+    await core.load()
+    return sibling
