@@ -236,7 +236,7 @@ class _ReaderSlot:
     def cause(self, stream: _RecordingStream, reason: trio_websocket.CloseReason | None) -> str:
         """Say why the connection has ended."""
         if reason is not None and reason.reason:
-            return f"the peer closed the connection: {reason.reason}"
+            return f"connection closed: {reason.reason}"
         if stream.failure is not None:
             return describe_failure(stream.failure)
         if isinstance(self._failure, trio_websocket.ConnectionRejected):
