@@ -134,6 +134,7 @@ def command(
     *,
     profile: Profile = Profile.BAO,
     timeout_s: float = 60.0,
+    own_deadline: bool = False,
     epilog: str | None = None,
     hidden: bool = False,
 ) -> Callable[[CommandFunction], CommandFunction]:
@@ -148,6 +149,7 @@ def command(
         name: as typed.
         profile: exit codes when ``--exit-codes`` is not given.
         timeout_s: limit of a request when neither flag nor environment say.
+        own_deadline: the command reads ``cli.deadline_s`` itself, to say what was missing.
         epilog: text under the help, for exit codes and examples.
         hidden: leave it out of the group's help.
     """
@@ -158,7 +160,14 @@ def command(
 
         def runner(**values: Any) -> int:
             shared = Shared.take(values)
-            return run(function, shared, values, profile=profile, timeout_s=timeout_s)
+            return run(
+                function,
+                shared,
+                values,
+                profile=profile,
+                timeout_s=timeout_s,
+                own_deadline=own_deadline,
+            )
 
         parameters = [
             *(item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own),
@@ -183,6 +192,7 @@ def run(
     *,
     profile: Profile,
     timeout_s: float,
+    own_deadline: bool = False,
 ) -> int:
     """Run one command and return its exit code; nothing escapes but SystemExit."""
     from baoha_cli.context import Cli
@@ -191,24 +201,29 @@ def run(
     try:
         cli = Cli(shared, os.environ, profile=profile, timeout_s=timeout_s)
         outcome = function(cli, **values)
-        verdict = run_async(outcome, cli) if inspect.isawaitable(outcome) else outcome
+        if inspect.isawaitable(outcome):
+            verdict = run_async(outcome, None if own_deadline else cli.deadline_s)
+        else:
+            verdict = outcome
     except (Exception, KeyboardInterrupt) as exc:
         return conclude(exc, cli, debug=shared.debug)
     found = Verdict.OK if verdict is None else verdict
     return exit_code(found, cli.profile, exit_zero=shared.exit_zero)
 
 
-def run_async(outcome: Awaitable[Verdict | None], cli: Cli) -> Verdict | None:
+def run_async(outcome: Awaitable[Verdict | None], deadline_s: float | None) -> Verdict | None:
     """
-    Run an async command under trio, with ``--deadline`` and SIGTERM.
+    Run an async command under trio, with a deadline and SIGTERM.
+
+    Args:
+        outcome: the command's coroutine.
+        deadline_s: from now; None is without limit.
 
     Raises:
         DeadlinePassed: the time is over.
         Terminated: SIGTERM came; everything was cancelled and cleaned up first.
     """
     import trio
-
-    deadline_s = cli.deadline_s
 
     async def main() -> Verdict | None:
         verdict: Verdict | None = None

@@ -17,6 +17,7 @@ from baoha_cli.answer import Answer, as_list, as_mapping, as_text
 from baoha_cli.app import command, new_group
 from baoha_cli.context import Cli, doing
 from baoha_cli.environment import Token, store_token, token_path
+from baoha_cli.environment import lookup as env_lookup
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.inputs import ask_secret, key_values, secret_argument
@@ -65,6 +66,9 @@ async def login(
         if target is None:
             raise CommandFailed("no home directory to keep the token in", verdict=Verdict.LOCAL)
         store_token(target, token)
+        other = env_lookup(cli.environ, "TOKEN")
+        if other is not None:
+            cli.out.note(f"warning: {other.name} is set and takes precedence over the kept token")
     if token_only:
         cli.out.write(token + ("\n" if cli.out.is_terminal else ""))
     elif not no_print:

@@ -167,7 +167,7 @@ async def unseal(
         share = secret_argument(cli, key, "Unseal Key")
         cli.out.hide(share)
         body = {"key": share, "reset": False, "migrate": migrate}
-    with doing("unsealing"):
+    with doing("resetting unseal process" if reset else "unsealing"):
         answer = await cli.call("PUT", "sys/unseal", body=body, with_token=False)
     leader = await cli.call("GET", "sys/leader", with_token=False, accept=(503,))
     known = leader.mapping() if leader.status == 200 else {}

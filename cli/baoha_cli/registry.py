@@ -37,6 +37,10 @@ OTHER: Final = "Other"
 COMMANDS: Final[dict[str, Entry]] = {
     "server": Entry("server_command", "Run a node.", CLUSTER),
     "status": Entry("status", "Print the state of one node, or of all.", CLUSTER),
+    "leader": Entry("leader", "Print the address of the active node.", CLUSTER),
+    "wait": Entry("wait", "Wait until the cluster is as it should be.", CLUSTER),
+    "step-down": Entry("step_down", "Hand active duty over to another node.", CLUSTER),
+    "cluster": Entry("cluster", "Look at the cluster from every node's point of view.", CLUSTER),
     "operator": Entry(
         "operator_command", "Look after servers: init, unseal, seal, rotate, members.", CLUSTER
     ),

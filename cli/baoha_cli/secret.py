@@ -10,7 +10,7 @@ Source: OpenBao 2.7.2 run beside this; recordings/cli.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from baoha_cli.answer import Answer, as_int, as_list, as_mapping, as_text
 from baoha_cli.context import Cli
@@ -35,14 +35,30 @@ _SHOWN_FIELDS: Final = (
     ("data", None),
     ("warnings", None),
 )
+_AUTH_FIELDS: Final[tuple[tuple[str, object], ...]] = (
+    ("client_token", ""),
+    ("accessor", ""),
+    ("policies", None),
+    ("token_policies", None),
+    ("identity_policies", None),
+    ("metadata", None),
+    ("orphan", False),
+    ("entity_id", ""),
+    ("lease_duration", 0),
+    ("renewable", False),
+    ("mfa_requirement", None),
+)
 
 
 def secret_data(body: Mapping[str, object]) -> dict[str, object]:
     """Return the JSON form of an answer's body."""
-    data = {name: body.get(name, default) for name, default in _SHOWN_FIELDS}
-    for name in ("auth", "wrap_info"):
-        if body.get(name):
-            data[name] = body[name]
+    data: dict[str, Any] = {name: body.get(name, default) for name, default in _SHOWN_FIELDS}
+    auth = as_mapping(body.get("auth"))
+    if auth:
+        data["auth"] = {name: auth.get(name, default) for name, default in _AUTH_FIELDS}
+        data["auth"]["metadata"] = auth.get("metadata") or None
+    if body.get("wrap_info"):
+        data["wrap_info"] = body["wrap_info"]
     return data
 
 
@@ -162,13 +178,16 @@ def _auth_rows(auth: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _wrap_fields(wrap: Mapping[str, object]) -> dict[str, object]:
-    return {
+    fields = {
         "wrapping_token": wrap.get("token"),
         "wrapping_accessor": wrap.get("accessor"),
         "wrapping_token_ttl": wrap.get("ttl"),
         "wrapping_token_creation_time": wrap.get("creation_time"),
         "wrapping_token_creation_path": wrap.get("creation_path"),
     }
+    if wrap.get("wrapped_accessor"):
+        fields["wrapped_accessor"] = wrap["wrapped_accessor"]
+    return fields
 
 
 def _wrap_rows(wrap: Mapping[str, object]) -> list[tuple[str, str]]:

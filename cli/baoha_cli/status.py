@@ -6,17 +6,18 @@ Source: spec/cluster-cli.md section 3.3; recordings/cli.md for one node.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from baoha_cli.app import command, new_group
-from baoha_cli.cluster_table import cluster_document, cluster_verdict, summary_line
+from baoha_cli.cluster_table import cluster_data, cluster_document, cluster_verdict, summary_line
 from baoha_cli.conditions import Condition, check, parse_conditions
 from baoha_cli.context import Cli, doing
 from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
-from baoha_cli.output import Format
 from baoha_cli.seal_table import seal_data, seal_document
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ async def status(
 
         endpoints = await find_nodes(cli, discover)
     if watch is not None:
-        return await _watch(cli, endpoints, duration_s(watch, what="--watch"), conditions)
+        interval_s = duration_s(watch, what="--watch")
+        repaint = cli.out.is_terminal and cli.out.is_plain
+        return await watch_changes(cli, endpoints, interval_s, conditions, repaint=repaint)
     if len(endpoints) == 1 and not conditions:
         return await _one(cli)
     from baoha_cli.survey import survey
@@ -110,19 +113,29 @@ def _judge(cli: Cli, report: ClusterReport, conditions: tuple[Condition, ...]) -
     return Verdict.OK if conditions else cluster_verdict(report)
 
 
-async def _watch(
+async def watch_changes(
     cli: Cli,
     endpoints: tuple[Endpoint, ...],
     interval_s: float,
-    conditions: tuple[Condition, ...],
+    conditions: tuple[Condition, ...] = (),
+    *,
+    repaint: bool = False,
 ) -> Verdict:
-    """Ask again and again; ends by Ctrl-C, or at the deadline."""
+    """
+    Ask again and again, and print what changed; ends by Ctrl-C, or at the deadline.
+
+    Args:
+        cli: for transport and output.
+        endpoints: the nodes.
+        interval_s: pause between two looks.
+        conditions: end with EXPECTATION as soon as one does not hold.
+        repaint: clear the screen and print the whole table each time.
+    """
     import trio
 
     from baoha_cli.address import labels
     from baoha_cli.survey import survey_nodes
 
-    repaint = cli.out.is_terminal and cli.out.is_plain
     named = labels(endpoints)
     before: object = None
     async with cli.client() as client:
@@ -130,8 +143,8 @@ async def _watch(
             report = await survey_nodes(client, named)
             state = [_watched(report, index) for index in range(len(report.nodes))]
             if repaint:
-                cli.out.write("\x1b[H\x1b[2J")
-                cli.emit(cluster_document(report, cli.out.paint))
+                table = cli.out.render(cluster_document(report, cli.out.paint))
+                cli.out.write(f"\x1b[H\x1b[2J{table}")
             elif state != before:
                 _print_change(cli, report)
             before = state
@@ -147,7 +160,10 @@ def _watched(report: ClusterReport, index: int) -> tuple[object, ...]:
 
 
 def _print_change(cli: Cli, report: ClusterReport) -> None:
-    if cli.out.chosen in (Format.TABLE, Format.WIDE) and not cli.out.wants_field:
-        cli.out.say(summary_line(report, cli.out.paint))
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if cli.out.is_plain:
+        cli.out.say(f"{at} {summary_line(report, cli.out.paint)}")
         return
-    cli.emit(cluster_document(report, cli.out.paint))
+    document = cluster_document(report, cli.out.paint)
+    data = {**cluster_data(report), "at": at}
+    cli.emit(replace(document, data=data, records=[data]))
