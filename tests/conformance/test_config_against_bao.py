@@ -48,6 +48,7 @@ SHAPES = {
     "initialize": 'initialize "x" { request "a" { operation = "update" path = "x" } }',
     "service_registration": 'service_registration "kubernetes" { }',
     "user_lockout": 'user_lockout "all" { lockout_threshold = 5 }',
+    "plugin_download_behavior": 'plugin_download_behavior = "fail"',
     "hsm": 'hsm "x" { }',
     "plugin_file_uid": "plugin_file_uid = 1",
     "proxy_protocol_behavior": 'proxy_protocol_behavior = "use_always"',
