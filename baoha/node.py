@@ -167,6 +167,7 @@ class Node:
                     self._board.publish(initialized=self._seal.status().initialized)
                 if self._may_auto_unseal() and await self._seal.auto_unseal():
                     self._became_unsealed()
+                    await self._publish_cluster()
                     return
                 if self._board.status.store_problem:
                     log.info("the store answers again")
@@ -258,6 +259,10 @@ class Node:
         """Re-read what another node may have written: keys, mounts, the cluster's name."""
         await self._seal.reload_keyring()
         await self._core.load()
+        await self._publish_cluster()
+
+    async def _publish_cluster(self) -> None:
+        """Publish the cluster's name and id: clients see them from the unsealing on."""
         cluster = await self._seal.cluster_info()
         self._board.publish(cluster_name=cluster.name, cluster_id=cluster.id)
 
@@ -313,6 +318,7 @@ class Node:
         if await self._seal.unseal(share, reset=reset):
             self._stays_sealed = False
             self._became_unsealed()
+            await self._publish_cluster()
         return self._seal.status()
 
     async def seal(self, *, token: str) -> None:

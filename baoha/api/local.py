@@ -21,7 +21,7 @@ from typing import Final
 
 from baoha import names
 from baoha.api.answers import error_answer, json_answer, no_content
-from baoha.api.logical import decode_body, token_of
+from baoha.api.logical import decode_body, token_of, wants_help
 from baoha.api.operator_input import init_parameters, unseal_input
 from baoha.api.paths import api_path
 from baoha.api.query import parse_bool, parse_query
@@ -46,7 +46,7 @@ _CODES: Final = range(200, 1000)  # what HTTP allows for a final answer
 def local_handler(request: HTTPRequest) -> Handler | None:
     """Return what answers a path on this node whatever its role, or None."""
     entry = _ENDPOINTS.get(api_path(request))
-    if entry is None:
+    if entry is None or wants_help(request):
         return None
     methods, handler = entry
     return handler if request.method in methods else _refuse_method

@@ -36,6 +36,8 @@ from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
 
 _OPERATIONS: Final = {
     "GET": Operation.READ,
+    "HEAD": Operation.HEAD,
+    "HELP": Operation.HELP,
     "LIST": Operation.LIST,
     "SCAN": Operation.SCAN,
     "POST": Operation.UPDATE,
@@ -51,6 +53,8 @@ _PARAMETERS: Final = re.compile(
 )
 _FORM: Final = "application/x-www-form-urlencoded"
 _MERGE_PATCH: Final = "application/merge-patch+json"
+# A path of the Enterprise product; clients ask it without a token to tell the products apart.
+_REPLICATION_STATUS: Final = "sys/replication/status"
 _WRAP_TTL_HEADER: Final = "x-vault-wrap-ttl"
 # What proves who somebody is: not for engines to see.
 _CREDENTIALS: Final = frozenset({names.TOKEN_HEADER, "authorization", "cookie"})
@@ -79,6 +83,13 @@ def is_read(request: HTTPRequest) -> bool:
     """Say whether a request may be executed twice: a read without response wrapping."""
     return request.method in ("GET", "HEAD", "LIST", "SCAN") and not request.header(
         _WRAP_TTL_HEADER
+    )
+
+
+def wants_help(request: HTTPRequest) -> bool:
+    """Say whether a request asks for the description of a path instead of the path."""
+    return request.method == "HELP" or (
+        "help=" in request.query and bool(joined_values(request.query).get("help"))
     )
 
 
@@ -117,11 +128,11 @@ async def logical_request(request: HTTPRequest) -> Request:
     namespace = (request.header(names.NAMESPACE_HEADER) or "").strip("/")
     if namespace not in ("", "root"):
         raise NotFound("namespace not found")
-    query = joined_values(request.query)
-    if query.pop("help", "") or request.method == "HELP":
-        raise InvalidRequest("help is not available in this release")
-    operation = _operation(request, query)
     path = api_path(request)
+    if path == _REPLICATION_STATUS:
+        raise NotFound("unsupported path")
+    query = joined_values(request.query)
+    operation = _operation(request, query)
     if operation in (Operation.LIST, Operation.SCAN) and not path.endswith("/"):
         path += "/"
     if operation is Operation.PATCH:
@@ -172,7 +183,9 @@ def http_response(response: Response, *, request_id: str, index: str = "") -> HT
 
 
 def _operation(request: HTTPRequest, query: dict[str, str]) -> Operation:
-    """Return what is asked; ``list`` and ``scan`` leave the query, they are no fields."""
+    """Return what is asked; ``help``, ``list`` and ``scan`` leave the query, they are no fields."""
+    if query.pop("help", ""):
+        return Operation.HELP
     if request.method == "OPTIONS":
         raise InvalidRequest("cannot handle internal-only request operation")
     operation = _OPERATIONS.get(request.method)

@@ -24,6 +24,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 API_PREFIX: Final = "/v1/"
 _UI_PATHS: Final = frozenset({"/", "/ui", "/ui/"})
+_INCONSISTENT_MODES: Final = (None, "fail", "forward-active-node", "await-state")
 # Not available inside a namespace. A trailing "/" covers everything below.
 _ROOT_ONLY: Final = (
     "sys/generate-root/",
@@ -105,7 +106,7 @@ def _consistency_refusal(request: HTTPRequest) -> HTTPResponse | None:
             decode_object(base64.b64decode(index, validate=True))
         except (binascii.Error, ValueError, InvalidRequest):
             return error_answer(400, 'failed to decode "X-Vault-Index"')
-    if request.header(names.INCONSISTENT_HEADER) not in (None, "fail", "forward-active-node"):
+    if request.header(names.INCONSISTENT_HEADER) not in _INCONSISTENT_MODES:
         return error_answer(400, 'unknown value for "X-Vault-Inconsistent" header')
     return None
 

@@ -26,6 +26,9 @@ class Operation(Enum):
     DELETE = "delete"
     LIST = "list"
     SCAN = "scan"
+    # No engine answers these yet; they must be authenticated and refused like any other.
+    HEAD = "head"
+    HELP = "help"
 
 
 @dataclass(frozen=True, slots=True)
