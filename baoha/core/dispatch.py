@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from baoha.core.barrier import Barrier, BarrierTransaction
 from baoha.core.kv import KVEngine
@@ -33,10 +32,17 @@ from baoha.core.sys_mounts import TTL_SYSTEM_S
 from baoha.core.token_engine import TokenEngine
 from baoha.core.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
 from baoha.core.tokens import TokenStore
-from baoha.errors import InvalidRequest, NotFound, PermissionDenied, StorageError
+from baoha.errors import (
+    BaohaError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    StorageError,
+)
 from baoha.sansio.routing import Match
 
 log = logging.getLogger("baoha.core")
+T = TypeVar("T")
 
 _LISTINGS: Final = frozenset({Operation.LIST, Operation.SCAN})
 _WRITES: Final = frozenset({Operation.CREATE, Operation.UPDATE, Operation.PATCH})
@@ -133,13 +139,15 @@ class Core:
         match = self._mounts.match(request.path)
         if match is not None and _needs_no_token(match):
             return await _execute(match, request)
-        async with self._authenticated(request.token) as caller:
-            request = replace(request, caller=caller)
-            request = await _resolve_create(match, request, caller)
-            _authorise(match, request, caller)
+
+        async def authorised(caller: Caller) -> Response:
+            asked = await _resolve_create(match, replace(request, caller=caller), caller)
+            _authorise(match, asked, caller)
             if match is None:
-                raise NotFound(f'no handler for route "{request.path}". route entry not found.')
-            return await _execute(match, request)
+                raise NotFound(f'no handler for route "{asked.path}". route entry not found.')
+            return await _execute(match, asked)
+
+        return await self._as_caller(request.token, authorised)
 
     async def require_sudo(self, token: str, path: str, operation: Operation) -> None:
         """
@@ -148,31 +156,40 @@ class Core:
         Raises:
             PermissionDenied: it may not.
         """
-        async with self._authenticated(token) as caller:
+
+        async def check(caller: Caller) -> None:
             decision = caller.acl.decide(operation.value, path)
             if not (decision.allowed and decision.sudo):
                 raise PermissionDenied(wrapped("permission denied"))
 
-    @asynccontextmanager
-    async def _authenticated(self, token: str) -> AsyncIterator[Caller]:
-        """Yield who a token speaks for. A limited token loses a use; its last one ends it."""
+        await self._as_caller(token, check)
+
+    async def _as_caller(self, token: str, body: Callable[[Caller], Awaitable[T]]) -> T:
+        """Run a body for whom a token speaks. A limited token loses a use; the last one ends it."""
         entry = await self._tokens.find(token.strip())
         if entry is not None and entry.num_uses > 0:
             entry = await self._tokens.spend_use(entry)
         if entry is None:
             raise PermissionDenied
         acl = await self._policies.acl(entry.policies)
+        caller = Caller(entry.id, entry.accessor, entry.display_name, entry.policies, acl)
+        if entry.num_uses != USES_SPENT:
+            return await body(caller)
+        # A cancelled request leaves the token as it is: used up, and removed by the next sweep.
+        failure: BaohaError | None = None
         try:
-            yield Caller(entry.id, entry.accessor, entry.display_name, entry.policies, acl)
-        finally:
-            if entry.num_uses == USES_SPENT:
-                await self._end_spent(entry.id)
+            result = await body(caller)
+        except BaohaError as exc:
+            failure = exc
+        await self._end_spent(entry.id)
+        if failure is not None:
+            raise failure
+        return result
 
     async def _end_spent(self, token_id: str) -> None:
         try:
             await self._tokens.revoke(token_id)
         except StorageError as exc:
-            # It cannot be used any more; the next sweep removes it.
             log.warning("used up token not removed: cause=%s", exc)
 
 

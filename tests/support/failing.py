@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baoha.errors import StorageUnavailable
-from baoha.storage.base import Backend, Batch
+from baoha.storage.base import Backend, Batch, Keys
 
 
 class FailingBackend(Backend):
@@ -35,12 +35,12 @@ class FailingBackend(Backend):
             raise StorageUnavailable("no answer")
         return await self.inner.get(key)
 
-    async def list(self, prefix: str) -> list[str]:
+    async def list(self, prefix: str) -> Keys:
         if self._is_turn():
             raise StorageUnavailable("no answer")
         return await self.inner.list(prefix)
 
-    async def list_page(self, prefix: str, after: str, limit: int) -> list[str]:
+    async def list_page(self, prefix: str, after: str, limit: int) -> Keys:
         if self._is_turn():
             raise StorageUnavailable("no answer")
         return await self.inner.list_page(prefix, after, limit)
