@@ -116,7 +116,10 @@ class Secret:
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
-        return encode_json(asdict(self))
+        # By hand: dataclasses.asdict copies every value and took half of the time of a write.
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields["versions"] = {n: version.describe() for n, version in self.versions.items()}
+        return encode_json(fields)
 
     def add_version(self, config: KVConfig, now: datetime) -> tuple[Version, list[int]]:
         """
