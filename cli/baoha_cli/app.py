@@ -49,6 +49,19 @@ class Terminated(Exception):
     """SIGTERM arrived."""
 
 
+class ExitNow(Exception):
+    """
+    End with a number that somebody else decided (a server that ran in this process).
+
+    Args:
+        code: the exit code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class DeadlinePassed(CommandFailed):
     """`--deadline` passed before the command was done."""
 
@@ -267,6 +280,8 @@ def conclude(exc: BaseException, cli: Cli | None, *, debug: bool) -> int:
         return exit_code(cause.verdict, profile, exit_zero=exit_zero)
     if isinstance(cause, CurlPrinted):
         return 0
+    if isinstance(cause, ExitNow):
+        return cause.code
     if isinstance(cause, KeyboardInterrupt):
         return exit_code(Verdict.INTERRUPTED, profile)
     if isinstance(cause, Terminated):

@@ -65,8 +65,8 @@ TABLE: Final[dict[Verdict, Row]] = {
     Verdict.LOCAL: Row(1, 1, 1, 3),
     Verdict.API: Row(2, 1, 1, 3),
     Verdict.SEALED: Row(2, 2, 2, 2),
-    # bao knows no such state: a standby without a leader is "unsealed", and that is 0.
-    Verdict.DEGRADED: Row(0, 0, 3, 1),
+    # `bao status` knows no such state: a standby without a leader is "unsealed", and that is 0.
+    Verdict.DEGRADED: Row(1, 0, 3, 1),
     Verdict.EXPECTATION: Row(3, 3, 3, 2),
     Verdict.UNINITIALIZED: Row(2, 2, 4, 2),
     Verdict.UNREACHABLE: Row(2, 1, 5, 2),

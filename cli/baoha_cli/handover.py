@@ -197,7 +197,7 @@ async def step_down_and_watch(
     return result
 
 
-async def _wait_for_successor(watcher: Watcher, plan: Plan, result: Result, sent_at: float) -> None:
+async def _wait_for_successor(watcher: Watcher, plan: Plan, result: Result) -> None:
     old = watcher.states[plan.active.label]
     while True:
         for state in watcher.active_states():
@@ -252,9 +252,7 @@ def _finish(watcher: Watcher, result: Result) -> None:
 
 def _the_active(report: ClusterReport, *, force: bool) -> NodeReport:
     if not report.actives:
-        raise CommandFailed(
-            "no active node is known among the addresses given", verdict=Verdict.DEGRADED
-        )
+        raise CommandFailed("no active node is known among the addresses given")
     if len(report.actives) > 1 and not force:
         names = ", ".join(node.label for node in report.actives)
         raise CommandFailed(f"more than one node says it is active: {names}")

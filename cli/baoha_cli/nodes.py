@@ -237,7 +237,9 @@ def _findings(report: ClusterReport) -> Iterable[Finding]:
     if len(report.actives) > 1:
         names = ", ".join(node.label for node in report.actives)
         yield Finding("BH-302", Severity.ERROR, "", f"more than one active node: {names}")
-    someone_sees = bool(report.actives) or any(node.leader_key for node in report.standbys)
+    # A leader that is not among the nodes asked may well be active; one that was asked is not.
+    elsewhere = any(node.leader_key and not report.named_leader(node) for node in report.standbys)
+    someone_sees = bool(report.actives) or elsewhere
     if unsealed and not someone_sees:
         yield Finding("BH-301", Severity.ERROR, "", "no active node")
     for node in report.standbys:
@@ -266,6 +268,7 @@ def _standby_findings(
     if named is not None and named.role is not Role.ACTIVE:
         text = f"names {named.label} as leader, which is {_state(named)}"
         yield Finding("BH-306", Severity.ERROR, node.label, text)
+        return
     if node.link is Link.REDIRECT:
         yield Finding("BH-401", Severity.ERROR, node.label, "redirects instead of forwarding")
     elif node.link is Link.HANGS:

@@ -52,5 +52,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "token": Entry("token_command", "Create, look up, renew and revoke tokens.", SECRETS),
     "login": Entry("login", "Log in, and keep the token for later commands.", SECRETS),
     "policy": Entry("policy", "Write, read, list and delete policies.", SECRETS),
+    "explain": Entry(
+        "explain", "Explain a diagnostic code, the exit codes or the conditions.", OTHER
+    ),
     "version": Entry("version", "Print the version of baoha, and of servers.", OTHER),
 }

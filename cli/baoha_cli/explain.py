@@ -1,0 +1,119 @@
+"""
+`baoha explain`: exit codes, conditions and diagnostic codes, without a network.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from baoha_cli.app import command, new_group
+from baoha_cli.conditions import MEANINGS
+from baoha_cli.context import Cli
+from baoha_cli.exits import TABLE, Profile, Verdict, exit_code
+from baoha_cli.failures import UsageFailed
+from baoha_cli.findings import CATALOGUE, SEVERITY_WORDS, Explanation
+from baoha_cli.gotext import plain_table
+from baoha_cli.output import Document
+
+app = new_group("explain", "Explain a diagnostic code, the exit codes or the conditions.")
+
+# Modules that register diagnostic codes; loaded only here, for the whole catalogue.
+CATALOGUE_MODULES: tuple[str, ...] = ()
+
+
+@command(app, "explain")
+def explain(
+    cli: Cli,
+    *,
+    topic: Annotated[
+        str | None,
+        typer.Argument(metavar="[TOPIC]", help="A code such as BH-304, exit-codes or conditions."),
+    ] = None,
+) -> Verdict:
+    """Explain a diagnostic code, the exit codes or the conditions."""
+    _load_catalogue()
+    if topic is None:
+        cli.emit(_catalogue())
+    elif topic == "exit-codes":
+        cli.emit(_exit_codes())
+    elif topic == "conditions":
+        cli.emit(_conditions())
+    else:
+        cli.emit(_code(topic))
+    return Verdict.OK
+
+
+def _load_catalogue() -> None:
+    from importlib import import_module
+
+    for name in CATALOGUE_MODULES:
+        import_module(f"baoha_cli.{name}")
+
+
+def _exit_codes() -> Document:
+    header = ("MEANING", "bao", "bao status", "detailed", "nagios")
+    rows = [
+        (verdict.value, *(str(exit_code(verdict, profile)) for profile in Profile))
+        for verdict in TABLE
+    ]
+    data = {
+        "schema": "baoha.exit-codes/v1",
+        "verdicts": [
+            {
+                "name": verdict.name.lower(),
+                "meaning": verdict.value,
+                **{profile.value: exit_code(verdict, profile) for profile in Profile},
+            }
+            for verdict in TABLE
+        ],
+    }
+    return Document(data, lambda _: plain_table([header, *rows], gap=2), rows=[header, *rows])
+
+
+def _conditions() -> Document:
+    rows = []
+    for name, (value, meaning) in MEANINGS.items():
+        shape = {"no": name, "may": f"{name}[=…]", "must": f"{name}=…"}[value]
+        rows.append((shape, meaning))
+    data = {
+        "schema": "baoha.conditions/v1",
+        "conditions": {name: meaning for name, (_, meaning) in MEANINGS.items()},
+    }
+    table = plain_table([("CONDITION", "MEANING"), *rows], gap=2)
+    return Document(data, lambda _: table, rows=rows, names=list(MEANINGS))
+
+
+def _code(topic: str) -> Document:
+    code = topic.upper()
+    known = CATALOGUE.get(code if code.startswith("BH-") else f"BH-{code}")
+    if known is None:
+        raise UsageFailed(
+            f"nothing is known about {topic[:40]!a}",
+            hint="'baoha explain' lists the codes; also exit-codes and conditions",
+        )
+    text = (
+        f"{known.code} ({SEVERITY_WORDS[known.severity]})  {known.title}\n"
+        f"why   {known.why}\n"
+        f"fix   {known.fix}"
+    )
+    return Document({"schema": "baoha.explanation/v1", **_data(known)}, lambda _: text)
+
+
+def _catalogue() -> Document:
+    listed = [CATALOGUE[code] for code in sorted(CATALOGUE)]
+    rows = [(item.code, SEVERITY_WORDS[item.severity], item.title) for item in listed]
+    data = {"schema": "baoha.catalogue/v1", "codes": [_data(item) for item in listed]}
+    table = plain_table([("CODE", "SEVERITY", "FINDING"), *rows], gap=2)
+    return Document(data, lambda _: table, rows=rows, names=[item.code for item in listed])
+
+
+def _data(item: Explanation) -> dict[str, object]:
+    return {
+        "code": item.code,
+        "severity": item.severity.value,
+        "title": item.title,
+        "why": item.why,
+        "fix": item.fix,
+    }
