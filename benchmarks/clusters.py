@@ -39,7 +39,24 @@ EditConfig = Callable[["Node", str], str]
 
 
 class LabError(Exception):
-    """A cluster did not do what the lab needs of it; node logs say why."""
+    """
+    A cluster did not do what the lab needs of it.
+
+    Attributes:
+        logs: the ends of the logs that may say why.
+    """
+
+    def __init__(self, text: str, logs: str = "") -> None:
+        super().__init__(text)
+        self.logs = logs
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\n{self.logs}" if self.logs else str(self.args[0])
+
+    @property
+    def summary(self) -> str:
+        """The text without the logs."""
+        return str(self.args[0])
 
 
 class Node:
@@ -180,7 +197,7 @@ class Node:
         try:
             response = await self.call(method, path, body, token=token, timeout_s=START_S)
         except RequestFailed as error:
-            raise LabError(f"{self}: {method} {path}: {error}\n{self.log_tail()}") from error
+            raise LabError(f"{self}: {method} {path}: {error}", self.log_tail()) from error
         if response.status >= 300:
             text = response.body.decode(errors="replace").strip()
             raise LabError(f"{self}: {method} {path}: {response.status} {text}")
@@ -235,14 +252,17 @@ class Cluster:
         if not self.description.auto_unseal:
             self.unseal_key = answer.json()["keys_base64"][0]
         await self.unseal(first)
-        await self.wait_active((first,))
-        await self._mount(first)
-        await self._write_ready(first)
+        # Nodes that unseal themselves are all in the race by now.
+        active = await self.wait_active(self.nodes if self.description.auto_unseal else (first,))
+        await self._mount(active)
+        await self._write_ready(active)
         for node in others:
             await self._join(node)
             await self.unseal(node)
         for node in self.nodes:
             await self.wait_ready(node)
+        if self.description.join == "raft":
+            await self._wait_voters(active)
 
     async def start_node(
         self, node: Node, *, environment: Mapping[str, str] | None = None, ready: bool = True
@@ -270,7 +290,7 @@ class Cluster:
                 if response.status == 200 and not response.json()["sealed"]:
                     return
                 await trio.sleep(POLL_S)
-        raise LabError(f"{node} does not unseal\n{node.log_tail()}")
+        raise LabError(f"{node} does not unseal", node.log_tail())
 
     async def active(self) -> Node | None:
         """Return the node that says it is active, if there is one."""
@@ -292,7 +312,7 @@ class Cluster:
                     if await node.status_of("/v1/sys/health", timeout_s=1.0) == 200:
                         return node
                 await trio.sleep(POLL_S)
-        raise LabError(f"no active node\n{self.log_tails()}")
+        raise LabError("no active node", self.log_tails())
 
     async def wait_listening(self, node: Node) -> None:
         """
@@ -306,7 +326,7 @@ class Cluster:
                 if await node.status_of("/v1/sys/seal-status") == 200:
                     return
                 await trio.sleep(POLL_S)
-        raise LabError(f"{node} does not listen\n{node.log_tail()}")
+        raise LabError(f"{node} does not listen", node.log_tail())
 
     async def wait_ready(self, node: Node, *, patience_s: float = READY_S) -> None:
         """
@@ -322,7 +342,7 @@ class Cluster:
                 if status == 200:
                     return
                 await trio.sleep(POLL_S)
-        raise LabError(f"{node} answers {status}\n{node.log_tail()}")
+        raise LabError(f"{node} answers {status}", node.log_tail())
 
     async def step_down(self, node: Node, body: Mapping[str, object] | None = None) -> Response:
         """Ask through this node that the active one steps down."""
@@ -346,6 +366,18 @@ class Cluster:
             await node.must(
                 "PUT", "/v1/sys/storage/raft/join", {"leader_api_addr": self.nodes[0].address}
             )
+
+    async def _wait_voters(self, active: Node) -> None:
+        # New members of a raft cluster have no vote at first: nobody could replace the active one.
+        path = "/v1/sys/storage/raft/configuration"
+        with trio.move_on_after(READY_S):
+            while True:
+                answer = (await active.must("GET", path, token=self.root_token)).json()
+                servers = answer["data"]["config"]["servers"]
+                if len([True for server in servers if server["voter"]]) == len(self.nodes):
+                    return
+                await trio.sleep(4 * POLL_S)
+        raise LabError(f"not all nodes have a vote: {servers}")
 
     async def _mount(self, node: Node) -> None:
         mounts = (await node.must("GET", "/v1/sys/mounts", token=self.root_token)).json()["data"]
