@@ -30,6 +30,7 @@ from typer.core import TyperCommand, TyperGroup
 from baoha_cli.exits import Profile, Verdict, exit_code
 from baoha_cli.failures import CommandFailed, CurlPrinted, UsageFailed
 from baoha_cli.options import HTTP_SECTION, OUTPUT_SECTION, PARAMETERS, Shared
+from baoha_cli.plain_values import use_plain_values
 
 if TYPE_CHECKING:
     from baoha_cli.context import Cli
@@ -72,9 +73,17 @@ class DeadlinePassed(CommandFailed):
 class GoCommand(TyperCommand):
     """A command that also takes flags the way Go programs do."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        use_plain_values(self.params)
+
     def get_help_option_names(self, ctx: Any) -> list[str]:
         """Return the names in a fixed order (click's own goes through a set)."""
         return help_names()
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the help option, without Typer's coercion."""
+        return plain_help(super().get_help_option(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring Go's flag forms into click's, then parse."""
@@ -109,11 +118,21 @@ class GoGroup(TyperGroup):
         """Return the names in a fixed order (click's own goes through a set)."""
         return help_names()
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the help option, without Typer's coercion."""
+        return plain_help(super().get_help_option(ctx))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the group's own flags."""
         plain = ["--help" if arg == "-help" else arg for arg in args[:1]] + args[1:]
         parsed: list[str] = super().parse_args(ctx, plain)
         return parsed
+
+
+def plain_help(option: Any) -> Any:
+    """Return a help option (or None) that does not load pydantic."""
+    use_plain_values([option] if option is not None else [])
+    return option
 
 
 def help_names() -> list[str]:

@@ -1,7 +1,7 @@
 """
 The options every command shares, declared once.
 
-Rule of this file: a name here is a name on every command, and `Shared` has exactly the same names.
+Rule of this file: a field of `Shared` is an option of every command; there is no second list.
 `bao` takes its flags after the command, so they sit on every leaf and not on the program.
 
 Source: `bao status -h` for names and words; spec/cluster-cli.md section 2.3 for ours.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
@@ -56,44 +56,6 @@ OUTPUT_SECTION: Final = frozenset(
 class Shared:
     """The values of the shared options, as given on the command line (None: not given)."""
 
-    address: list[str] | None = None
-    ca_cert: str | None = None
-    ca_path: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    tls_server_name: str | None = None
-    tls_skip_verify: bool = False
-    namespace: str | None = None
-    header: list[str] | None = None
-    token_file: str | None = None
-    timeout: str | None = None
-    deadline: str | None = None
-    retry: int = 0
-    proxy: str | None = None
-    follow_redirects: bool = False
-    disable_redirects: bool = False
-    output_curl_string: bool = False
-    output: str | None = None
-    field: str | None = None
-    color: str = "auto"
-    quiet: bool = False
-    verbose: bool = False
-    debug: bool = False
-    exit_codes: str | None = None
-    exit_zero: bool = False
-    yes: bool = False
-    non_interactive: bool = False
-
-    @classmethod
-    def take(cls, values: dict[str, Any]) -> Shared:
-        """Take the shared values out of a command's arguments, leaving its own."""
-        return cls(
-            **{item.name: values.pop(item.name) for item in fields(cls) if item.name in values}
-        )
-
-
-def _declared(
-    *,
     address: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,7 +65,7 @@ def _declared(
             help="API address; repeat it or give a comma list for several nodes. [env: BAO_ADDR; "
             "default: https://127.0.0.1:8200]",
         ),
-    ] = None,
+    ] = None
     ca_cert: Annotated[
         str | None,
         typer.Option(
@@ -112,21 +74,21 @@ def _declared(
             metavar="FILE",
             help="PEM file of trusted CA certificates. [env: BAO_CACERT]",
         ),
-    ] = None,
+    ] = None
     ca_path: Annotated[
         str | None,
         typer.Option("--ca-path", metavar="DIR", help="Directory of such files. [env: BAO_CAPATH]"),
-    ] = None,
+    ] = None
     client_cert: Annotated[
         str | None,
         typer.Option(
             "--client-cert", metavar="FILE", help="Client certificate. [env: BAO_CLIENT_CERT]"
         ),
-    ] = None,
+    ] = None
     client_key: Annotated[
         str | None,
         typer.Option("--client-key", metavar="FILE", help="Its key. [env: BAO_CLIENT_KEY]"),
-    ] = None,
+    ] = None
     tls_server_name: Annotated[
         str | None,
         typer.Option(
@@ -134,7 +96,7 @@ def _declared(
             metavar="NAME",
             help="Name to ask for and to verify. [env: BAO_TLS_SERVER_NAME]",
         ),
-    ] = None,
+    ] = None
     tls_skip_verify: Annotated[
         bool,
         typer.Option(
@@ -142,15 +104,15 @@ def _declared(
             help="Accept any certificate: whoever is in between can read all. "
             "[env: BAO_SKIP_VERIFY]",
         ),
-    ] = False,
+    ] = False
     namespace: Annotated[
         str | None,
         typer.Option("--namespace", "--ns", metavar="NAME", help="Namespace. [env: BAO_NAMESPACE]"),
-    ] = None,
+    ] = None
     header: Annotated[
         list[str] | None,
         typer.Option("--header", metavar="KEY=VALUE", help="Extra request header; repeatable."),
-    ] = None,
+    ] = None
     token_file: Annotated[
         str | None,
         typer.Option(
@@ -159,17 +121,17 @@ def _declared(
             help="File with the token, - for standard input. [env: BAO_TOKEN; default: "
             "~/.vault-token]",
         ),
-    ] = None,
+    ] = None
     timeout: Annotated[
         str | None,
         typer.Option(
             "--timeout", metavar="TIME", help="Limit of one request. [env: BAO_CLIENT_TIMEOUT]"
         ),
-    ] = None,
+    ] = None
     deadline: Annotated[
         str | None,
         typer.Option("--deadline", metavar="TIME", help="Limit of the whole command."),
-    ] = None,
+    ] = None
     retry: Annotated[
         int,
         typer.Option(
@@ -179,7 +141,7 @@ def _declared(
             metavar="N",
             help="Try again N times when no node could be reached. Nothing is ever sent twice.",
         ),
-    ] = 0,
+    ] = 0
     proxy: Annotated[
         str | None,
         typer.Option(
@@ -187,17 +149,17 @@ def _declared(
             metavar="URL",
             help="Tunnel through this HTTP proxy; HTTP_PROXY is ignored. [env: BAO_PROXY_ADDR]",
         ),
-    ] = None,
+    ] = None
     follow_redirects: Annotated[
         bool,
         typer.Option(
             "--follow-redirects",
             help="Follow redirects, to addresses given with --address only.",
         ),
-    ] = False,
+    ] = False
     disable_redirects: Annotated[
         bool, typer.Option("--disable-redirects", help="Never follow: the default here.")
-    ] = False,
+    ] = False
     output_curl_string: Annotated[
         bool,
         typer.Option(
@@ -205,7 +167,7 @@ def _declared(
             "--print-curl",
             help="Print the first request as a curl command (token masked) and send nothing.",
         ),
-    ] = False,
+    ] = False
     output: Annotated[
         str | None,
         typer.Option(
@@ -216,24 +178,20 @@ def _declared(
             help="table, wide, json, yaml, ndjson, tsv, name or field=PATH. [env: BAO_FORMAT; "
             "default: table]",
         ),
-    ] = None,
+    ] = None
     field: Annotated[
         str | None,
         typer.Option("--field", metavar="NAME", help="Print only this field, without a newline."),
-    ] = None,
+    ] = None
     color: Annotated[
         str,
         typer.Option("--color", metavar="WHEN", help="auto, always or never. [env: NO_COLOR]"),
-    ] = "auto",
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Exit code and errors only.")
-    ] = False,
+    ] = "auto"
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Exit code and errors only.")] = False
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what is asked, and which setting won.")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback for a bug in baoha.")
-    ] = False,
+    ] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show a bug's traceback.")] = False
     exit_codes: Annotated[
         str | None,
         typer.Option(
@@ -241,19 +199,34 @@ def _declared(
             metavar="PROFILE",
             help="bao, detailed or nagios; see 'baoha explain exit-codes'.",
         ),
-    ] = None,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")] = False,
-    non_interactive: Annotated[bool, typer.Option("--non-interactive", help="Never ask.")] = False,
-) -> None:
-    """Carry the declarations; never called."""
+    ] = None
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever is found.")] = (
+        False
+    )
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")] = False
+    non_interactive: Annotated[bool, typer.Option("--non-interactive", help="Never ask.")] = False
+
+    @classmethod
+    def take(cls, values: dict[str, Any]) -> Shared:
+        """Take the shared values out of a command's arguments, leaving its own."""
+        taken = {item.name: values.pop(item.name) for item in fields(cls) if item.name in values}
+        return cls(**taken)
 
 
-PARAMETERS: Final[tuple[inspect.Parameter, ...]] = tuple(
-    inspect.signature(_declared, eval_str=True).parameters.values()
-)
+def _parameters() -> tuple[inspect.Parameter, ...]:
+    hints = get_type_hints(Shared, include_extras=True)
+    return tuple(
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=item.default,
+            annotation=hints[item.name],
+        )
+        for item in fields(Shared)
+    )
+
+
+PARAMETERS: Final = _parameters()
 
 
 def shared_names() -> tuple[frozenset[str], frozenset[str]]:

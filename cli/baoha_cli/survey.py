@@ -14,9 +14,9 @@ Source: spec/cluster-cli.md section 6.1, measured on OpenBao 2.7.2.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import trio
@@ -214,7 +214,7 @@ async def _health(client: Client, endpoint: Endpoint, into: list[tuple[Answer, f
         answer = await client.request(endpoint, "GET", HEALTH, query=_HEALTH_QUERY)
     except RequestFailed:
         return
-    into.append((answer, time.time()))
+    into.append((answer, datetime.now(UTC).timestamp()))
 
 
 def _with_leader(report: NodeReport, answers: Sequence[Answer]) -> NodeReport:

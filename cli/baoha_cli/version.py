@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Awaitable
 from typing import Annotated
 
 import typer
@@ -15,33 +16,44 @@ from baoha_cli.context import Cli
 from baoha_cli.exits import Verdict
 from baoha_cli.gotext import plain_table
 from baoha_cli.output import Document
+from baoha_cli.text import one_line
 
 app = new_group("version", "Print the version of baoha, and of servers.")
 
 
 @command(app, "version", timeout_s=3.0)
-async def version(
+def version(
     cli: Cli,
     *,
     server: Annotated[
         bool, typer.Option("--server", help="Ask the nodes for their versions too.")
     ] = False,
-) -> Verdict:
+) -> Verdict | Awaitable[Verdict]:
     """Print the version of baoha, and of servers."""
-    data: dict[str, object] = {
+    if server:
+        return _with_nodes(cli)
+    text = f"baoha v{__version__} (Python {platform.python_version()})"
+    cli.emit(Document(_data(), lambda _: text, names=[__version__]))
+    return Verdict.OK
+
+
+async def _with_nodes(cli: Cli) -> Verdict:
+    from baoha_cli.survey import survey
+
+    cluster = await survey(cli, links=False)
+    rows = [(one_line(node.label), one_line(node.version or "unknown")) for node in cluster.nodes]
+    data = _data()
+    data["nodes"] = [
+        {"addr": node.endpoint.url, "version": node.version or None} for node in cluster.nodes
+    ]
+    table = plain_table([("NODE", "VERSION"), ("(baoha)", __version__), *rows], gap=2)
+    cli.emit(Document(data, lambda _: table, rows=rows, names=[name for _, name in rows]))
+    return Verdict.OK if all(node.reachable for node in cluster.nodes) else Verdict.UNREACHABLE
+
+
+def _data() -> dict[str, object]:
+    return {
         "schema": "baoha.version/v1",
         "version": __version__,
         "python": platform.python_version(),
     }
-    if not server:
-        text = f"baoha v{__version__} (Python {platform.python_version()})"
-        cli.emit(Document(data, lambda _: text, names=[__version__]))
-        return Verdict.OK
-    from baoha_cli.survey import survey
-
-    cluster = await survey(cli)
-    rows = [(node.label, node.version or "unknown") for node in cluster.nodes]
-    data["nodes"] = [{"addr": node.endpoint.url, "version": node.version} for node in cluster.nodes]
-    table = plain_table([("NODE", "VERSION"), ("(baoha)", __version__), *rows], gap=2)
-    cli.emit(Document(data, lambda _: table, rows=rows, names=[name for _, name in rows]))
-    return Verdict.OK if all(node.reachable for node in cluster.nodes) else Verdict.UNREACHABLE
