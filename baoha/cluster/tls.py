@@ -113,9 +113,10 @@ async def connect_tls(
 def describe_failure(error: BaseException | None) -> str:
     """Return the cause of a broken stream in words: OpenSSL's reason, or the system's."""
     while error is not None:
-        if isinstance(error, ssl.SSLError) and error.reason:
-            known = _CAUSES.get(error.reason)
-            return known or f"TLS failed: {error.reason.lower().replace('_', ' ')}"
+        reason = getattr(error, "reason", None)
+        if isinstance(error, ssl.SSLError) and reason:
+            known = _CAUSES.get(reason)
+            return known or f"TLS failed: {reason.lower().replace('_', ' ')}"
         if isinstance(error, ssl.CertificateError):
             return _CAUSES["CERTIFICATE_VERIFY_FAILED"]
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:

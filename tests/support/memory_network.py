@@ -19,8 +19,11 @@ Source: ours; stands in for ``baoha.cluster.network.TCPNetwork``.
 from __future__ import annotations
 
 import errno
+import operator
 import socket
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 
@@ -233,43 +236,50 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._outgoing = outgoing
         self._incoming = incoming
         self._closed = False
+        self._busy: set[str] = set()
         self.peer_name = peer_name
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data``; waits while the window is full."""
-        await trio.lowlevel.checkpoint()
-        view = memoryview(data)
-        while True:
-            self._check_open()
-            view = self._outgoing.put(view)
-            if not view:
-                return
-            await self._outgoing.changed.park()
+        with self._alone("sending"):
+            await trio.lowlevel.checkpoint()
+            view = memoryview(data)
+            while True:
+                self._check_open()
+                view = self._outgoing.put(view)
+                if not view:
+                    return
+                await self._outgoing.changed.park()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room in the window."""
-        await trio.lowlevel.checkpoint()
-        while self._outgoing.is_full():
+        with self._alone("sending"):
+            await trio.lowlevel.checkpoint()
             self._check_open()
-            await self._outgoing.changed.park()
-        self._check_open()
+            while self._outgoing.is_full():
+                await self._outgoing.changed.park()
+                self._check_open()
 
     async def send_eof(self) -> None:
         """Say that no more will be sent."""
-        await trio.lowlevel.checkpoint()
-        self._check_open()
-        self._outgoing.end()
+        with self._alone("sending"):
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            self._outgoing.end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive some bytes; b"" at the end."""
-        await trio.lowlevel.checkpoint()
-        while True:
-            self._check_open()
-            data = self._incoming.get(max_bytes)
-            if data is not None:
-                return data
-            with trio.move_on_at(self._incoming.next_arrival_at()):
-                await self._incoming.changed.park()
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError("max_bytes must be positive")
+        with self._alone("receiving"):
+            await trio.lowlevel.checkpoint()
+            while True:
+                self._check_open()
+                data = self._incoming.get(max_bytes)
+                if data is not None:
+                    return data
+                with trio.move_on_at(self._incoming.next_arrival_at()):
+                    await self._incoming.changed.park()
 
     async def aclose(self) -> None:
         """Close both directions; the peer sees an end, and its sending breaks."""
@@ -281,6 +291,16 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             self._outgoing.hub.forget(self._outgoing)
             self._outgoing.hub.forget(self._incoming)
         await trio.lowlevel.checkpoint()
+
+    @contextmanager
+    def _alone(self, doing: str) -> Iterator[None]:
+        if doing in self._busy:
+            raise trio.BusyResourceError(f"another task is {doing} on this stream")
+        self._busy.add(doing)
+        try:
+            yield
+        finally:
+            self._busy.remove(doing)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -313,8 +333,10 @@ class _Pipe:
 
     def put(self, data: memoryview) -> memoryview:
         """Take as much as the window allows; returns the rest."""
-        if self._is_broken() or self._ended:
+        if self._is_broken() or self._was_reset:
             raise trio.BrokenResourceError("connection reset by peer")
+        if self._ended:
+            raise trio.ClosedResourceError("the end was sent")
         room = _WINDOW_BYTES - self._way_bytes - len(self._arrived)
         taken = bytes(data[:room]) if room > 0 else b""
         if taken:
