@@ -14,9 +14,9 @@ two HA fields of ``sys/health`` are ours (docs/divergence.md).
 from __future__ import annotations
 
 import re
-import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from baoha import names
@@ -25,6 +25,7 @@ from baoha.api.logical import decode_body, token_of, wants_help
 from baoha.api.operator_input import init_parameters, unseal_input
 from baoha.api.paths import api_path
 from baoha.api.query import parse_bool, parse_query
+from baoha.api.standby_policy import SEALED_TEXT
 from baoha.core.view import LinkState, NodeStatus, NodeView, Role, SealStatus
 from baoha.errors import InvalidRequest, RequestError
 from baoha.sansio.durations import format_timestamp
@@ -34,32 +35,37 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 # The release that names.API_VERSION names was made then; clients show it, none depends on it.
 API_COMMIT_DATE: Final = "2026-10-26T20:32:27Z"
 
+# What answers from memory is a plain function: it cannot wait.
+Answerer = Callable[[NodeView, HTTPRequest], HTTPResponse]
 Handler = Callable[[NodeView, HTTPRequest], Awaitable[HTTPResponse]]
 
-_READ: Final = frozenset({"GET"})
-_PROBE: Final = frozenset({"GET", "HEAD"})
 _WRITE: Final = frozenset({"PUT", "POST"})
 _CODE: Final = re.compile("[+-]?[0-9]{1,18}")
 _CODES: Final = range(200, 1000)  # what HTTP allows for a final answer
 
 
-def local_handler(request: HTTPRequest) -> Handler | None:
-    """Return what answers a path on this node whatever its role, or None."""
-    entry = _ENDPOINTS.get(api_path(request))
-    if entry is None or wants_help(request):
+async def serve_local(view: NodeView, request: HTTPRequest) -> HTTPResponse | None:
+    """
+    Answer a request that every node answers itself, whatever its role; None: it is no such request.
+
+    Raises:
+        BaohaError: as ``NodeView.initialize``, ``unseal`` and ``seal``.
+    """
+    path, method = api_path(request), request.method
+    if path not in _METHODS or wants_help(request):
         return None
-    methods, handler = entry
-    return handler if request.method in methods else _refuse_method
-
-
-async def _refuse_method(view: NodeView, request: HTTPRequest) -> HTTPResponse:
-    return error_answer(405)
+    if method not in _METHODS[path]:
+        return error_answer(405)
+    answerer = _ANSWERERS.get((path, method))
+    if answerer is not None:
+        return answerer(view, request)
+    return await _HANDLERS[path](view, request)
 
 
 # --- sys/health ---------------------------------------------------------------------------------
 
 
-async def _health(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+def _health(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     status = view.status()
     try:
         code = _health_code(status, parse_query(request.query))
@@ -115,7 +121,7 @@ def _health_body(status: NodeStatus) -> Fields:
         standby=status.role is not Role.ACTIVE,
         replication_performance_mode=performance,
         replication_dr_mode=recovery,
-        server_time_utc=int(time.time()),
+        server_time_utc=int(datetime.now(UTC).timestamp()),
         version=names.API_VERSION,
     )
     body |= _cluster_fields(status)
@@ -144,10 +150,10 @@ def _cluster_fields(status: NodeStatus) -> Fields:
 # --- sys/leader ---------------------------------------------------------------------------------
 
 
-async def _leader(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+def _leader(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     status = view.status()
     if status.sealed:
-        return error_answer(503, "Vault is sealed")
+        return error_answer(503, SEALED_TEXT)
     return json_answer(200, _leader_body(status))
 
 
@@ -206,7 +212,7 @@ _QUESTIONS: Final[Mapping[str, Callable[[NodeStatus], bool]]] = {
 }
 
 
-async def _ha_question(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+def _ha_question(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     """Answer one question with 200 (yes) or 503 (no), for load balancers and probes."""
     status = view.status()
     question = api_path(request).removeprefix("sys/ha/")
@@ -220,7 +226,7 @@ async def _ha_question(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 # --- the seal -----------------------------------------------------------------------------------
 
 
-async def _seal_status(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+def _seal_status(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     return json_answer(200, _seal_body(view.seal_status(), view.status()))
 
 
@@ -243,9 +249,11 @@ def _seal_body(seal: SealStatus, status: NodeStatus) -> Fields:
     return body
 
 
+def _initialized(view: NodeView, request: HTTPRequest) -> HTTPResponse:
+    return json_answer(200, Fields(initialized=view.status().initialized))
+
+
 async def _init(view: NodeView, request: HTTPRequest) -> HTTPResponse:
-    if request.method == "GET":
-        return json_answer(200, Fields(initialized=view.status().initialized))
     parameters = init_parameters(request.body, seal_type=view.seal_status().type)
     result = await view.initialize(parameters)
     body = Fields(
@@ -282,13 +290,26 @@ async def _raft_join(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     return error_answer(500, "raft backend not in use")
 
 
-_ENDPOINTS: Final[Mapping[str, tuple[frozenset[str], Handler]]] = {
-    "sys/health": (_PROBE, _health),
-    "sys/init": (_READ | _WRITE, _init),
-    "sys/leader": (_READ, _leader),
-    "sys/seal": (_WRITE, _seal),
-    "sys/seal-status": (_READ, _seal_status),
-    "sys/storage/raft/join": (_WRITE, _raft_join),
-    "sys/unseal": (_WRITE, _unseal),
-    **{f"sys/ha/{question}": (_PROBE, _ha_question) for question in _QUESTIONS},
+_ANSWERERS: Final[Mapping[tuple[str, str], Answerer]] = {
+    ("sys/health", "GET"): _health,
+    ("sys/health", "HEAD"): _health,
+    ("sys/init", "GET"): _initialized,
+    ("sys/leader", "GET"): _leader,
+    ("sys/seal-status", "GET"): _seal_status,
+    **{
+        (f"sys/ha/{question}", method): _ha_question
+        for question in _QUESTIONS
+        for method in ("GET", "HEAD")
+    },
+}
+_HANDLERS: Final[Mapping[str, Handler]] = {
+    "sys/init": _init,
+    "sys/seal": _seal,
+    "sys/storage/raft/join": _raft_join,
+    "sys/unseal": _unseal,
+}
+_METHODS: Final[Mapping[str, frozenset[str]]] = {
+    path: frozenset(method for known, method in _ANSWERERS if known == path)
+    | (_WRITE if path in _HANDLERS else frozenset())
+    for path in {*_HANDLERS, *(path for path, _ in _ANSWERERS)}
 }

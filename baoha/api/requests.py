@@ -30,7 +30,7 @@ from baoha.api.answers import (
     redirect_location,
     unknown_outcome,
 )
-from baoha.api.local import local_handler
+from baoha.api.local import serve_local
 from baoha.api.logical import decode_body, execute, is_read, token_of
 from baoha.api.paths import api_path, refusal
 from baoha.api.standby_policy import NO_ACTIVE_NODE, Forward, Park, Redirect, Refuse, Serve, decide
@@ -82,11 +82,12 @@ async def serve_request(
     """
     if (answer := refusal(request)) is not None:
         return answer
-    if (handler := local_handler(request)) is not None:
-        try:
-            return await handler(view, request)
-        except BaohaError as exc:
-            return failure_answer(exc)
+    try:
+        answer = await serve_local(view, request)
+    except BaohaError as exc:
+        return failure_answer(exc)
+    if answer is not None:
+        return answer
     return await _Journey(view, request, park_s, is_abandoned).run()
 
 

@@ -13,7 +13,7 @@ token, builds nothing, and finds the exact complaint.
 
 Integers stay exact, whatever their size; other numbers become floats; "-0" stays negative.
 
-Source: Go's JSON error texts as measured on OpenBao 2.7.2 (tests/unit/test_json_decoder.py has the
+Source: Go's JSON error texts as measured on OpenBao 2.7.2 (recordings/json-errors.json has the
 table); the depth limit is ours, Go's is 10000.
 """
 
