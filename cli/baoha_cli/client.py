@@ -266,6 +266,7 @@ class Client:
     async def _open(self, endpoint: Endpoint, progress: _Progress) -> _Link:
         first = self.transport.proxy or endpoint
         stream: trio.abc.Stream = await self._dial(first)
+        progress.connected = True
         try:
             if self.transport.proxy is not None:
                 await self._tunnel(stream, endpoint)
@@ -275,7 +276,6 @@ class Client:
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        progress.connected = True
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES_MAX)
         return _Link(stream, http, peer)
 
@@ -289,7 +289,7 @@ class Client:
                 ErrorKind.DNS, f"dial tcp: lookup {one_line(endpoint.host)}: no such host"
             ) from exc
         except OSError as exc:
-            kind, words = _connect_error(exc)
+            kind, words = connect_error(exc)
             raise RequestFailed(kind, f"dial tcp {endpoint.netloc}: connect: {words}") from exc
         if stream is None:
             raise RequestFailed(ErrorKind.TIMEOUT, f"dial tcp {endpoint.netloc}: i/o timeout")
@@ -335,7 +335,7 @@ class Client:
         return secured, Peer(tls_version=secured.version() or "", certificate_der=der)
 
 
-def _connect_error(exc: OSError) -> tuple[ErrorKind, str]:
+def connect_error(exc: OSError) -> tuple[ErrorKind, str]:
     """Say why no connection came about; trio wraps the attempts' errors."""
     numbers = _error_numbers(exc)
     if errno.ECONNREFUSED in numbers:
@@ -385,5 +385,5 @@ def _timeout_text(endpoint: Endpoint, progress: _Progress, limit_s: float) -> st
     if progress.sent:
         return f"no answer within {limit_s:g}s (the server may have acted on the request)"
     if progress.connected:
-        return f"no answer within {limit_s:g}s"
+        return f"net/http: TLS handshake timeout: nothing within {limit_s:g}s"
     return f"dial tcp {endpoint.netloc}: i/o timeout"
