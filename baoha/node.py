@@ -25,6 +25,7 @@ import trio
 from baoha import __version__, names
 from baoha.api.requests import serve_forwarded
 from baoha.cluster.network import Network
+from baoha.core import rotation
 from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
 from baoha.core.request import Operation, Request, Response
@@ -43,6 +44,9 @@ from baoha.storage.base import Backend, HABackend, HALock
 from baoha.timing import BootClock, HATiming, boot_time_s
 
 log = logging.getLogger("baoha.core")
+
+# Ended tokens are never valid, only garbage; the keys' counters may lag (OpenBao: five minutes).
+MAINTENANCE_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +255,7 @@ class Node:
             store_announces=bool(self._ha_backend and self._ha_backend.capabilities.watch),
             reload=self._reload,
             follow_keys=self._seal.reload_keyring,
+            maintain=self._maintain,
             execute=self._execute,
             problems=self._problems,
         )
@@ -265,6 +270,30 @@ class Node:
         """Publish the cluster's name and id: clients see them from the unsealing on."""
         cluster = await self._seal.cluster_info()
         self._board.publish(cluster_name=cluster.name, cluster_id=cluster.id)
+
+    async def _maintain(self) -> None:
+        """
+        Keep the store in order while active: ended tokens, the keys' counters and rotation.
+
+        A store that does not answer is tried again at the next round; a fenced write ends the
+        tenure through the gate of the next request or its own deadline.
+        """
+        while True:
+            # Not at once: whoever has just become active has requests to answer.
+            await trio.sleep(MAINTENANCE_INTERVAL_S)
+            for job in (self._seal.upgrade_stored_keys, self._core.sweep, self._rotate_if_due):
+                try:
+                    await job()
+                except StorageError as exc:
+                    log.warning("maintenance failed: job=%s cause=%r", job.__name__, str(exc))
+
+    async def _rotate_if_due(self) -> None:
+        reason = rotation.rotation_due(self._barrier)
+        if reason:
+            log.info("rotating the encryption key: reason=%r", reason)
+            await self._seal.rotate_encryption_key()
+        else:
+            await rotation.persist_encryptions(self._barrier)
 
     async def _execute(self, request: HTTPRequest) -> HTTPResponse:
         return await serve_forwarded(self, request)

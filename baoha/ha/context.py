@@ -34,6 +34,7 @@ class HAContext:
         cluster_listen: addresses that the cluster listener binds during a tenure.
         reload: re-read keys and mounts: another node may have written.
         follow_keys: re-read the keys alone.
+        maintain: what active duty does in the background, until cancelled.
         execute: answer a forwarded request as the active node; raises NotActive.
         random: leader UUIDs and the jitter of pauses, never secrets.
     """
@@ -57,6 +58,7 @@ class HAContext:
     store_announces: bool
     reload: Callable[[], Awaitable[None]]
     follow_keys: Callable[[], Awaitable[None]]
+    maintain: Callable[[], Awaitable[None]]
     execute: Callable[[HTTPRequest], Awaitable[HTTPResponse]]
     problems: ProblemList = field(default_factory=lambda: ProblemList())
 

@@ -19,6 +19,7 @@ every standby. What was parked is forwarded to the successor.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -91,14 +92,13 @@ async def run_duty(
         try:
             try:
                 await _take_up(ctx, tenure, identity=identity, peers=peers, duty=duty)
-            except (StorageError, FencedWrite) as exc:
+            except StorageError as exc:
                 log.error("cannot take up active duty: cause=%r", str(exc))
                 await _release(ctx, tenure, successor=None)
                 tenure.finish(f"could not take up active duty: {exc}")
-                duty.cancel_scope.cancel()
-                return
-            desk.open()
-            await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
+            else:
+                desk.open()
+                await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
         finally:
             # A no-op after a planned exit. Otherwise this block was cancelled: by the deadline.
             deadline_passed = tenure.remaining_s <= 0
@@ -147,6 +147,7 @@ async def _take_up(
         store_problem="",
     )
     log.info("active: epoch=%d uuid=%s", tenure.epoch, tenure.uuid)
+    duty.start_soon(ctx.maintain)
     if ctx.lock is not None:
         duty.start_soon(_remove_stale_advertisements, ctx, tenure)
 
@@ -194,19 +195,18 @@ async def _retry_listener(
 ) -> None:
     """Bind an address that was taken as soon as it is free, and advertise it then."""
     async with trio.open_nursery() as listeners:
-        while True:
+        bound = False
+        while not bound:
             await trio.sleep(BIND_RETRY_S)
-            try:
+            with suppress(OSError):  # reported when it failed first, and until it is cleared
                 await _start_listener(ctx, identity, handler, address, listeners)
-            except OSError:
-                continue
-            try:
-                await _advertise(ctx, tenure, identity, cluster_addr=ctx.cluster_addr)
-            except FencedWrite as exc:
-                tenure.end(f"a write was fenced off: {exc}")
-            except StorageError as exc:
-                log.warning("cannot advertise the cluster address: cause=%r", str(exc))
-            return
+                bound = True
+        try:
+            await _advertise(ctx, tenure, identity, cluster_addr=ctx.cluster_addr)
+        except FencedWrite as exc:
+            tenure.end(f"a write was fenced off: {exc}")
+        except StorageError as exc:
+            log.warning("cannot advertise the cluster address: cause=%r", str(exc))
 
 
 async def _advertise(
@@ -283,20 +283,33 @@ async def _hand_over(
 
 
 async def _prepare_successor(ctx: HAContext, request: LeaveRequest, peers: PeerRegistry) -> Peer:
-    peer = await peers.wait_successor(to=request.to, timing=ctx.timing, wait_s=request.wait_s)
-    reason = f"no answer within {ctx.timing.handover_wait_s:g} s"
-    with trio.move_on_after(ctx.timing.handover_wait_s):
+    """Return a standby that is ready, and has just prepared itself; the best one that can."""
+    failed: dict[Peer, str] = {}
+    while True:
         try:
-            reply = await peer.prepare()
-        except ForwardingError as exc:
-            reason = str(exc)
-        else:
-            if reply.ready:
-                return peer
-            reason = reply.reason
-    raise StepDownRefused(
-        f"cannot step down: standby {peer.info.api_addr} is not prepared to take over: {reason}"
-    )
+            peer = await peers.wait_successor(
+                to=request.to,
+                timing=ctx.timing,
+                wait_s=0.0 if failed else request.wait_s,
+                without=failed.keys(),
+            )
+        except StepDownRefused as exc:
+            if not failed:
+                raise
+            reasons = "; ".join(f"{peer.info.api_addr}: {why}" for peer, why in failed.items())
+            raise StepDownRefused(
+                f"cannot step down: no standby is prepared to take over ({reasons})"
+            ) from exc
+        failed[peer] = f"no answer within {ctx.timing.handover_wait_s:g} s"
+        with trio.move_on_after(ctx.timing.handover_wait_s):
+            try:
+                reply = await peer.prepare()
+            except ForwardingError as exc:
+                failed[peer] = str(exc)
+            else:
+                if reply.ready:
+                    return peer
+                failed[peer] = reply.reason
 
 
 async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> None:

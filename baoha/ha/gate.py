@@ -39,6 +39,7 @@ class Admission:
             LeadershipLost: the tenure has ended meanwhile.
         """
         if not self._tenure.is_valid():
+            self._tenure.end_if_overdue()
             raise LeadershipLost("active duty ended while the request was executed")
 
 
@@ -85,6 +86,8 @@ class RequestGate:
         """
         tenure = self._tenure
         if tenure is None or not tenure.is_valid():
+            if tenure is not None:
+                tenure.end_if_overdue()
             raise NotActive("this node is not active")
         admission = Admission(tenure)
         self._inside.add(admission)

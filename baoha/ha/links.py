@@ -1,8 +1,9 @@
 """
 The standby's channels: the one in use, and those that only finish what they had begun.
 
-Rule of this file: a channel that is replaced is never cut while a reply may still come over it,
-for ``LINGER_S`` at most: the request behind it may have been executed.
+Rule of this file: a channel to a node that leaves as planned is not cut while a reply may still
+come over it, for ``LINGER_S`` at most: the request behind it may have been executed. A channel to a
+node that is dead, or whose lock has run out, is cut at once: its replies are worth nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class LinkKeeper:
         self._nursery: trio.Nursery | None = None
         self.current: ClusterLink | None = None
         self._retire_current = trio.Event()
+        self._linger_s = LINGER_S
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """
@@ -51,8 +53,20 @@ class LinkKeeper:
                 self._nursery = None
                 self.current = None
 
-    def follow(self, advertisement: Advertisement | None, handler: StandbyHandler) -> None:
-        """Turn to another active node (or to none); the former channel retires. Never waits."""
+    def follow(
+        self,
+        advertisement: Advertisement | None,
+        handler: StandbyHandler,
+        *,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        """
+        Turn to another active node (or to none); the former channel retires. Never waits.
+
+        Args:
+            linger_s: how long the former channel may finish what is under way.
+        """
+        self._linger_s = linger_s
         self._retire_current.set()
         self._retire_current = trio.Event()
         self.current = None
@@ -85,6 +99,6 @@ class LinkKeeper:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.run)
             await retire.wait()
-            with trio.move_on_after(LINGER_S):
+            with trio.move_on_after(self._linger_s):
                 await link.wait_idle()
             nursery.cancel_scope.cancel()

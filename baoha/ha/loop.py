@@ -58,7 +58,9 @@ class HALoop:
                     await self._finish_former_tenure()
                     handed_over = await nursery.start(self._run_tenure, grant)
                 except BaseException:
-                    await self._give_back(grant)
+                    limit_s = self._ctx.timing.cleanup_s
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
+                        await self._give_back(grant)
                     raise
                 hold_off_s = self._ctx.timing.step_down_pause_s if handed_over else 0.0
 
@@ -190,12 +192,10 @@ class HALoop:
         """Do not strand the lock when the loop ends at once. A lock that was lost is not hurt."""
         if self._ctx.lock is None or grant.fence is None:
             return
-        limit_s = self._ctx.timing.cleanup_s
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
-            try:
-                await self._ctx.lock.release(grant.fence)
-            except StorageError as exc:
-                log.error("cannot give the HA lock back: cause=%r", str(exc))
+        try:
+            await self._ctx.lock.release(grant.fence)
+        except StorageError as exc:
+            log.error("cannot give the HA lock back: cause=%r", str(exc))
 
     async def _renew(self, tenure: Tenure) -> None:
         assert self._ctx.lock is not None

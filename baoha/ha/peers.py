@@ -6,7 +6,7 @@ Rule of this file: choosing is a pure decision on what the peers last said; wait
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import trio
@@ -85,9 +85,19 @@ class PeerRegistry:
         for peer in self._peers:
             peer.notify(notice)
 
-    async def wait_successor(self, *, to: str | None, timing: HATiming, wait_s: float) -> Peer:
+    async def wait_successor(
+        self,
+        *,
+        to: str | None,
+        timing: HATiming,
+        wait_s: float,
+        without: Collection[Peer] = (),
+    ) -> Peer:
         """
         Return a successor as soon as there is one, for ``wait_s`` seconds at most.
+
+        Args:
+            without: standbys that are not wanted: they were asked, and could not.
 
         Raises:
             StepDownRefused: there was none in that time.
@@ -96,7 +106,8 @@ class PeerRegistry:
         while True:
             changed = self._changed
             try:
-                return choose_successor(list(self._peers), to=to, timing=timing)
+                peers = [peer for peer in self._peers if peer not in without]
+                return choose_successor(peers, to=to, timing=timing)
             except StepDownRefused:
                 if trio.current_time() >= give_up_at:
                     raise

@@ -30,7 +30,7 @@ from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import Leader, LinkState
 from baoha.errors import BarrierError, StorageError
 from baoha.ha.context import HAContext
-from baoha.ha.links import LinkKeeper
+from baoha.ha.links import LINGER_S, LinkKeeper
 from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
@@ -187,11 +187,13 @@ class Standby:
             if self._free_since is None:
                 self._free_since = now
             if before is not None:
-                self._forget_leader()
+                self._forget_leader(linger_s=self._linger_s(before, now))
         else:
             self._free_since = None
-            if before is None or (before.epoch, before.value) != (record.epoch, record.value):
+            if before is None:
                 self._forget_leader()
+            elif (before.epoch, before.value) != (record.epoch, record.value):
+                self._forget_leader(linger_s=self._linger_s(before, now))
             elif now + record.expires_in_s > self._read_at + before.expires_in_s + 0.05:
                 self._alive_at = self._read_at
         self._record = record
@@ -296,14 +298,19 @@ class Standby:
         elif ctx.problems.report("same address", sentence):
             log.error("%s; give every node an address of its own", sentence)
 
-    def _forget_leader(self) -> None:
+    def _linger_s(self, before: LockRecord, now: float) -> float:
+        """How long the channel to a former leader is still worth something."""
+        ran_out = now >= self._read_at + before.expires_in_s
+        return 0.0 if ran_out or self._dead else LINGER_S
+
+    def _forget_leader(self, *, linger_s: float = LINGER_S) -> None:
         self._advertised = None
         self._record = None
         self._dead = False
         self._alive_at = -1.0
         self._look_s = FIRST_LOOK_S
         if self._links.current is not None:
-            self._links.follow(None, self)
+            self._links.follow(None, self, linger_s=linger_s)
 
     # --- telling ---------------------------------------------------------------------------------
 

@@ -71,6 +71,11 @@ class Tenure:
         """Whether this node may still answer from its own state."""
         return not self.cause and self.remaining_s > 0
 
+    def end_if_overdue(self) -> None:
+        """End the tenure if its deadline has passed unnoticed: the process was suspended."""
+        if not self.cause and self.remaining_s <= 0:
+            self.end("the deadline of the HA lock passed while this process was suspended")
+
     def extend(self, sent_boot_s: float) -> None:
         """Move the deadline: a request sent at ``sent_boot_s`` acquired or renewed the lock."""
         self._deadline_boot_s = sent_boot_s + self._timing.lock_ttl_s - self._timing.expiry_margin_s

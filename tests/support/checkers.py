@@ -7,7 +7,7 @@ asks the code under test whether it is right. It raises ``Violation`` with what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
@@ -23,6 +23,27 @@ class Violation(AssertionError):
     """An invariant does not hold."""
 
 
+class Verdict:
+    """
+    Collects violations. trio swallows what an instrument raises, and a node would answer what its
+    store raises with a 500; so nobody raises before the run is over.
+    """
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        self.on_violation: Callable[[], None] = lambda: None
+
+    def report(self, text: str) -> None:
+        """Remember a violation, with its time."""
+        self.violations.append(Violation(f"{trio.current_time():.3f} {text}"))
+        self.on_violation()
+
+    def enforce(self) -> None:
+        """Raise the first violation."""
+        if self.violations:
+            raise self.violations[0]
+
+
 class StoreChecker(Observer):
     """
     Invariants 1 and 2, seen from the store: one unexpired tenure, no write of an older one.
@@ -31,7 +52,8 @@ class StoreChecker(Observer):
         dead: identities of processes that have ended; they may be evicted before their ttl.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
         self.dead: set[str] = set()
         self.epochs: list[tuple[int, str]] = []
         self._holder: str | None = None
@@ -42,22 +64,23 @@ class StoreChecker(Observer):
     def applied(self, batch: Batch, fence: Fence | None) -> None:
         if fence is None:
             if self._epoch:
-                raise Violation(f"unfenced write after the first tenure: {sorted(batch.writes)}")
+                self._verdict.report(f"unfenced write after a tenure: {sorted(batch.writes)}")
             return
         now = trio.current_time()
         if fence.epoch != self._epoch or fence.identity != self._holder:
-            raise Violation(
-                f"write of epoch {fence.epoch} landed in epoch {self._epoch}: {sorted(batch.writes)}"
+            self._verdict.report(
+                f"write of epoch {fence.epoch} landed in epoch {self._epoch}: "
+                f"{sorted(batch.writes)}"
             )
         if now > self._expires_at:
-            raise Violation(f"write {now - self._expires_at:.3f} s after the lock expired")
+            self._verdict.report(f"write {now - self._expires_at:.3f} s after the lock expired")
 
     def lock_changed(self, key: str, record: LockRecord | None, epoch: int) -> None:
         if key != names.HA_LOCK:
             return
         now = trio.current_time()
         if epoch < self._epoch:
-            raise Violation(f"epoch went back from {self._epoch} to {epoch}")
+            self._verdict.report(f"epoch went back from {self._epoch} to {epoch}")
         if record is None:
             self._holder, self._epoch = None, epoch
             return
@@ -65,9 +88,9 @@ class StoreChecker(Observer):
             held = self._holder is not None and now < self._expires_at
             handed_over = record.value == ""  # only a hand-over writes a record without a tenure
             if held and not handed_over and self._holder not in self.dead:
-                raise Violation(f"{record.identity} took the lock while {self._holder} held it")
+                self._verdict.report(f"{record.identity} took the lock that {self._holder} held")
             if epoch <= self._epoch:
-                raise Violation(f"the holder changed without a new epoch: {epoch}")
+                self._verdict.report(f"the holder changed without a new epoch: {epoch}")
         if epoch != self._epoch:
             self.epochs.append((epoch, record.identity))
         self._holder, self._epoch = record.identity, epoch
@@ -77,21 +100,25 @@ class StoreChecker(Observer):
 class NodeChecker:
     """Invariants 3 and 6, seen from the nodes: who would answer now, who holds keys."""
 
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
     def check(self, nodes: Iterable[tuple[str, Node]]) -> None:
         """Check all nodes; called after every step of every task."""
+        if self._verdict.violations:
+            return
         serving = []
         for name, node in nodes:
             gate = node._gate
             if gate.is_open:
                 if node._board.phase is not Phase.ACTIVE:
-                    raise Violation(f"{name}: open gate while {node._board.phase.value}")
-                assert gate.tenure is not None
-                if gate.tenure.is_valid():
+                    self._verdict.report(f"{name}: open gate while {node._board.phase.value}")
+                if gate.tenure is not None and gate.tenure.is_valid():
                     serving.append(name)
             if node._board.status.sealed and not node._barrier.sealed and node._loop is not None:
-                raise Violation(f"{name}: sealed, and yet there are keys")
+                self._verdict.report(f"{name}: sealed, and yet there are keys")
         if len(serving) > 1:
-            raise Violation(f"two nodes would answer from their own state: {serving}")
+            self._verdict.report(f"two nodes would answer from their own state: {serving}")
 
 
 @dataclass

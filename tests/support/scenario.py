@@ -25,7 +25,16 @@ from tests.support.simulation import Answer, CallFailed, SimNode, Simulation
 SAFETY_S = 40.0
 CLIENTS = 3
 KEYS_PER_CLIENT = 2
-FAULTS = ("crash", "pause", "partition", "store silent", "store slow", "store away", "reply lost")
+FAULTS = (
+    "crash",
+    "pause",
+    "suspend",
+    "partition",
+    "store silent",
+    "store slow",
+    "store away",
+    "reply lost",
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +102,7 @@ class Scenario:
                 other = f"c{rng.randrange(CLIENTS)}k{rng.randrange(KEYS_PER_CLIENT)}"
                 await self._read(place, other)
 
-    async def _write(
-        self, place: SimNode, key: str, versions: dict[str, int], value: str
-    ) -> None:
+    async def _write(self, place: SimNode, key: str, versions: dict[str, int], value: str) -> None:
         data = self.sim.data
         version = versions[key] + 1
         data.trying(key, version, value)
@@ -184,6 +191,11 @@ class Scenario:
             await trio.sleep(lasts_s)
             if place.paused:
                 sim.resume(place)
+        elif fault == "suspend":
+            sim.suspend(place, lasts_s)
+            await trio.sleep(lasts_s)
+            if place.paused:
+                sim.resume(place)
         elif fault == "partition":
             other = sim.random.choice([node for node in sim.nodes if node is not place])
             both = sim.random.random() < 0.5
@@ -259,20 +271,27 @@ def json_text(answer: Answer) -> str:
 
 
 async def play(freezer: Freezer, *, seed: int, nodes: int = 3) -> None:
-    """Run one seed; a violation carries the seed's trace."""
+    """
+    Run one seed; what goes wrong is printed with the seed's trace.
+
+    Raises:
+        Violation: the first one; the run ends there.
+    """
     async with trio.open_nursery() as nursery:
         sim = Simulation(freezer, nursery, seed=seed, nodes=nodes, timing=HATiming())
+        sim.verdict.on_violation = nursery.cancel_scope.cancel
         try:
             await Scenario(sim).run()
-        except BaseException:
+        except Exception:
             print(sim.describe())
             raise
         finally:
-            for place in sim.nodes:
-                freezer.frozen.discard(place.group)
+            if sim.verdict.violations:
+                print(sim.describe())
             freezer.after_step = lambda: None
             freezer.thaw_all()
         nursery.cancel_scope.cancel()
+    sim.verdict.enforce()
 
 
 def play_seed(seed: int) -> None:

@@ -53,6 +53,24 @@ class Freezer(trio.abc.Instrument):
             runq.remove(task)
         self._held.setdefault(group, []).extend(mine)
 
+    def stop_clock(self, group: str, seconds: float) -> None:
+        """
+        Let a frozen group's trio clock stand still for so long: every deadline comes later.
+
+        A suspended host does that; only CLOCK_BOOTTIME tells it afterwards.
+        """
+        heap = trio_run.GLOBAL_RUN_CONTEXT.runner.deadlines._heap
+        scopes = {scope for _, _, scope in heap if self._belongs(scope._cancel_status, group)}
+        for scope in scopes:
+            scope.deadline += seconds
+
+    def _belongs(self, status: trio_run.CancelStatus | None, group: str) -> bool:
+        if status is None:
+            return False
+        for task in status._tasks:
+            return task.context.get(GROUP, "") == group
+        return any(self._belongs(child, group) for child in status._children)
+
     def thaw(self, group: str) -> None:
         """Let a group run on, in the order in which its tasks became runnable."""
         self.frozen.discard(group)

@@ -23,7 +23,7 @@ from baoha.node import Node, NodeSettings
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World
 from baoha.timing import HATiming
-from tests.support.checkers import DataChecker, NodeChecker, StoreChecker
+from tests.support.checkers import DataChecker, NodeChecker, StoreChecker, Verdict
 from tests.support.memory_network import MemoryHub
 from tests.support.seeded import GROUP, Freezer
 
@@ -89,9 +89,10 @@ class Simulation:
         self.timing = timing
         self.world = World()
         self.hub = MemoryHub()
-        self.store_checker = StoreChecker()
+        self.verdict = Verdict()
+        self.store_checker = StoreChecker(self.verdict)
         self.world.observers.append(self.store_checker)
-        self.node_checker = NodeChecker()
+        self.node_checker = NodeChecker(self.verdict)
         self.data = DataChecker()
         self.nodes = [SimNode(name=f"n{index}") for index in range(nodes)]
         self.trace: list[str] = []
@@ -153,7 +154,7 @@ class Simulation:
         try:
             with trio.fail_after(CALL_TIMEOUT_S):
                 while place.node is not None and not place.node.status().initialized:
-                    await trio.sleep(0.2)
+                    await place.node.wait_change(place.node.status())
             await self.unseal(place)
         except (CallFailed, trio.TooSlowError, AssertionError) as exc:
             self.note(f"{place.group} stays sealed: {exc}")
@@ -169,6 +170,11 @@ class Simulation:
         self.note(f"resume {place.group}")
         place.paused = False
         self._freezer.thaw(place.group)
+
+    def suspend(self, place: SimNode, seconds: float) -> None:
+        """Suspend the host: stopped as by SIGSTOP, and trio's clock stands still meanwhile."""
+        self.pause(place)
+        self._freezer.stop_clock(place.group, seconds)
 
     def note(self, line: str) -> None:
         """Add a line to the trace that a failing seed prints."""
@@ -309,5 +315,3 @@ class Simulation:
             lines.append(f"{place.group}: paused={place.paused} {state}")
         lines.append(f"epochs: {self.store_checker.epochs}")
         return "\n".join(lines)
-
-
