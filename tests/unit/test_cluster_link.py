@@ -98,6 +98,7 @@ async def test_active_node_silent_for_long_connection_is_given_up_and_dialled_ag
         channel.hub.isolate("active")
         await channel.wait_state(LinkState.CONNECTING)
         assert trio.current_time() - started == pytest.approx(10, abs=1.1)
+        await wait_until(lambda: bool(errors))
         assert errors == [
             "ForwardingInterrupted: no answer came: the active node was silent for 10 s"
         ]
