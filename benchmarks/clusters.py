@@ -31,6 +31,7 @@ from benchmarks.processes import ServerProcess
 START_S = 30.0
 READY_S = 60.0
 POLL_S = 0.05
+UNSEAL_AGAIN_S = 3.0
 REQUEST_S = 10.0
 # Read to find out whether a node answers.
 READY_PATH = "/v1/secret/data/ready"
@@ -284,13 +285,21 @@ class Cluster:
         if self.description.auto_unseal:
             return
         with trio.move_on_after(START_S):
-            # A node that has just joined does not know at once that the store is initialised.
+            # A node that has just joined does not know at once that the store is initialised, and
+            # a raft member takes the key first and joins with it in the background.
             while True:
-                response = await node.call("PUT", "/v1/sys/unseal", {"key": self.unseal_key})
-                if response.status == 200 and not response.json()["sealed"]:
+                await node.call("PUT", "/v1/sys/unseal", {"key": self.unseal_key})
+                if await self._is_unsealed_soon(node):
                     return
-                await trio.sleep(POLL_S)
         raise LabError(f"{node} does not unseal", node.log_tail())
+
+    async def _is_unsealed_soon(self, node: Node) -> bool:
+        with trio.move_on_after(UNSEAL_AGAIN_S):
+            while True:
+                if not (await node.must("GET", "/v1/sys/seal-status")).json()["sealed"]:
+                    return True
+                await trio.sleep(POLL_S)
+        return False
 
     async def active(self) -> Node | None:
         """Return the node that says it is active, if there is one."""

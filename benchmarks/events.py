@@ -20,8 +20,6 @@ import trio
 from benchmarks.clusters import Cluster, LabError, Node
 from benchmarks.http import RequestFailed
 
-# Calm before the event, with load: the baseline of the gap.
-CALM_S = 1.5
 # The load goes on for so long after the cluster answers again: late standbys show.
 SETTLE_S = 2.0
 RECOVERY_S = 60.0
@@ -99,15 +97,18 @@ EVENTS: Final = {
 }
 
 
-async def happen(cluster: Cluster, event: Event) -> Happening:
+async def happen(cluster: Cluster, event: Event, *, calm_s: float) -> Happening:
     """
     Let the event happen once; return when every node is back and answers.
+
+    Args:
+        calm_s: with load and nothing else, before the event.
 
     Raises:
         LabError: the cluster did not recover within RECOVERY_S.
     """
     victim = await cluster.wait_active()
-    await trio.sleep(CALM_S)
+    await trio.sleep(calm_s)
     moment = trio.current_time()
     trouble = ""
     try:

@@ -32,7 +32,7 @@ import trio
 
 from benchmarks.clusters import Cluster, LabError, run_cluster
 from benchmarks.descriptions import Description, DescriptionError, load_description
-from benchmarks.events import CALM_S, EVENTS, Event, Happening, happen
+from benchmarks.events import EVENTS, Event, Happening, happen
 from benchmarks.http import RequestFailed
 from benchmarks.load import Load, LoadPlan, Target, run_load
 from benchmarks.records import (
@@ -50,6 +50,10 @@ DEFAULT_CLUSTERS = ("baoha-sqlite", "openbao-raft", "openbao-postgresql")
 # Longest that one event may take, with recovery and restart.
 EVENT_S_MAX = 240.0
 TIMEOUT_S = 30.0
+# Load before the event that belongs to the window.
+BASELINE_S = 0.5
+# Standbys that read for themselves may be late; what they lack after this is reported.
+READ_BACK_AFTER_S = 3.0
 HEADS = (
     "cluster",
     "event",
@@ -94,26 +98,45 @@ class Result:
     trouble: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """How often an event happens, and how long nothing happens before each."""
+
+    repeat: int
+    calm_s: float
+
+
 async def measure(
-    description: Description, events: Sequence[Event], repeat: int, plan: LoadPlan
+    description: Description,
+    events: Sequence[Event],
+    series: Series,
+    plan: LoadPlan,
+    keep: Path | None = None,
 ) -> list[Result]:
     """
     Measure one cluster.
+
+    Args:
+        keep: where the cluster's files stay; else they are removed.
 
     Raises:
         LabError: it does not come up.
     """
     results: list[Result] = []
-    async with run_cluster(description) as cluster:
+    folder = None
+    if keep is not None:
+        folder = keep / description.name.replace(" ", "-")
+        folder.mkdir(parents=True)
+    async with run_cluster(description, folder=folder) as cluster:
         for event in events:
-            _say(f"{cluster.name}: {event.name} x {repeat}")
-            results.append(await _measure_event(cluster, event, repeat, plan))
+            _say(f"{cluster.name}: {event.name} x {series.repeat}")
+            results.append(await _measure_event(cluster, event, series, plan))
             if results[-1].trouble:
                 break  # the cluster is not well: what follows would not be comparable
     return results
 
 
-async def _measure_event(cluster: Cluster, event: Event, repeat: int, plan: LoadPlan) -> Result:
+async def _measure_event(cluster: Cluster, event: Event, series: Series, plan: LoadPlan) -> Result:
     targets = [Target(node.host, node.port) for node in cluster.nodes]
     happenings: list[Happening] = []
     trouble: list[str] = []
@@ -125,10 +148,10 @@ async def _measure_event(cluster: Cluster, event: Event, repeat: int, plan: Load
         prefix=event.name,
     )
     async with run_load(targets, cluster.root_token, own_plan) as load:
-        for _ in range(repeat):
+        for _ in range(series.repeat):
             try:
                 with trio.fail_after(EVENT_S_MAX):
-                    happenings.append(await happen(cluster, event))
+                    happenings.append(await happen(cluster, event, calm_s=series.calm_s))
             except LabError as error:
                 _say(str(error))
                 trouble.append(error.summary)
@@ -147,6 +170,7 @@ async def _measure_event(cluster: Cluster, event: Event, repeat: int, plan: Load
 
 
 async def _damage(load: Load, trouble: list[str]) -> Damage:
+    await trio.sleep(READ_BACK_AFTER_S)
     try:
         damage = await load.read_back()
     except* RequestFailed as group:
@@ -157,7 +181,7 @@ async def _damage(load: Load, trouble: list[str]) -> Damage:
 
 
 def _repetition(records: Sequence[Record], happening: Happening) -> Repetition:
-    start = happening.moment - CALM_S / 2
+    start = happening.moment - BASELINE_S
     around = sent_between(records, start, happening.end + TIMEOUT_S)
     found = gaps(around, happening.survivors, start=start, end=happening.end)
     sent = sent_between(records, start, happening.end)
@@ -197,7 +221,7 @@ def row(result: Result) -> list[object]:
         _kinds(on_survivors),
         _kinds(on_victim),
         len(result.damage.lost) + len(result.damage.overwritten),
-        sum(repetition.stale for repetition in repetitions),
+        sum(repetition.stale for repetition in repetitions) + len(result.damage.behind),
         len(result.damage.executed_twice),
     ]
 
@@ -233,7 +257,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--writes", type=float, default=50.0, help="per second, in all (50)")
     parser.add_argument("--reads", type=float, default=50.0, help="per second, in all (50)")
+    parser.add_argument("--calm", type=float, default=3.0, help="seconds before each event (3)")
     parser.add_argument("--json", type=Path, help="write every repetition to this file")
+    parser.add_argument("--keep", type=Path, help="keep configurations, data and logs in here")
     return parser.parse_args(arguments)
 
 
@@ -245,9 +271,10 @@ async def _main(options: argparse.Namespace, descriptions: Sequence[Description]
         timeout_s=TIMEOUT_S,
     )
     events = [EVENTS[name] for name in options.events]
+    series = Series(repeat=options.repeat, calm_s=options.calm)
     results: list[Result] = []
     for description in descriptions:
-        results.extend(await measure(description, events, options.repeat, plan))
+        results.extend(await measure(description, events, series, plan, options.keep))
     return results
 
 

@@ -98,7 +98,7 @@ class Load:
         Read every stored version of every key, the newest one through every node.
 
         Raises:
-            RequestFailed, AssertionError: a node does not answer; the cluster has to be well.
+            RequestFailed: a node does not answer; the cluster has to be well.
         """
         keys = sorted({record.key for record in self.records if record.operation == WRITE})
         stored: dict[str, dict[int, int]] = {key: {} for key in keys}
@@ -116,7 +116,7 @@ class Load:
             for _ in range(READ_BACK_TASKS):
                 nursery.start_soon(work)
         damage = find_damage(self.records, stored, KEPT_VERSIONS)
-        damage.lost.extend(behind)
+        damage.behind.extend(behind)
         return damage
 
     async def run(self) -> None:
@@ -230,22 +230,28 @@ class Load:
         path = f"/v1/secret/data/{key}"
         newest: list[int] = []
         for connection in connections:
-            response = await connection.request("GET", path, timeout_s=self.plan.timeout_s)
-            newest.append(_version_of(response)[0] if response.status == 200 else 0)
+            newest.append((await self._stored_version(connection, path) or (0, 0))[0])
         behind = [
             f"{key}: node {node + 1} has version {version} of {max(newest)}"
             for node, version in enumerate(newest)
             if version < max(newest)
         ]
-        through = connections[index % len(connections)]
+        # By turns, but never through one that is behind.
+        complete = [node for node, version in enumerate(newest) if version == max(newest)]
+        through = connections[complete[index % len(complete)]]
         for version in range(max(1, max(newest) - KEPT_VERSIONS + 1), max(newest) + 1):
-            response = await through.request(
-                "GET", f"{path}?version={version}", timeout_s=self.plan.timeout_s
-            )
-            if response.status == 200:
-                found, value = _version_of(response)
-                stored[found] = value
+            found = await self._stored_version(through, f"{path}?version={version}")
+            if found is not None:
+                stored[found[0]] = found[1]
         return behind
+
+    async def _stored_version(self, connection: Connection, path: str) -> tuple[int, int] | None:
+        response = await connection.request("GET", path, timeout_s=self.plan.timeout_s)
+        if response.status == 404:
+            return None
+        if response.status != 200:
+            raise RequestFailed(response.outcome, "reading back")
+        return _version_of(response)
 
 
 @asynccontextmanager

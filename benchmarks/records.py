@@ -64,11 +64,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """What the stored versions say about the acknowledged writes. All empty is good."""
+    """
+    What the stored versions say about the acknowledged writes. All empty is good.
+
+    Attributes:
+        behind: nodes that return an older version than others, some time after the load.
+    """
 
     lost: list[str] = field(default_factory=list)
     overwritten: list[str] = field(default_factory=list)
     executed_twice: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
