@@ -28,7 +28,7 @@ class BaohaError(Exception):
 
 
 class ConfigError(BaohaError):
-    """The operator's configuration is wrong. ``code`` is a diagnostic code such as BH-101, or ""."""
+    """The operator's configuration is wrong. ``code``: a diagnostic code (BH-101), or ""."""
 
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
@@ -220,7 +220,7 @@ class StorageCorrupt(StorageError):
 
 
 class BarrierError(StorageCorrupt):
-    """An entry does not decrypt: one text for all causes, so that nothing can be learned from it."""
+    """An entry does not decrypt: one text for all causes, so that nothing is learned from it."""
 
     def __init__(self, message: str = "decryption failed") -> None:
         super().__init__(message)

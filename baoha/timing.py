@@ -29,7 +29,7 @@ def boot_time_s() -> float:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HATiming:
     """
-    Durations of the HA machinery, in seconds. Each one is a key of the ``[ha]`` configuration block.
+    Durations of the HA machinery, in seconds; each one is a key of the ``[ha]`` block.
 
     Raises:
         ConfigError: a value is not positive, or a relation below does not hold.

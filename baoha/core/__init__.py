@@ -1,1 +1,1 @@
-"""Secrets: barrier, seal, tokens, policies, mounts, engines, dispatch. Knows no HTTP and no role."""
+"""Barrier, seal, tokens, policies, mounts, engines, dispatch. Knows no HTTP and no role."""

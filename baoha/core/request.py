@@ -123,7 +123,7 @@ class Engine(Protocol):
     """
 
     async def exists(self, request: Request, storage: BarrierView) -> bool | None:
-        """Say whether an UPDATE would overwrite something (False: it is a CREATE; None: do not care)."""
+        """Say whether an UPDATE would overwrite something (False: a CREATE; None: do not care)."""
 
     async def handle(self, request: Request, storage: BarrierView) -> Response:
         """

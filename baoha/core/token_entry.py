@@ -84,7 +84,7 @@ class TokenEntry:
         return parse_timestamp(self.expire_time) if self.expire_time else None
 
     def ttl_left_s(self, now: datetime) -> int:
-        """Return the whole seconds left (now counts to the nearest one); 0 where there is no end."""
+        """Return the whole seconds left (now counts to the nearest one); 0: there is no end."""
         ends = self.expires_at
         if ends is None:
             return 0

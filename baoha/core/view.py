@@ -130,7 +130,8 @@ class Ticket(Protocol):
         """
         Raise unless the tenure that admitted the request is still valid by the boot-time clock.
 
-        Called right before a reply leaves: a process that was suspended must not answer from the past.
+        Called right before a reply leaves: a process that was suspended must not answer from the
+        past.
 
         Raises:
             LeadershipLost: it is not.
@@ -156,7 +157,7 @@ class NodeView(Protocol):
         """
 
     async def handle(self, request: Request) -> Response:
-        """Execute one logical request: authenticate, authorise, route, engine. Only inside ``admit``."""
+        """Execute one logical request, from token to engine. Only inside ``admit``."""
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """
@@ -196,4 +197,4 @@ class NodeView(Protocol):
         """Return the rows of ``sys/ha-status``: on the active node all, elsewhere what it knows."""
 
     def problems(self) -> Sequence[str]:
-        """Return what this node sees wrong, one sentence each, beginning with its diagnostic code."""
+        """Return what this node sees wrong: sentences that begin with a diagnostic code."""

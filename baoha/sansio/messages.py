@@ -91,7 +91,7 @@ class HTTPResponse:
 
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> Headers:
-    """Return the headers that may travel on: no hop-by-hop and no internal ones, names in lower case."""
+    """Return the headers that may travel on, in lower case: no hop-by-hop, no internal ones."""
     named_by_connection = {
         token.strip().lower()
         for name, value in headers

@@ -1,1 +1,1 @@
-"""Stores: the contract (``base``), the adapters, fault-injecting wrappers and conformance suites."""
+"""Stores: the contract (``base``), adapters, fault-injecting wrappers, conformance suites."""

@@ -97,7 +97,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def list_page(self, prefix: str, after: str, limit: int) -> Keys:
-        """Return at most ``limit`` children sorted strictly after ``after``; a negative limit: all."""
+        """Return at most ``limit`` children, sorted, strictly after ``after``; negative: all."""
 
     @abstractmethod
     async def apply(self, batch: Batch) -> None:
@@ -141,13 +141,13 @@ class Backend(ABC):
         """Return this node's host as others see it, where ``redirect_address`` is declared."""
         return None
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - a store may have nothing to let go of
         """Let go of files, threads and connections."""
 
 
 class Transaction:
     """
-    Reads that are remembered, writes that are buffered, one commit. Made by ``Backend.transaction``.
+    Reads that are remembered, writes that are buffered, one commit: see ``Backend.transaction``.
 
     Not for use by more than one task.
     """
@@ -322,7 +322,7 @@ class HALock(ABC):
         """
         return False
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - a lock may have nothing to let go of
         """Let go of sockets and files; a session lock that stands for this process included."""
 
 
