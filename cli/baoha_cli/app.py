@@ -237,7 +237,8 @@ def run(
             verdict = run_async(outcome, None if own_deadline else cli.deadline_s)
         else:
             verdict = outcome
-    except (Exception, KeyboardInterrupt) as exc:
+    # A group that holds an interrupt is no Exception; whatever it is, it ends here.
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as exc:
         return conclude(exc, cli, debug=shared.debug)
     found = Verdict.OK if verdict is None else verdict
     return exit_code(found, cli.profile, exit_zero=shared.exit_zero)

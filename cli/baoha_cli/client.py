@@ -44,12 +44,16 @@ _PATH_SAFE: Final = "/-_.~!$&'()*+,;=:@"
 
 @dataclass
 class _Link:
-    """One open connection. Owns its stream."""
+    """One open connection. Owns its socket."""
 
+    socket: trio.socket.SocketType
     stream: trio.abc.Stream
     http: h11.Connection
     peer: Peer
-    used: bool = False
+
+    def close(self) -> None:
+        """Close without a checkpoint, so that a cancelled task closes all it holds."""
+        self.socket.close()
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Client:
     Ask servers over HTTP/1.1; safe for many tasks at once.
 
     Owns:
-        Kept connections; ``aclose`` (or leaving the ``async with``) closes them.
+        Kept connections; ``close`` (or leaving the ``async with``) closes them.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -77,14 +81,14 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        self.close()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the kept connections."""
-        links = [link for kept in self._idle.values() for link in kept]
+        for kept in self._idle.values():
+            for link in kept:
+                link.close()
         self._idle.clear()
-        for link in links:
-            await trio.aclose_forcefully(link.stream)
 
     async def request(
         self,
@@ -221,7 +225,7 @@ class Client:
             if keep:
                 self._idle.setdefault(endpoint.origin, []).append(link)
             else:
-                await trio.aclose_forcefully(link.stream)
+                link.close()
         return response, content, link.peer
 
     async def _write(
@@ -265,7 +269,8 @@ class Client:
 
     async def _open(self, endpoint: Endpoint, progress: _Progress) -> _Link:
         first = self.transport.proxy or endpoint
-        stream: trio.abc.Stream = await self._dial(first)
+        plain = await self._dial(first)
+        stream: trio.abc.Stream = plain
         progress.connected = True
         try:
             if self.transport.proxy is not None:
@@ -274,10 +279,10 @@ class Client:
             if endpoint.scheme == "https":
                 stream, peer = await self._secure(stream, endpoint)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            plain.socket.close()
             raise
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES_MAX)
-        return _Link(stream, http, peer)
+        return _Link(plain.socket, stream, http, peer)
 
     async def _dial(self, endpoint: Endpoint) -> trio.SocketStream:
         stream: trio.SocketStream | None = None
