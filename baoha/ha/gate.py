@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import trio
 
-from baoha.errors import FencedWrite, LeadershipLost, NotActive
+from baoha.errors import FencedWrite, LeadershipLost, NotActive, RequestError
 from baoha.ha.tenure import Tenure
 
 UNWIND_S = 0.1  # cancelled requests unwind in microseconds, unless a store write is under way
@@ -82,6 +82,7 @@ class RequestGate:
 
         Raises:
             NotActive: closed, or the tenure is not valid any more; nothing was executed.
+                Raised out of the block instead of a refusal (RequestError) that came too late.
             LeadershipLost: the request was cancelled because the tenure ended.
         """
         tenure = self._tenure
@@ -99,6 +100,13 @@ class RequestGate:
         except FencedWrite as exc:
             # The store knows better than our clock: somebody else holds the lock.
             tenure.end(f"a write was fenced off: {exc}")
+            raise
+        except RequestError as exc:
+            # A refusal is an answer too, and it may come from a state of the past. Nothing was
+            # applied, so the request may go to whoever is active now.
+            if not tenure.is_valid():
+                tenure.end_if_overdue()
+                raise NotActive("this node is not active any more") from exc
             raise
         finally:
             self._inside.discard(admission)

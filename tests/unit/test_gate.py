@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from baoha.errors import FencedWrite, LeadershipLost, NotActive
+from baoha.errors import FencedWrite, LeadershipLost, NotActive, NotFound
 from baoha.ha.gate import RequestGate
 from baoha.ha.tenure import Tenure
 from baoha.storage.base import Fence
@@ -60,6 +60,17 @@ async def test_gate_suspend_during_a_request_its_reply_does_not_leave(
         ticket.require_valid()
         clock.ahead_s = 5.1
         ticket.require_valid()
+
+
+async def test_gate_suspend_during_a_request_its_refusal_does_not_leave(
+    autojump_clock: object,
+) -> None:
+    clock = BootClock()
+    gate = RequestGate()
+    gate.open(make_tenure(clock))
+    with pytest.raises(NotActive), gate.admit():
+        clock.ahead_s = 5.1
+        raise NotFound
 
 
 async def test_drain_short_request_finishes_and_long_one_is_cut(autojump_clock: object) -> None:
