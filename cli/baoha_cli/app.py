@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -169,6 +169,7 @@ def command(
     own_deadline: bool = False,
     epilog: str | None = None,
     hidden: bool = False,
+    reports: Collection[str] = (),
 ) -> Callable[[CommandFunction], CommandFunction]:
     """
     Declare a command.
@@ -184,6 +185,7 @@ def command(
         own_deadline: the command reads ``cli.deadline_s`` itself, to say what was missing.
         epilog: text under the help, for exit codes and examples.
         hidden: leave it out of the group's help.
+        reports: further values of ``--output``; the command finds the chosen one in ``cli.report``.
     """
 
     def declare(function: CommandFunction) -> CommandFunction:
@@ -199,6 +201,7 @@ def command(
                 profile=profile,
                 timeout_s=timeout_s,
                 own_deadline=own_deadline,
+                reports=reports,
             )
 
         parameters = [
@@ -225,13 +228,14 @@ def run(
     profile: Profile,
     timeout_s: float,
     own_deadline: bool = False,
+    reports: Collection[str] = (),
 ) -> int:
     """Run one command and return its exit code; nothing escapes but SystemExit."""
     from baoha_cli.context import Cli
 
     cli: Cli | None = None
     try:
-        cli = Cli(shared, os.environ, profile=profile, timeout_s=timeout_s)
+        cli = Cli(shared, os.environ, profile=profile, timeout_s=timeout_s, reports=reports)
         outcome = function(cli, **values)
         if inspect.isawaitable(outcome):
             verdict = run_async(outcome, None if own_deadline else cli.deadline_s)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -63,6 +63,7 @@ class Cli:
         environ: the environment.
         profile: exit codes unless ``--exit-codes`` says otherwise.
         timeout_s: limit of a request unless flag or environment say otherwise.
+        reports: further values of ``--output`` that this command knows.
 
     Raises:
         UsageFailed: an option's value cannot be read.
@@ -75,10 +76,13 @@ class Cli:
         *,
         profile: Profile = Profile.BAO,
         timeout_s: float = 60.0,
+        reports: Collection[str] = (),
     ) -> None:
         self.shared = shared
         self.environ = environ
         self._timeout_s = timeout_s
+        given = (shared.output or "").strip().lower()
+        self.report = given if given in reports else ""
         self.profile = self._chosen_profile(profile)
         self.out = self._open_output()
 
@@ -359,9 +363,9 @@ class Cli:
 
     def _open_output(self) -> Output:
         chosen, field = Format.TABLE, None
-        if self.shared.output is not None:
+        if self.shared.output is not None and not self.report:
             chosen, field = parse_format(self.shared.output)
-        elif (setting := lookup(self.environ, "FORMAT")) is not None:
+        elif not self.report and (setting := lookup(self.environ, "FORMAT")) is not None:
             chosen, field = parse_format(setting.value)
         return Output(
             stdout=sys.stdout,

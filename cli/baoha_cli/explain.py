@@ -12,7 +12,6 @@ from baoha_cli.app import command, new_group
 from baoha_cli.conditions import MEANINGS
 from baoha_cli.context import Cli
 from baoha_cli.exits import TABLE, Profile, Verdict, exit_code
-from baoha_cli.failures import UsageFailed
 from baoha_cli.findings import CATALOGUE, SEVERITY_WORDS, Explanation
 from baoha_cli.gotext import plain_table
 from baoha_cli.output import Document
@@ -20,7 +19,7 @@ from baoha_cli.output import Document
 app = new_group("explain", "Explain a diagnostic code, the exit codes or the conditions.")
 
 # Modules that register diagnostic codes; loaded only here, for the whole catalogue.
-CATALOGUE_MODULES: tuple[str, ...] = ()
+CATALOGUE_MODULES: tuple[str, ...] = ("diagnose.catalogue",)
 
 
 @command(app, "explain")
@@ -86,19 +85,9 @@ def _conditions() -> Document:
 
 
 def _code(topic: str) -> Document:
-    code = topic.upper()
-    known = CATALOGUE.get(code if code.startswith("BH-") else f"BH-{code}")
-    if known is None:
-        raise UsageFailed(
-            f"nothing is known about {topic[:40]!a}",
-            hint="'baoha explain' lists the codes; also exit-codes and conditions",
-        )
-    text = (
-        f"{known.code} ({SEVERITY_WORDS[known.severity]})  {known.title}\n"
-        f"why   {known.why}\n"
-        f"fix   {known.fix}"
-    )
-    return Document({"schema": "baoha.explanation/v1", **_data(known)}, lambda _: text)
+    from baoha_cli.diagnose.words import explanation_document
+
+    return explanation_document(topic)
 
 
 def _catalogue() -> Document:

@@ -55,6 +55,8 @@ async def login(
     ] = False,
 ) -> Verdict:
     """Log in, and keep the token for later commands."""
+    if no_store and no_print:
+        raise UsageFailed("-no-store and -no-print cannot be used together")
     body = await _authenticate(cli, method, path, data or [])
     auth = as_mapping(body.get("auth"))
     token = as_text(auth.get("client_token"))

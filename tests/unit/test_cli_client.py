@@ -100,7 +100,7 @@ async def test_answer_larger_than_the_limit_is_refused() -> None:
 
 async def test_redirect_is_an_answer_and_is_not_followed() -> None:
     with FakeNode(answering((200, {}))) as target:
-        reply = (307, b"", {"Location": f"{target.url}/v1/x"})
+        reply: Reply = (307, b"", {"Location": f"{target.url}/v1/x"})
         with FakeNode(answering(reply)) as node:
             answer = await ask(parse_address(node.url))
         assert answer.status == 307
@@ -108,7 +108,8 @@ async def test_redirect_is_an_answer_and_is_not_followed() -> None:
 
 
 async def test_reads_share_a_connection_and_survive_its_end() -> None:
-    replies = iter([(200, {"n": 1}), b"", (200, {"n": 2})])
+    scripted: list[Reply] = [(200, {"n": 1}), b"", (200, {"n": 2})]
+    replies = iter(scripted)
     with FakeNode(lambda _: next(replies)) as node:
         async with Client(Transport(timeout_s=5)) as client:
             endpoint = parse_address(node.url)
@@ -119,7 +120,8 @@ async def test_reads_share_a_connection_and_survive_its_end() -> None:
 
 
 async def test_write_is_never_sent_twice() -> None:
-    replies = iter([(200, {}), b"", (200, {})])
+    scripted: list[Reply] = [(200, {}), b"", (200, {})]
+    replies = iter(scripted)
     with FakeNode(lambda _: next(replies)) as node:
         async with Client(Transport(timeout_s=5)) as client:
             endpoint = parse_address(node.url)
