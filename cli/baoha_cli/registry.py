@@ -41,9 +41,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "wait": Entry("wait", "Wait until the cluster is as it should be.", CLUSTER),
     "step-down": Entry("step_down", "Hand active duty over to another node.", CLUSTER),
     "cluster": Entry("cluster", "Look at the cluster from every node's point of view.", CLUSTER),
-    "diagnose": Entry("diagnose.commands", "Find what is wrong, say why and how to mend it.", CLUSTER),
-    "probe": Entry("probe", "One raw test of one node, for scripts.", CLUSTER),
-    "drill": Entry("drill", "Measure a failover or a step-down under load.", CLUSTER),
+    "diagnose": Entry(
+        "diagnose.commands", "Find what is wrong, say why and how to mend it.", CLUSTER
+    ),
     "operator": Entry(
         "operator_command", "Look after servers: init, unseal, seal, rotate, members.", CLUSTER
     ),

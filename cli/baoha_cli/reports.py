@@ -262,10 +262,10 @@ def _tap_version(result: Result, version: int) -> str:
             place = f"{item.node}: " if item.node else ""
             points.append((item not in failing, f"{code} {place}{item.text}", item))
     lines = [f"TAP version {version}", f"1..{len(points) + len(result.skipped)}"]
-    for number, (passed, text, item) in enumerate(points, start=1):
+    for number, (passed, text, shown) in enumerate(points, start=1):
         lines.append(f"{'ok' if passed else 'not ok'} {number} - {_tap_text(text)}")
-        if item is not None:
-            lines += ["  ---", *_tap_yaml(item), "  ..."]
+        if shown is not None:
+            lines += ["  ---", *_tap_yaml(shown), "  ..."]
     for number, (code, reason) in enumerate(result.skipped.items(), start=len(points) + 1):
         title = _tap_text(f"{code} {CHECKS[code].title}")
         lines.append(f"ok {number} - {title} # SKIP {_tap_text(reason)}")

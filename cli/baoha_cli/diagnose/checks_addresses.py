@@ -1,0 +1,159 @@
+"""
+Checks of the text of addresses that a running cluster advertises (BH-1xx).
+
+Rule of this file: pure; nothing is said about an address that may be right. The same codes for
+configuration files come from `checks_config`.
+
+Source: spec/cluster-cli.md section 6.2 A.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from baoha_cli.diagnose.evidence import Evidence, origin_of
+from baoha_cli.diagnose.judgement import Fault, fault
+from baoha_cli.text import one_line
+
+_UNEXPANDED: Final = re.compile(r"\$\(|\$\{|\{\{|\}\}|\$[A-Za-z_]|%[A-Za-z_]+%|TEMPLATE_")
+_DERIVED_PORT: Final = 444
+
+
+def check(evidence: Evidence) -> Iterator[Fault]:
+    """Judge the addresses of leaders, and those of all members when a token opened the list."""
+    for node in (*evidence.actives, *evidence.standbys):
+        report = node.report
+        if report.leader_key:
+            where = evidence.leader_name(node)
+            yield from _api(evidence, where, report.leader_address, report.leader_cluster_address)
+    if evidence.members is not None:
+        for member in evidence.members.listed:
+            known = evidence.node_at(member.api_address)
+            where = known.label if known else member.name
+            yield from _api(evidence, where, member.api_address, member.cluster_address)
+        yield from _shared(evidence)
+
+
+def _api(evidence: Evidence, where: str, api: str, cluster: str) -> Iterator[Fault]:
+    shown = one_line(api) or '""'
+    about = (api, cluster)
+    problem = _form_problem(api)
+    if problem is not None:
+        code, text = problem
+        yield fault(code, where, f"advertises api_addr {shown}: {text}", about=about)
+        return
+    parts = urlsplit(api)
+    if parts.port is None and _port(cluster) == _DERIVED_PORT:
+        text = f"api_addr {shown} has no port, so that the cluster address became {cluster}"
+        yield fault("BH-104", where, text, about=about)
+    if parts.path.rstrip("/") or parts.query or parts.fragment or parts.username is not None:
+        text = f"advertises api_addr {shown}: a redirect keeps only scheme and host"
+        yield fault("BH-105", where, text, about=about)
+    if cluster and (parts.hostname, parts.port) == (_host(cluster), _port(cluster)):
+        text = f"api_addr and cluster_addr are both {parts.netloc}"
+        yield fault("BH-106", where, text, about=about)
+    yield from _host_faults(evidence, where, "api_addr", api, about)
+    if cluster and _host(cluster) != parts.hostname:
+        yield from _host_faults(evidence, where, "cluster_addr", cluster, about)
+
+
+def _form_problem(text: str) -> tuple[str, str] | None:
+    """Return the code and words for an address that is no URL."""
+    if _UNEXPANDED.search(text):
+        return "BH-111", "it holds an unexpanded variable"
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return "BH-102", "it has no scheme"
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    if not authority or authority.startswith(":"):
+        return "BH-103", "it has no host"
+    if authority.count(":") > 1 and not authority.startswith("["):
+        return "BH-112", "an IPv6 address without brackets"
+    if "%" in authority:
+        return "BH-112", "an IPv6 address with a zone"
+    try:
+        port = urlsplit(text).port
+    except ValueError:
+        return "BH-104", "its port is not a number up to 65535"
+    return ("BH-104", "port 0 is not a port") if port == 0 else None
+
+
+def _host_faults(
+    evidence: Evidence, where: str, key: str, address: str, about: tuple[str, ...]
+) -> Iterator[Fault]:
+    host = _host(address)
+    ip = _ip(host)
+    given = [_ip(node.endpoint.host) for node in evidence.nodes]
+    shown = one_line(address)
+    if ip is not None and ip.is_unspecified:
+        text = f"advertises {key} {shown}, which is no address to connect to"
+        yield fault("BH-110", where, text, about=about)
+    elif ip is not None and (ip.is_loopback or ip.is_link_local):
+        # Where all nodes are asked over such addresses, they are on this machine or link.
+        same = [one for one in given if one is not None and _kind(one) == _kind(ip)]
+        names = [node.endpoint.host for node in evidence.nodes]
+        if len(names) > 1 and not same and "localhost" not in names:
+            word = "loopback" if ip.is_loopback else "link-local"
+            text = f"advertises {key} {shown}: a {word} address means another machine elsewhere"
+            yield fault("BH-110", where, text, about=about)
+    elif ip is None and host and (not host.isascii() or host.endswith(".") or " " in host):
+        text = f"advertises {key} {shown}: the host is written in an odd form"
+        yield fault("BH-119", where, text, about=about)
+    elif ip is None and key == "api_addr" and _is_local_name(host):
+        if _is_refused_by_tls(evidence, address):
+            text = f"advertises {key} {shown}: such a name is rarely in a certificate"
+            yield fault("BH-115", where, text, about=about)
+
+
+def _is_local_name(host: str) -> bool:
+    return host != "localhost" and ("." not in host or host.endswith(".local"))
+
+
+def _is_refused_by_tls(evidence: Evidence, address: str) -> bool:
+    look = evidence.tls.get(origin_of(address))
+    return look is not None and (bool(look.verify_code) or look.kind is not None)
+
+
+def _shared(evidence: Evidence) -> Iterator[Fault]:
+    """Judge the addresses of members side by side."""
+    assert evidence.members is not None
+    listed = evidence.members.listed
+    pairs = Counter((one.api_address, one.cluster_address) for one in listed)
+    for (api, cluster), count in pairs.items():
+        if count > 1 and api and cluster:
+            text = f"{count} nodes advertise both {one_line(api)} and {one_line(cluster)}"
+            yield fault("BH-116", "", text, about=(api, cluster))
+    apis = {one.api_address for one in listed}
+    if len(listed) > 1 and len(apis) == 1 and len(pairs) == len(listed):
+        text = f"all {len(listed)} nodes advertise {one_line(apis.pop())}"
+        yield fault("BH-117", "", text, about=(listed[0].api_address,))
+
+
+def _kind(ip: IPv4Address | IPv6Address) -> str:
+    return "loopback" if ip.is_loopback else "link-local" if ip.is_link_local else "other"
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _port(address: str) -> int | None:
+    try:
+        return urlsplit(address).port
+    except ValueError:
+        return None
+
+
+def _ip(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None

@@ -1,0 +1,180 @@
+"""
+Checks of configuration files (BH-1xx): no network, one file (or directory) per node.
+
+Rules of this file. Nothing is connected to or resolved. What the server itself checks comes from
+`baoha.config`, word for word; what only several nodes side by side can show is added here.
+
+Theory of operation. OpenBao's files are read as they are. What baoha does not have (a seal by a
+cloud service, a product's own keys) is no matter of addresses: a file that baoha would not start
+with is judged by its addresses, stores and listeners alone.
+
+Source: spec/cluster-cli.md section 6.2 A.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from baoha_cli.diagnose.catalogue import CHECKS
+from baoha_cli.diagnose.judgement import Fault
+from baoha_cli.exits import Verdict
+from baoha_cli.failures import CommandFailed
+from baoha_cli.findings import Severity
+
+if TYPE_CHECKING:
+    from baoha.config import Finding as ConfigFinding
+    from baoha.config import ServerConfig
+    from baoha.config.documents import Document
+
+_PLACE: Final = re.compile(r"^file (?P<file>.+?)(?::(?P<line>\d+))?$")
+_KEYS: Final = ("api_addr", "cluster_addr", "disable_clustering")
+_ADDRESS_BLOCKS: Final = frozenset(
+    {*_KEYS, "storage", "ha_storage", "backend", "ha_backend", "listener"}
+)
+
+
+@dataclass(frozen=True)
+class ConfigLook:
+    """One node's configuration: where it stands, and what it comes to."""
+
+    label: str
+    path: Path
+    config: ServerConfig
+    findings: tuple[ConfigFinding, ...]
+
+
+def read_configs(paths: Sequence[Path], environ: Mapping[str, str]) -> list[ConfigLook]:
+    """
+    Read the configuration of each node.
+
+    Raises:
+        CommandFailed: one cannot be read, or is malformed.
+    """
+    from baoha.config import check_addresses
+
+    looks = []
+    for path in paths:
+        config = _load(path, environ)
+        looks.append(ConfigLook(path.name, path, config, tuple(check_addresses(config))))
+    names = [look.label for look in looks]
+    return [
+        look if names.count(look.label) == 1 else replace(look, label=str(look.path))
+        for look in looks
+    ]
+
+
+def check(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
+    """Judge each configuration, then all of them side by side."""
+    for look in looks:
+        for finding in look.findings:
+            yield _single(look, finding, len(looks))
+    if len(looks) > 1:
+        yield from _side_by_side(looks)
+
+
+def check_certificates(looks: Sequence[ConfigLook], now: float) -> Iterator[Fault]:
+    """Judge the certificate files that can be read here."""
+    from baoha_cli.diagnose.certificates import read_pem
+    from baoha_cli.diagnose.checks_tls import certificate_faults
+
+    for look in looks:
+        for listener in look.config.listeners:
+            if listener.tls is None:
+                continue
+            path = Path(listener.tls.cert_file)
+            try:
+                data = path.read_bytes()
+            except OSError:
+                continue  # it is on another machine
+            for certificate in read_pem(data):
+                for found in certificate_faults(look.label, str(path), certificate, now, ()):
+                    yield replace(found, file=str(path))
+
+
+def _single(look: ConfigLook, finding: ConfigFinding, nodes: int) -> Fault:
+    severity = Severity(finding.severity)
+    # One file cannot know whether other machines are meant; several files mean other machines
+    # only if they do not all live on loopback (then it is a laboratory).
+    if finding.code == "BH-110" and nodes > 1:
+        severity = Severity.ERROR
+    file, line = _place(look, finding)
+    return Fault(
+        finding.code,
+        severity,
+        look.label,
+        finding.message,
+        detail=CHECKS[finding.code].why,
+        remedy=finding.fix,
+        file=file,
+        line=line,
+    )
+
+
+def _side_by_side(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
+    pairs: defaultdict[tuple[str, str], list[ConfigLook]] = defaultdict(list)
+    for look in looks:
+        pairs[(look.config.api_addr.lower(), look.config.cluster_addr.lower())].append(look)
+    for (api, cluster), same in pairs.items():
+        if len(same) > 1 and api and cluster:
+            names = ", ".join(look.label for look in same)
+            text = f"{names}: the same api_addr {api} and cluster_addr {cluster}"
+            yield _several("BH-116", same[1], text)
+    apis = {look.config.api_addr.lower() for look in looks}
+    if len(apis) == 1 and "" not in apis and len(pairs) == len(looks):
+        text = f"all {len(looks)} nodes have the same api_addr {apis.pop()}"
+        yield _several("BH-117", looks[0], text)
+
+
+def _several(code: str, look: ConfigLook, text: str) -> Fault:
+    source = look.config.sources.get("api_addr")
+    file, line = _split(source.text if source else "")
+    return Fault(
+        code, CHECKS[code].severity, look.label, text, file=file or str(look.path), line=line
+    )
+
+
+def _place(look: ConfigLook, finding: ConfigFinding) -> tuple[str, int]:
+    """Find the line that a finding is about, by the first key that its message names."""
+    for key in _KEYS:
+        source = look.config.sources.get(key)
+        if key in finding.message and source is not None:
+            file, line = _split(source.text)
+            if file:
+                return file, line
+    return str(look.path), 0
+
+
+def _split(text: str) -> tuple[str, int]:
+    match = _PLACE.match(text)
+    return (match["file"], int(match["line"] or 0)) if match else ("", 0)
+
+
+def _load(path: Path, environ: Mapping[str, str]) -> ServerConfig:
+    from baoha.config import build, read_documents
+    from baoha.errors import ConfigError
+
+    try:
+        documents = read_documents([path])
+    except ConfigError as exc:
+        raise CommandFailed(str(exc), verdict=Verdict.LOCAL) from exc
+    try:
+        return build(documents, environ, read_secrets=False)
+    except ConfigError as first:
+        try:
+            return build([_reduced(one) for one in documents], environ, read_secrets=False)
+        except ConfigError:
+            raise CommandFailed(str(first), verdict=Verdict.LOCAL) from first
+
+
+def _reduced(document: Document) -> Document:
+    """Leave only what addresses are made of."""
+    from baoha.config.documents import Document as AnyDocument
+    from baoha.sansio.hcl import Block
+
+    kept = tuple(item for item in document.block.items if item.key in _ADDRESS_BLOCKS)
+    return AnyDocument(document.name, Block(kept, document.block.folded))
