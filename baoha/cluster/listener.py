@@ -31,7 +31,7 @@ from baoha.cluster.network import Network
 from baoha.cluster.peer import PeerSession
 from baoha.cluster.problems import ProblemLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context
-from baoha.cluster.transport import ChannelBroken, Transport, open_transport
+from baoha.cluster.transport import CLOSED_BY_PEER, ChannelBroken, Transport, open_transport
 from baoha.sansio.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack
 from baoha.timing import HATiming
 
@@ -170,6 +170,8 @@ class _Connection:
                 self._session.end()
         if self._carrier.cancelled_caught and not self._owner_left:
             cause = self._cancelled_cause()
+        if cause == CLOSED_BY_PEER and self._session is not None:
+            cause = ""  # a standby has left, which peer_left tells
         if cause and not self._owner_left:
             self._service.problems.report(self._address, cause)
 

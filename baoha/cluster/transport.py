@@ -48,6 +48,9 @@ _EXPECTED_ERRORS: Final = (
 )
 
 
+CLOSED_BY_PEER: Final = "connection closed by the peer"
+
+
 class ChannelBroken(ForwardingError):
     """The connection has ended; the text says why."""
 
@@ -242,7 +245,7 @@ class _ReaderSlot:
         if isinstance(self._failure, trio_websocket.ConnectionRejected):
             return f"the peer answered the WebSocket handshake with {self._failure.status_code}"
         if stream.ended:
-            return "connection closed by the peer"
+            return CLOSED_BY_PEER
         return describe_failure(self._failure)
 
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:

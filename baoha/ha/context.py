@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from random import Random
+
+import trio
 
 from baoha.cluster.network import Network
 from baoha.core.barrier import Barrier
@@ -68,9 +71,16 @@ class ProblemList:
 
     def __init__(self) -> None:
         self._by_subject: dict[str, str] = {}
+        self._until: dict[str, float] = {}
 
-    def report(self, subject: str, sentence: str) -> bool:
-        """Remember a problem; True when it is new or has changed (the moment to log it)."""
+    def report(self, subject: str, sentence: str, *, for_s: float = inf) -> bool:
+        """
+        Remember a problem; True when it is new or has changed (the moment to log it).
+
+        Args:
+            for_s: forget it by itself after so long.
+        """
+        self._until[subject] = trio.current_time() + for_s
         if self._by_subject.get(subject) == sentence:
             return False
         self._by_subject[subject] = sentence
@@ -82,4 +92,8 @@ class ProblemList:
 
     def sentences(self) -> tuple[str, ...]:
         """Return all, sorted by subject."""
+        now = trio.current_time()
+        for subject in [subject for subject, until in self._until.items() if until <= now]:
+            del self._until[subject]
+            self._by_subject.pop(subject, None)
         return tuple(self._by_subject[subject] for subject in sorted(self._by_subject))

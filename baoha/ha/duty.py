@@ -46,6 +46,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
+REFUSAL_SHOWN_S = 60.0
 BIND_RETRY_S = 1.0  # between attempts to bind a cluster address that is taken
 LINGER_S = 1.0  # the channel stays open so long after the lock was passed, for replies under way
 
@@ -163,7 +164,7 @@ async def _open_listeners(
         except OSError as exc:
             unbound.append(address)
             sentence = (
-                f"BH-110 cannot listen on cluster address {address[0]}:{address[1]}: "
+                f"BH-601 cannot listen on cluster address {address[0]}:{address[1]}: "
                 f"{exc.strerror or exc}; standbys cannot forward to this node"
             )
             if ctx.problems.report(f"listen {address}", sentence):
@@ -180,10 +181,29 @@ async def _start_listener(
 ) -> None:
     host, port = address
     bound = await duty.start(
-        partial(serve_cluster, ctx.network, host, port, identity, handler, timing=ctx.timing)
+        partial(
+            serve_cluster,
+            ctx.network,
+            host,
+            port,
+            identity,
+            handler,
+            timing=ctx.timing,
+            on_problem=partial(_refused_connection, ctx),
+        )
     )
     ctx.problems.clear(f"listen {address}")
     log.info("cluster listener opened: address=%s:%d", *bound[:2])
+
+
+def _refused_connection(ctx: HAContext, address: str, cause: str) -> None:
+    """Show the latest stranger, or misconfigured peer, in ``sys/ha-status`` for a while."""
+    host = address.rpartition(":")[0] or address
+    ctx.problems.report(
+        "cluster connection",
+        f"BH-604 a connection to the cluster address from {host} was refused: {cause}",
+        for_s=REFUSAL_SHOWN_S,
+    )
 
 
 async def _retry_listener(

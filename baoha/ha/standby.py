@@ -288,10 +288,10 @@ class Standby:
         ctx = self._ctx
         sentence = ""
         if leader.redirect_addr == ctx.api_addr:
-            sentence = f"BH-201 the active node has the same api_addr as this node: {ctx.api_addr}"
+            sentence = f"BH-116 the active node has the same api_addr as this node: {ctx.api_addr}"
         elif leader.cluster_addr and leader.cluster_addr == ctx.cluster_addr:
             sentence = (
-                f"BH-202 the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
+                f"BH-116 the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
             )
         if not sentence:
             ctx.problems.clear("same address")
