@@ -200,5 +200,9 @@ class HALoop:
     async def _renew(self, tenure: Tenure) -> None:
         assert self._ctx.lock is not None
         await run_renewal(
-            self._ctx.lock, tenure, timing=self._ctx.timing, boot_clock=self._ctx.boot_clock
+            self._ctx.lock,
+            tenure,
+            timing=self._ctx.timing,
+            boot_clock=self._ctx.boot_clock,
+            report=lambda problem: self._ctx.board.publish(store_problem=problem),
         )

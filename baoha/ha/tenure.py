@@ -94,7 +94,12 @@ class Tenure:
 
 
 async def run_renewal(
-    lock: HALock, tenure: Tenure, *, timing: HATiming, boot_clock: BootClock
+    lock: HALock,
+    tenure: Tenure,
+    *,
+    timing: HATiming,
+    boot_clock: BootClock,
+    report: Callable[[str], None],
 ) -> None:
     """
     Renew the HA lock until cancelled, moving the tenure's deadline forward.
@@ -103,6 +108,7 @@ async def run_renewal(
 
     Args:
         timing: uses renew_interval_s, renew_timeout_s, renew_retry_s and lock_ttl_s.
+        report: told why the store does not renew, and "" when it does again.
 
     Cancellation: safe at every checkpoint; the lock is left as last renewed.
     Owns: nothing. Whoever runs the tenure releases the lock.
@@ -130,6 +136,7 @@ async def run_renewal(
             tenure.extend(sent_boot_s)
             if failing:
                 log.info("lock renewal works again: epoch=%d", tenure.epoch)
+                report("")
             failing = False
             await trio.sleep(timing.renew_interval_s)
             continue
@@ -139,5 +146,6 @@ async def run_renewal(
                 tenure.remaining_s,
                 problem,
             )
+            report(problem)
         failing = True
         await trio.sleep(timing.renew_retry_s)

@@ -59,7 +59,11 @@ async def lost() -> None:
     raise LockLost("held by somebody else")
 
 
-async def run(script: list[Callable[[], Awaitable[None]]], limit_s: float) -> tuple[float, Tenure]:
+async def run(
+    script: list[Callable[[], Awaitable[None]]],
+    limit_s: float,
+    reports: list[str] | None = None,
+) -> tuple[float, Tenure]:
     """Run a tenure whose duty waits for ever; return when it ended, counted from acquisition."""
     began = trio.current_time()
     tenure = Tenure(
@@ -74,7 +78,11 @@ async def run(script: list[Callable[[], Awaitable[None]]], limit_s: float) -> tu
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 lambda: run_renewal(
-                    ScriptedLock(script), tenure, timing=TIMING, boot_clock=trio.current_time
+                    ScriptedLock(script),
+                    tenure,
+                    timing=TIMING,
+                    boot_clock=trio.current_time,
+                    report=(reports if reports is not None else []).append,
                 )
             )
             with tenure.scope:
@@ -103,8 +111,10 @@ async def test_tenure_renewal_refused_ends_at_once(autojump_clock: object) -> No
 
 
 async def test_tenure_store_away_shorter_than_the_deadline_survives(autojump_clock: object) -> None:
-    ended_s, _ = await run([unavailable] * 20 + [fine], 60)
+    reports: list[str] = []
+    ended_s, _ = await run([unavailable] * 20 + [fine], 60, reports)
     assert ended_s == pytest.approx(60)
+    assert reports == ["connection refused", ""]
 
 
 async def test_tenure_ended_twice_keeps_the_first_cause(autojump_clock: object) -> None:
