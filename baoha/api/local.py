@@ -198,7 +198,10 @@ def _has_usable_leader(status: NodeStatus) -> bool:
 def _is_ready(status: NodeStatus) -> bool:
     if status.sealed or status.stopping:
         return False
-    return status.role is Role.ACTIVE or _has_usable_leader(status)
+    if status.role is Role.ACTIVE:
+        return not status.store_problem
+    # A standby whose own store does not answer still forwards.
+    return _has_usable_leader(status)
 
 
 _QUESTIONS: Final[Mapping[str, Callable[[NodeStatus], bool]]] = {

@@ -183,6 +183,8 @@ async def test_leader_on_a_sealed_node_is_503() -> None:
         (BLIND, {"standby", "live", "leader"}),
         (replace(BLIND, forwarding_enabled=False), {"standby", "ready", "live", "leader"}),
         (replace(STANDBY, leader_changing=True), {"standby", "live", "leader"}),
+        (replace(ACTIVE, store_problem="disk full"), {"active", "live", "leader"}),
+        (replace(STANDBY, store_problem="x"), {"standby", "ready", "live", "leader"}),
         (LEADERLESS, {"standby", "live"}),
         (replace(STANDBY, leader=replace(LEADER, is_dead=True)), {"standby", "live"}),
         (SEALED, {"live"}),
