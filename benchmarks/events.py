@@ -97,12 +97,15 @@ EVENTS: Final = {
 }
 
 
-async def happen(cluster: Cluster, event: Event, *, calm_s: float) -> Happening:
+async def happen(
+    cluster: Cluster, event: Event, *, calm_s: float, settle_s: float = SETTLE_S
+) -> Happening:
     """
     Let the event happen once; return when every node is back and answers.
 
     Args:
         calm_s: with load and nothing else, before the event.
+        settle_s: the same after the cluster answers again, still part of the aftermath.
 
     Raises:
         LabError: the cluster did not recover within RECOVERY_S.
@@ -122,7 +125,7 @@ async def happen(cluster: Cluster, event: Event, *, calm_s: float) -> Happening:
             await wait_writable(cluster, node)
     if scope.cancelled_caught:
         raise LabError(f"{event.name}: no recovery in {RECOVERY_S:g} s", cluster.log_tails())
-    await trio.sleep(SETTLE_S)
+    await trio.sleep(settle_s)
     end = trio.current_time()
     if not victim.is_running:
         await cluster.start_node(victim)

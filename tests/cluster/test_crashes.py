@@ -1,0 +1,137 @@
+"""
+Unplanned ends of the active node under load: it is replaced, and nothing acknowledged is lost.
+
+Source: DESIGN.md section 4, "proof of death", "fencing", "reads".
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+
+from benchmarks.clusters import Cluster
+from benchmarks.events import EVENTS, FREEZE_S, happen, wait_writable
+from tests.cluster.lab import (
+    STATIC,
+    TIMEOUT_S,
+    TTL_S,
+    failed_after,
+    lab,
+    other_active,
+    under_load,
+    worst_gap_s,
+)
+from tests.cluster.sqlite_locks import wait_stopped, write_lock_holder
+
+pytestmark = pytest.mark.cluster
+
+KILLS = 4
+# Without proof of death the lock would have to run out, which is at least 4.5 s after a renewal.
+PROVEN_S = 3.0
+
+
+async def test_sigkill_of_active_node_is_replaced_before_its_lock_runs_out(
+    cluster: Cluster,
+) -> None:
+    happenings = []
+    async with under_load(cluster) as load:
+        for _ in range(KILLS):
+            happenings.append(await happen(cluster, EVENTS["SIGKILL"], calm_s=0.5, settle_s=0.5))
+    for happening in happenings:
+        assert worst_gap_s(load, happening) < PROVEN_S
+        for record in failed_after(load, happening):
+            # Forwarded, and the node died with it: the outcome is unknown, which is said so.
+            assert (record.operation, record.outcome) == ("write", "status 503"), record
+            assert record.started < happening.moment + 0.1, record
+
+
+async def test_sigkill_of_a_standby_is_not_noticed(cluster: Cluster) -> None:
+    active = await cluster.wait_active()
+    standby = next(node for node in cluster.nodes if node is not active)
+    async with under_load(cluster) as load:
+        await trio.sleep(0.5)
+        await standby.kill()
+        await trio.sleep(1.0)
+        await cluster.start_node(standby)
+    bad = [record for record in load.records if record.outcome != "ok"]
+    assert {record.node for record in bad} <= {standby.index}
+    assert await active.status_of("/v1/sys/health") == 200
+
+
+async def test_sigkill_of_all_nodes_at_once_loses_nothing(tmp_path: Path) -> None:
+    async with lab(tmp_path, STATIC) as cluster, under_load(cluster) as load:
+        await trio.sleep(1.5)
+        for node in cluster.nodes:
+            node.send(signal.SIGKILL)
+        for node in cluster.nodes:
+            await node.kill()
+        acknowledged = len(load.records)
+        for node in cluster.nodes:
+            await cluster.start_node(node, ready=False)
+        for node in cluster.nodes:
+            await cluster.wait_ready(node)
+        assert acknowledged > 50
+
+
+async def test_frozen_active_node_is_replaced_and_answers_nothing_old(cluster: Cluster) -> None:
+    async with under_load(cluster) as load:
+        victim = await cluster.wait_active()
+        happening = await happen(cluster, EVENTS["SIGSTOP"], calm_s=1.0, settle_s=2.0)
+        assert happening.trouble == ""
+        assert await victim.status_of("/v1/sys/health") == 429
+    assert worst_gap_s(load, happening) <= TTL_S + 1
+    # What had waited in its socket since it was frozen was answered after it woke up, and not from
+    # its own state: the load compares every read with what was acknowledged before it was sent.
+    thawed = happening.moment + FREEZE_S
+    late = [
+        record
+        for record in load.records
+        if record.node == victim.index and happening.moment < record.started < thawed < record.ended
+    ]
+    assert len([record for record in late if record.operation == "read"]) > 50
+    assert {record.outcome for record in late} <= {"ok", "status 503"}
+    assert await other_active(cluster, victim)
+
+
+async def test_active_node_that_is_frozen_inside_a_write_to_the_store_is_replaced(
+    cluster: Cluster,
+) -> None:
+    # A process that is stopped while it holds SQLite's write lock keeps everyone from writing.
+    victim = await cluster.wait_active()
+    database = victim.folder.parent / "baoha.db"
+    begin = 0.0
+    async with under_load(cluster, writes_per_s=150.0):
+        with trio.fail_after(30):
+            while True:
+                victim.freeze()
+                begin = trio.current_time()
+                await wait_stopped(victim.pid)
+                if write_lock_holder(database) == victim.pid:
+                    break
+                victim.thaw()
+                await trio.sleep(0.01)
+        try:
+            successor = await other_active(cluster, victim)
+            await wait_writable(cluster, successor)
+            took_s = trio.current_time() - begin
+        finally:
+            victim.thaw()
+        if not victim.is_running:
+            await cluster.start_node(victim)
+    assert took_s <= TTL_S + 1
+
+
+async def test_active_node_frozen_for_less_than_its_lock_goes_on(cluster: Cluster) -> None:
+    victim = await cluster.wait_active()
+    async with under_load(cluster) as load:
+        await trio.sleep(0.5)
+        victim.freeze()
+        await trio.sleep(2.0)
+        victim.thaw()
+        await wait_writable(cluster, victim)
+    assert await victim.status_of("/v1/sys/health") == 200
+    assert [record for record in load.records if record.outcome != "ok"] == []
+    assert TIMEOUT_S > FREEZE_S
