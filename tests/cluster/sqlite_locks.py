@@ -32,7 +32,9 @@ def write_lock_holder(database: Path) -> int:
 
 async def wait_stopped(pid: int) -> None:
     """Return when every thread of a process is stopped: SIGSTOP waits for a system call to end."""
-    while not _is_stopped(pid):
+    while True:
+        if _is_stopped(pid):
+            return
         await trio.sleep(0.001)
 
 
