@@ -253,9 +253,9 @@ class Standby:
     # --- following the leader --------------------------------------------------------------------
 
     async def _follow_leader(self) -> None:
-        """Read the advertisement of the current tenure, once, and turn to it."""
+        """Read the advertisement of the current tenure, until it says all, and turn to it."""
         record = self._record
-        if record is None or not record.value or self._advertised is not None:
+        if record is None or not record.value or self._can_reach_leader():
             return
         if record.identity == self._ctx.identity:
             return
@@ -268,7 +268,10 @@ class Standby:
             entry = await self._ctx.barrier.get(path)
         if entry is None:
             return  # the lock is visible before the advertisement: look again at once
-        self._advertised = decode_advertisement(entry)
+        found = decode_advertisement(entry)
+        if found == self._advertised:
+            return
+        self._advertised = found
         self._leaving = False
         self._link_down_since = trio.current_time()
         log.info(
@@ -282,6 +285,13 @@ class Standby:
             self._links.follow(self._advertised, self)
         else:
             self._links.follow(None, self)
+
+    def _can_reach_leader(self) -> bool:
+        """Tell whether the advertisement is known and final: a blocked port may become free."""
+        advertised = self._advertised
+        if advertised is None:
+            return False
+        return bool(advertised.cluster_addr) or not self._ctx.cluster_addr
 
     def _check_addresses(self, leader: Advertisement) -> None:
         """Name two nodes that say they live at the same address."""
