@@ -24,7 +24,7 @@ import trio
 from baoha import names
 from baoha.api.answers import JSON_TYPE, error_answer, no_content
 from baoha.api.paths import api_path
-from baoha.api.query import is_malformed, joined_values, parse_bool
+from baoha.api.query import is_malformed, joined_values, wanted_listing
 from baoha.core.request import Auth, Operation, Request, Response
 from baoha.core.view import NodeStatus, NodeView
 from baoha.errors import InvalidRequest, NotFound, RequestError
@@ -97,8 +97,11 @@ def token_of(request: HTTPRequest) -> str:
     """Return the client's token, "" when there is none. ``X-Vault-Token`` comes first."""
     if token := (request.header(names.TOKEN_HEADER) or "").strip():
         return token
-    scheme, _, credentials = (request.header("authorization") or "").partition(" ")
-    return credentials.strip() if scheme == "Bearer" else ""
+    for name, value in request.headers:
+        scheme, _, credentials = value.partition(" ")
+        if name == "authorization" and scheme == "Bearer":
+            return credentials.strip()
+    return ""
 
 
 async def decode_body(request: HTTPRequest) -> dict[str, Any]:
@@ -158,16 +161,18 @@ def http_response(response: Response, *, request_id: str, index: str = "") -> HT
     Return the HTTP form of a logical answer.
 
     Args:
-        index: the ``X-Vault-Index`` header of a success, "" for none.
+        index: the ``X-Vault-Index`` header of what an engine has answered, "" for none.
     """
     if response.raw is not None:
         headers: Headers = (("content-type", response.raw_content_type),)
         status = response.status or 200
-        return HTTPResponse(status=status, headers=headers, body=response.raw)
+        answer = HTTPResponse(status=status, headers=headers, body=response.raw)
+        return _with_index(answer, index)
     is_empty = response.data is None and response.auth is None
     if is_empty and not response.warnings and not response.lease_id:
-        answer = no_content() if response.status is None else error_answer(response.status)
-        return _with_index(answer, index)
+        if response.status is not None:
+            return error_answer(response.status)
+        return _with_index(no_content(), index)
     body = envelope_body(
         request_id=request_id,
         data=response.data,
@@ -183,7 +188,7 @@ def http_response(response: Response, *, request_id: str, index: str = "") -> HT
 
 
 def _operation(request: HTTPRequest, query: dict[str, str]) -> Operation:
-    """Return what is asked; ``help``, ``list`` and ``scan`` leave the query, they are no fields."""
+    """Return what is asked; ``help``, or a ``list`` or ``scan`` that is obeyed, is no field."""
     if query.pop("help", ""):
         return Operation.HELP
     if request.method == "OPTIONS":
@@ -193,14 +198,11 @@ def _operation(request: HTTPRequest, query: dict[str, str]) -> Operation:
         raise RequestError(status=405)
     if operation is not Operation.READ:
         return operation
-    listing, scanning = query.pop("list", ""), query.pop("scan", "")
-    wants_list = bool(listing) and parse_bool(listing)
-    wants_scan = bool(scanning) and parse_bool(scanning)
-    if wants_list and wants_scan:
-        raise InvalidRequest
-    if wants_scan:
-        return Operation.SCAN
-    return Operation.LIST if wants_list else Operation.READ
+    listing = wanted_listing(request.query)
+    if not listing:
+        return Operation.READ
+    del query[listing]
+    return Operation.SCAN if listing == "scan" else Operation.LIST
 
 
 def _require_merge_patch(request: HTTPRequest) -> None:
@@ -257,7 +259,7 @@ def _index(status: NodeStatus) -> str:
 
 
 def _with_index(answer: HTTPResponse, index: str) -> HTTPResponse:
-    if not index or answer.status >= 300:
+    if not index:
         return answer
     return HTTPResponse(
         status=answer.status,

@@ -38,6 +38,28 @@ def joined_values(query: str) -> dict[str, str]:
     return {name: ",".join(values) for name, values in parse_query(query).items()}
 
 
+def wanted_listing(query: str) -> str:
+    """
+    Return which listing a query asks a GET for: "list", "scan", or "" for none.
+
+    Of several values the first counts; an empty one asks for nothing. Source: measured
+
+    Raises:
+        InvalidRequest: a value is no truth value, or both are asked for.
+    """
+    if "list" not in query and "scan" not in query:
+        return ""
+    parameters = parse_query(query)
+    wanted = [
+        name
+        for name in ("list", "scan")
+        if (text := parameters.get(name, [""])[0]) and parse_bool(text)
+    ]
+    if len(wanted) > 1:
+        raise InvalidRequest
+    return wanted[0] if wanted else ""
+
+
 def parse_bool(text: str) -> bool:
     """
     Return the truth value that a text spells.

@@ -14,6 +14,8 @@ _HANDED_OVER = "the successor is active before the step-down is answered; nobody
 _BLIND = "a standby without a usable leader says so in sys/health"
 _INTERNAL = "internal headers from clients are dropped, not obeyed"
 _POLICY = "a forwarded request meets the same listener policy as a direct one"
+_OUR_POLICY = "the text of the default policy is ours; what it allows is the same"
+_OTHER_TOKENS = "other tokens exist here, and accessors are listed in the order of their hashes"
 _RANDOM = "whether the junk share's number is one of the real ones is chance"
 
 DELIBERATE: dict[str, dict[str, str]] = {
@@ -40,6 +42,8 @@ DELIBERATE: dict[str, dict[str, str]] = {
         "timeline (health|leader|read|read nofwd|write|write nofwd|ha-status)": _HANDED_OVER,
         "timeline ha-status #4": _MEMBERS,
     },
+    "policy-capabilities": {"acl read default": _OUR_POLICY},
+    "token": {"accessors|accessors GET list": _OTHER_TOKENS},
 }
 
 _LATER_ENGINES = {
@@ -85,5 +89,21 @@ NOT_YET: dict[str, dict[str, str]] = {
         "help": "help texts",
         "inline auth": "userpass",
         "method .* on sys/leases/count": "leases",
+    },
+    "mounts-auth-audit": {
+        "audit .*": "audit devices",
+        "auth|auth (enable|enable again|read|tune|tune read)|mounts tune of auth": "userpass",
+        "mounts": "cubbyhole, identity",
+        "plugins catalog .*": "plugins",
+        "remount.*": "remounting",
+        "ui mounts unauth visible": "userpass",
+    },
+    "policy-capabilities": {
+        "enf mounts|ui mounts reader": "cubbyhole, identity, userpass",
+        "password policies list": "password policies",
+    },
+    "token": {
+        "(create|lookup|lookup-self|renew-self|revoke) batch|batch .*": "batch tokens",
+        "role .*|create by .*": "token roles",
     },
 }

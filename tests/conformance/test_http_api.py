@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
 import trio
 
 from tests.conformance.http_exceptions import DELIBERATE, NOT_YET
 from tests.support.api_cluster import APICluster, APINode
-from tests.support.recorded import Exchange, differences, filled, load
+from tests.support.recorded import Exchange, differences, filled, learned, load
 
 STEP_DOWN_POLICY = """
 path "sys/step-down" { capabilities = ["update", "sudo"] }
@@ -35,7 +35,7 @@ async def cluster(nursery: trio.Nursery, autojump_clock: object) -> AsyncIterato
 
 async def _populate(cluster: APICluster) -> None:
     """Bring the content of the recorded clusters, as far as this release has the engines for it."""
-    await cluster.write("sys/mounts/kv1", type="kv", options={"version": "1"})
+    await cluster.write("sys/mounts/kv1", type="kv")
     await cluster.write("secret/data/seed", data={"hello": "world"})
     await cluster.write("kv1/seed", hello="world")
     await cluster.write("sys/policies/acl/reader", policy=READER_POLICY)
@@ -54,18 +54,35 @@ async def _replay(cluster: APICluster, place: APINode, exchange: Exchange) -> li
     )
     if exchange.target == "/v1/sys/init" and answer.status == 200 and exchange.method == "PUT":
         cluster.learn(json.loads(answer.body))
+    for name, value in learned(exchange, answer).items():
+        secrets.setdefault(name, value)
     return differences(exchange, answer, secrets)
 
 
 async def _replay_all(
-    cluster: APICluster, scenario: str, place: APINode, *, standby: APINode | None = None
+    cluster: APICluster,
+    scenario: str,
+    place: APINode,
+    *,
+    standby: APINode | None = None,
+    pauses_s: Mapping[str, float] | None = None,
+    active_only: Collection[str] = (),
 ) -> None:
-    """Replay a scenario on a node; what was sent to "a standby" on the other."""
+    """
+    Replay a scenario on a node; what was sent to "a standby" on the other.
+
+    Args:
+        pauses_s: by exchange, how long its recording waited before it.
+        active_only: exchanges that a standby answers itself, in its own way.
+    """
     failures = []
     deliberate, not_yet = DELIBERATE.get(scenario, {}), NOT_YET.get(scenario, {})
     unused = set(deliberate)
     for exchange in load(scenario):
+        await trio.sleep((pauses_s or {}).get(exchange.name, 0.0))
         other = standby if standby is not None and exchange.state == "standby" else place
+        if exchange.name in active_only:
+            other = cluster.nodes[0]
         found = await _replay(cluster, other, exchange)
         if not found:
             continue
@@ -152,3 +169,47 @@ async def test_generic_http_answers_as_recorded(cluster: APICluster) -> None:
     await _populate(cluster)
 
     await _replay_all(cluster, "generic-http", cluster.nodes[0])
+
+
+@pytest.mark.parametrize("through", ["active", "standby"])
+async def test_kv2_answers_as_recorded(cluster: APICluster, through: str) -> None:
+    await cluster.start(nodes=2)
+    await _populate(cluster)
+
+    await _replay_all(cluster, "kv2", cluster.nodes[("active", "standby").index(through)])
+
+
+@pytest.mark.parametrize("through", ["active", "standby"])
+async def test_kv1_answers_as_recorded(cluster: APICluster, through: str) -> None:
+    await cluster.start(nodes=2)
+    await _populate(cluster)
+
+    await _replay_all(cluster, "kv1", cluster.nodes[("active", "standby").index(through)])
+
+
+@pytest.mark.parametrize("through", ["active", "standby"])
+async def test_tokens_answer_as_recorded(cluster: APICluster, through: str) -> None:
+    await cluster.start(nodes=2)
+    await _populate(cluster)
+    place = cluster.nodes[("active", "standby").index(through)]
+
+    await _replay_all(cluster, "token", place, pauses_s={"expired": 3.0})
+
+
+@pytest.mark.parametrize("through", ["active", "standby"])
+async def test_policies_answer_as_recorded(cluster: APICluster, through: str) -> None:
+    await cluster.start(nodes=2)
+    await _populate(cluster)
+    await cluster.write("sys/policies/acl/tp", policy=READER_POLICY)
+    place = cluster.nodes[("active", "standby").index(through)]
+
+    await _replay_all(cluster, "policy-capabilities", place, active_only={"enf seal without sudo"})
+
+
+@pytest.mark.parametrize("through", ["active", "standby"])
+async def test_mounts_answer_as_recorded(cluster: APICluster, through: str) -> None:
+    await cluster.start(nodes=2)
+    await _populate(cluster)
+    place = cluster.nodes[("active", "standby").index(through)]
+
+    await _replay_all(cluster, "mounts-auth-audit", place)

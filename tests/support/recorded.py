@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ _VOLATILE = frozenset(
         "commit_date",
         "created_time",
         "creation_time",
+        "deletion_time",
         "encryptions",
+        "expiration",
         "expire_time",
         "hostname",
         "id",
@@ -49,16 +51,20 @@ _VOLATILE = frozenset(
         "last_echo",
         "last_renewal",
         "last_renewal_time",
+        "migration_id",
+        "modified",
         "nonce",
         "request_id",
         "root_token",
         "server_time_utc",
         "storage_type",
         "ttl",
+        "updated_time",
         "uuid",
         "version_installed",
     }
 )
+_NAMED_SECRET = re.compile(r"\{\{(\w+)\}\}")
 _ACCESSOR = re.compile(r"\b([a-z_]+)_[0-9a-f]{8}\b")
 # The nodes of the recorded clusters, by their addresses.
 _ADDRESSES = {
@@ -149,7 +155,24 @@ _PLACEHOLDERS = {
 
 def filled(text: str, secrets: Mapping[str, str]) -> str:
     """Put this run's secrets in the place of their names."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: secrets.get(match[1], "unknown"), text)
+    return _NAMED_SECRET.sub(lambda match: secrets.get(match[1], f"unknown-{match[1]}"), text)
+
+
+def learned(exchange: Exchange, answer: HTTPResponse) -> dict[str, str]:
+    """Return this run's tokens and accessors, by the names that the recorded answer gives them."""
+    return dict(_named_values(exchange.answer, _parsed(answer)))
+
+
+def _named_values(theirs: Any, ours: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(theirs, str) and isinstance(ours, str):
+        if (match := _NAMED_SECRET.fullmatch(theirs)) is not None:
+            yield match[1], ours
+    elif isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in theirs.keys() & ours.keys():
+            yield from _named_values(theirs[key], ours[key])
+    elif isinstance(theirs, list) and isinstance(ours, list):
+        for one, other in zip(theirs, ours, strict=False):
+            yield from _named_values(one, other)
 
 
 def differences(exchange: Exchange, answer: HTTPResponse, secrets: Mapping[str, str]) -> list[str]:

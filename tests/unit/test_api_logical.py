@@ -42,6 +42,8 @@ async def refused(request: HTTPRequest) -> tuple[int, tuple[str, ...]]:
         ("GET", "secret/x/?list=T", Operation.LIST, "secret/x/"),
         ("GET", "secret/x?list=", Operation.READ, "secret/x"),
         ("GET", "secret/x?list=false", Operation.READ, "secret/x"),
+        ("GET", "secret/x?list=true&list=false", Operation.LIST, "secret/x/"),
+        ("GET", "secret/x?list=false&list=true", Operation.READ, "secret/x"),
         ("GET", "secret/x?scan=1", Operation.SCAN, "secret/x/"),
         ("LIST", "secret/x", Operation.LIST, "secret/x/"),
         ("SCAN", "secret/x", Operation.SCAN, "secret/x/"),
@@ -261,7 +263,7 @@ def test_status_of_the_response_wins() -> None:
 
     assert answer.status == 404
     assert json.loads(answer.body)["data"] == {"a": None}
-    assert answer.header("x-vault-index") is None
+    assert answer.header("x-vault-index") == "abc"  # as recorded for deleted versions
 
 
 def test_warnings_alone_are_an_answer() -> None:
@@ -302,3 +304,24 @@ def test_auth_has_openbaos_order() -> None:
         "num_uses",
     ]
     assert body["data"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("list=true&limit=1", {"limit": "1"}),
+        ("list=false", {"list": "false"}),
+        ("scan=", {"scan": ""}),
+    ],
+)
+async def test_list_is_a_field_unless_it_is_obeyed(query: str, fields: dict[str, str]) -> None:
+    request = await logical_request(make("GET", f"secret/x?{query}"))
+
+    assert request.data == fields
+
+
+def test_any_of_several_authorization_headers_may_hold_the_token() -> None:
+    basic, bearer = ("authorization", "Basic eDp5"), ("authorization", "Bearer s.t")
+
+    assert token_of(make("GET", "secret/x", basic, bearer)) == "s.t"
+    assert token_of(make("GET", "secret/x", basic)) == ""
