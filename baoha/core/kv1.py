@@ -80,7 +80,7 @@ class PlainKVEngine(PathEngine):
             folder = folders.pop(0)
             for child in await call.storage.list(call.path["path"] + folder):
                 (folders if child.endswith("/") else found).append(folder + child)
-        return _keys(found)
+        return Response(data={"keys": found} if found else {})  # an empty scan is no error
 
 
 def _keys(keys: list[str]) -> Response:

@@ -159,13 +159,15 @@ class MetadataPaths:
         return _keys(await self._children(call))
 
     async def _scan(self, call: Call) -> Response:
-        return _keys(await self._descendants(call))
+        return _tree(await self._descendants(call))
 
     async def _list_detailed(self, call: Call) -> Response:
-        return await self._with_details(call, await self._children(call))
+        keys = await self._children(call)
+        return await self._with_details(call, keys, _keys(keys))
 
     async def _scan_detailed(self, call: Call) -> Response:
-        return await self._with_details(call, await self._descendants(call))
+        keys = await self._descendants(call)
+        return await self._with_details(call, keys, _tree(keys)) if keys else _tree(keys)
 
     async def _children(self, call: Call) -> list[str]:
         after, limit = call.fields.get("after", ""), call.fields.get("limit", 0)
@@ -175,19 +177,16 @@ class MetadataPaths:
         return await call.storage.list(folder)
 
     async def _descendants(self, call: Call) -> list[str]:
+        # ``after`` and ``limit`` have no effect on a scan. Source: measured
         found: list[str] = []
         folders = [""]
         while folders:
             folder = folders.pop(0)
             for child in await call.storage.list(_PREFIX + call.path["path"] + folder):
                 (folders if child.endswith("/") else found).append(folder + child)
-        after, limit = call.fields.get("after", ""), call.fields.get("limit", 0)
-        if after:
-            found = [key for key in found if key > after]
-        return found[:limit] if limit > 0 else found
+        return found
 
-    async def _with_details(self, call: Call, keys: list[str]) -> Response:
-        response = _keys(keys)
+    async def _with_details(self, call: Call, keys: list[str], response: Response) -> Response:
         details: dict[str, Any] = {}
         for key in keys:
             secret = await read_secret(call.storage, call.path["path"] + key)
@@ -201,6 +200,11 @@ def _keys(keys: list[str]) -> Response:
     if not keys:
         raise NotFound
     return Response(data={"keys": keys})
+
+
+def _tree(keys: list[str]) -> Response:
+    """Return the answer to a scan: an empty one is no error, unlike a listing. Source: measured"""
+    return Response(data={"keys": keys} if keys else {})
 
 
 def _changes(call: Call) -> dict[str, Any]:

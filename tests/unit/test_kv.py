@@ -286,6 +286,13 @@ async def test_listings_pages_scan_and_details() -> None:
     detailed = await logical.data("LIST", "secret/detailed-metadata")
     assert detailed["key_info"]["d/"] == {}
     assert detailed["key_info"]["a"]["current_version"] == 1
+    assert (await logical.data("SCAN", "secret/metadata?limit=1&after=a"))["keys"] == [
+        "a",
+        "b",
+        "d/e/f",
+    ]
+    assert await logical.data("SCAN", "secret/metadata/none") == {}
+    assert await logical.data("SCAN", "secret/detailed-metadata/none") == {}
     with pytest.raises(NotFound):
         await logical.call("LIST", "secret/metadata/none")
     with pytest.raises(UnsupportedOperation):
@@ -355,6 +362,7 @@ async def test_plain_kv_reads_what_was_written_and_its_lease() -> None:
     assert (await logical.call("GET", "k1/b/c")).lease_duration == 2764800
     assert (await logical.data("LIST", "k1"))["keys"] == ["a", "b/"]
     assert (await logical.data("SCAN", "k1"))["keys"] == ["a", "b/c"]
+    assert await logical.data("SCAN", "k1/none") == {}
     await logical.call("DELETE", "k1/a")
     with pytest.raises(NotFound):
         await logical.call("GET", "k1/a")
