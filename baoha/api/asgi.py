@@ -12,6 +12,7 @@ Source: ASGI 3.0; header facts from recordings/features/generic-http.json.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -34,6 +35,8 @@ LISTENER_EXTENSION: Final = "baoha.listener"
 TLS_EXTENSION: Final = "tls"
 TOO_LARGE_TEXT: Final = "http: request body too large"
 _DEFAULT_POLICY: Final = ListenerPolicy()
+# What a client writes that takes us for a proxy. Source: RFC 9112 section 3.2.2
+_ABSOLUTE_FORM: Final = re.compile("https?://[^/]*", re.IGNORECASE)
 # Answers with these codes have no body. Source: RFC 9110 sections 15.3.5 and 15.4.5
 _BODYLESS: Final = frozenset({204, 304})
 
@@ -51,8 +54,9 @@ def listener_policy(scope: Scope) -> ListenerPolicy:
 
 def early_refusal(scope: Scope) -> HTTPResponse | None:
     """Return the bare answer to a path that cannot be read or shown, else None."""
-    path = decoded_path(_raw_path(scope))
-    if path is None:
+    raw_path = _raw_path(scope)
+    path = decoded_path(raw_path)
+    if path is None or not (raw_path.startswith("/") or raw_path == "*"):
         return HTTPResponse(status=400, headers=(TEXT_TYPE,), body=b"400 Bad Request")
     return None if is_printable(path) else HTTPResponse(status=400)
 
@@ -140,9 +144,12 @@ async def refuse_websocket(receive: Receive, send: Send) -> None:
 
 def _raw_path(scope: Scope) -> str:
     raw = scope.get("raw_path")
-    if raw:
-        return bytes(raw).partition(b"?")[0].decode("latin-1")
-    return quote(scope["path"])
+    if raw is None:
+        return quote(scope["path"])
+    target = bytes(raw).partition(b"?")[0].decode("latin-1")
+    if (absolute := _ABSOLUTE_FORM.match(target)) is not None:
+        return target[absolute.end() :] or "/"
+    return target
 
 
 def _headers(scope: Scope) -> list[tuple[str, str]]:

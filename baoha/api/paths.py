@@ -17,13 +17,16 @@ from urllib.parse import unquote
 
 from baoha import names
 from baoha.api.answers import error_answer, page_not_found
-from baoha.api.query import is_malformed
+from baoha.api.query import is_malformed, wanted_listing
 from baoha.errors import InvalidRequest
 from baoha.sansio.json_decoder import decode_object
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 API_PREFIX: Final = "/v1/"
-_UI_PATHS: Final = frozenset({"/", "/ui", "/ui/"})
+_UI_PATHS: Final = frozenset({"/", "/ui", "/robots.txt"})
+_UI_PREFIX: Final = "/ui/"
+# Where a path that was resolved to one without its last slash gets it back. Source: measured
+_FOLDERS: Final = frozenset({"/v1", "/v1/sys"})
 _INCONSISTENT_MODES: Final = (None, "fail", "forward-active-node", "await-state")
 # Not available inside a namespace. A trailing "/" covers everything below.
 _ROOT_ONLY: Final = (
@@ -61,16 +64,16 @@ def api_path(request: HTTPRequest) -> str:
 
 def refusal(request: HTTPRequest) -> HTTPResponse | None:
     """Return the answer to a request that is wrong whatever the node's state, else None."""
-    if request.path in _UI_PATHS:
+    if request.path in _UI_PATHS or request.path.startswith(_UI_PREFIX):
         return page_not_found()
     if not request.path.startswith(API_PREFIX):
         return error_answer(404)
     clean = _clean(request.raw_path)
-    if clean != request.raw_path:
+    if clean not in (request.raw_path, f"{request.raw_path}/"):
         return _moved(clean, request)
     if any(segment in (".", "..") for segment in request.path.split("/")):
         return error_answer(400, "relative paths not supported")
-    return _consistency_refusal(request) or _namespace_refusal(request)
+    return _consistency_refusal(request) or _namespace_refusal(request) or _listing_refusal(request)
 
 
 def _clean(raw_path: str) -> str:
@@ -82,8 +85,8 @@ def _clean(raw_path: str) -> str:
             del kept[-1:]
         elif segment not in ("", "."):
             kept.append(segment)
-    tail = "/" if kept and segments[-1] in ("", ".", "..") else ""
-    return f"/{'/'.join(kept)}{tail}"
+    path = f"/{'/'.join(kept)}"
+    return f"{path}/" if kept and (segments[-1] == "" or path in _FOLDERS) else path
 
 
 def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:
@@ -117,4 +120,14 @@ def _namespace_refusal(request: HTTPRequest) -> HTTPResponse | None:
         path.startswith(root) if root.endswith("/") else path == root for root in _ROOT_ONLY
     ):
         return error_answer(400, "operation unavailable in namespaces")
+    return None
+
+
+def _listing_refusal(request: HTTPRequest) -> HTTPResponse | None:
+    """Refuse ``list`` and ``scan`` that are no truth values, or both true: local paths too."""
+    if request.method == "GET":
+        try:
+            wanted_listing(request.query)
+        except InvalidRequest:
+            return error_answer(400)
     return None

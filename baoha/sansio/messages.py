@@ -91,17 +91,14 @@ class HTTPResponse:
 
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> Headers:
-    """Return the headers that may travel on, in lower case: no hop-by-hop, no internal ones."""
-    named_by_connection = {
-        token.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for token in value.split(",")
-    }
+    """
+    Return the headers that may travel on, in lower case: no hop-by-hop, no internal ones.
+
+    What ``Connection`` names beyond those stays, as in OpenBao: a standby and the active node are
+    one server to the client, and nobody may make a proxy's ``X-Vault-Namespace`` disappear.
+    """
     return tuple(
         (lower, value)
         for name, value in headers
-        if (lower := name.lower()) not in HOP_BY_HOP
-        and lower not in named_by_connection
-        and not lower.startswith(INTERNAL_PREFIXES)
+        if (lower := name.lower()) not in HOP_BY_HOP and not lower.startswith(INTERNAL_PREFIXES)
     )

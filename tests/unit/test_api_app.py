@@ -185,8 +185,9 @@ async def test_request_is_passed_on_without_hop_by_hop_and_internal_headers() ->
     node.on_forward = forward
     headers = [
         *TOKEN,
-        ("Connection", "x-gone"),
-        ("X-Gone", "1"),
+        ("Connection", "keep-alive, x-vault-namespace"),
+        ("Keep-Alive", "1"),
+        ("X-Vault-Namespace", "a-proxy-has-set-it"),
         ("X-Vault-Internal-No-Request-Forwarding", "1"),
         ("X-Baoha-Internal-Y", "1"),
         ("X-Kept", "1"),
@@ -198,7 +199,11 @@ async def test_request_is_passed_on_without_hop_by_hop_and_internal_headers() ->
     )  # fmt: skip
 
     (request,) = seen
-    assert request.headers == (("x-vault-token", "s.t"), ("x-kept", "1"))
+    assert request.headers == (
+        ("x-vault-token", "s.t"),
+        ("x-vault-namespace", "a-proxy-has-set-it"),
+        ("x-kept", "1"),
+    )
     assert (request.path, request.raw_path) == ("/v1/secret/a/b", "/v1/secret/a%2Fb")
     assert request.query == "q=%C3%A9"
     assert request.body == b"{}"
@@ -228,6 +233,15 @@ async def test_request_is_passed_on_without_hop_by_hop_and_internal_headers() ->
         ("/v1/a/../x?y=1", 307, b'<a href="/v1/x?y=1">Temporary Redirect</a>.\n\n'),
         ("/v1/a/./x/", 307, b'<a href="/v1/a/x/">Temporary Redirect</a>.\n\n'),
         ("/v1/a/..", 307, b'<a href="/v1/">Temporary Redirect</a>.\n\n'),
+        ("/v1/a/b/..", 307, b'<a href="/v1/a">Temporary Redirect</a>.\n\n'),
+        ("/v1/a/.", 307, b'<a href="/v1/a">Temporary Redirect</a>.\n\n'),
+        ("/v1/sys/health/..", 307, b'<a href="/v1/sys/">Temporary Redirect</a>.\n\n'),
+        ("/ui/vault", 404, b"404 page not found\n"),
+        ("/robots.txt", 404, b"404 page not found\n"),
+        ("v1/sys/health", 400, b"400 Bad Request"),
+        ("http://a/V1/x", 404, b'{"errors":[]}\n'),
+        ("/v1/sys/health?list=banana", 400, b'{"errors":[]}\n'),
+        ("/v1/sys/health?list=true&scan=true", 400, b'{"errors":[]}\n'),
     ],
 )
 async def test_wrong_paths_are_answered_in_any_state(target: str, status: int, body: bytes) -> None:
@@ -240,7 +254,16 @@ async def test_wrong_paths_are_answered_in_any_state(target: str, status: int, b
         assert node.calls == []
 
 
-@pytest.mark.parametrize("target", ["/v1/secret/a%C3%A9", "/v1/secret/a%20b", "/v1/secret/a%FFb"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/secret/a%C3%A9",
+        "/v1/secret/a%20b",
+        "/v1/secret/a%FFb",
+        "http://proxied:8200/v1/secret/a?x=1",
+        "HTTPS://proxied/v1/secret/a",
+    ],
+)
 async def test_visible_paths_pass(target: str) -> None:
     answer = await ask(build_app(FakeNode(ACTIVE)), "GET", target)
 
