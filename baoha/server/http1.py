@@ -19,8 +19,9 @@ from typing import Any
 import h11
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Response
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Request, Response
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 
 # "HTTP/1.1 200 " ends where the reason phrase belongs; hypercorn gives none.
 _REASON_AT = 13
@@ -87,15 +88,29 @@ class HTTP1(H11Protocol):
             raise _RefusedError
 
     async def _create_stream(self, request: h11.Request) -> None:
-        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-        if len(headers) != len(request.headers):
-            request = h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=headers,
-                http_version=request.http_version,
+        """Hand a request to the app: its method as it was written, and never as a WebSocket."""
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                # Methods are case-sensitive (RFC 9110 section 9.1), and h11 frames by this one.
+                method=request.method.decode("ascii"),
+                raw_path=request.target,
+                state=self.connection_state,
             )
-        await super()._create_stream(request)
+        )
 
     async def _send_h11_event(self, event: Any) -> None:
         try:

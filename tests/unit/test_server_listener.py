@@ -99,6 +99,18 @@ async def test_listener_request_carries_policy_and_client() -> None:
     assert b"date:" in head.lower()
 
 
+@pytest.mark.parametrize("method", ["get", "head", "Delete", "CONNECT"])
+async def test_listener_methods_arrive_as_written(method: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, b"" if scope["method"] == "HEAD" else scope["method"].encode(), 405)
+
+    request = f"{method} /v1/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    async with listening(app) as listener:
+        answer = await exchange(listener, request.encode())
+
+    assert answer.endswith(b"\r\n\r\n" + method.encode())
+
+
 async def test_listener_body_in_pieces_arrives_whole() -> None:
     async with listening() as listener, await connect(listener) as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
