@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from baoha_cli.diagnose.evidence import Evidence, origin_of
+from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.text import one_line
 
@@ -104,19 +104,6 @@ def _host_faults(
     elif ip is None and host and (not host.isascii() or host.endswith(".") or " " in host):
         text = f"advertises {key} {shown}: the host is written in an odd form"
         yield fault("BH-119", where, text, about=about)
-    elif ip is None and key == "api_addr" and _is_local_name(host):
-        if _is_refused_by_tls(evidence, address):
-            text = f"advertises {key} {shown}: such a name is rarely in a certificate"
-            yield fault("BH-115", where, text, about=about)
-
-
-def _is_local_name(host: str) -> bool:
-    return host != "localhost" and ("." not in host or host.endswith(".local"))
-
-
-def _is_refused_by_tls(evidence: Evidence, address: str) -> bool:
-    look = evidence.tls.get(origin_of(address))
-    return look is not None and (bool(look.verify_code) or look.kind is not None)
 
 
 def _shared(evidence: Evidence) -> Iterator[Fault]:

@@ -80,12 +80,21 @@ def _broken(evidence: Evidence, node: NodeLook) -> Iterator[Fault]:
     if seal.kind is ErrorKind.TLS and seal.mentions("http response to https client"):
         text = f"{url}: the port speaks plain HTTP"
         yield fault("BH-209", where, text, about=(url,))
-    elif seal.kind is ErrorKind.TLS and seal.mentions("certificate required", "handshake failure"):
-        yield fault("BH-709", where, f"{url}: {seal.error}", about=(url,))
-    elif seal.kind is ErrorKind.PROTOCOL and _speaks_tls(evidence, node):
+    elif refusal := _refusal(evidence, node):
+        yield fault("BH-709", where, f"{url}: {refusal}", about=(url,))
+    elif node.endpoint.scheme == "http" and _speaks_tls(evidence, node):
         yield fault("BH-209", where, f"{url}: the port speaks TLS", about=(url,))
     else:
         yield fault("BH-204", where, f"{url}: {seal.error}", about=(url,))
+
+
+def _refusal(evidence: Evidence, node: NodeLook) -> str:
+    """Return the words by which a server asks for a client certificate, or ""."""
+    look = evidence.tls.get(node.endpoint.origin.lower())
+    texts = [node.seal.error]
+    texts += [look.refusal, look.error] if look is not None else []
+    wanted = ("certificate required", "handshake failure", "bad certificate")
+    return next((text for text in texts if any(word in text for word in wanted)), "")
 
 
 def _is_http_to_tls(evidence: Evidence, node: NodeLook) -> bool:

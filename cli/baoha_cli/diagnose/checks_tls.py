@@ -16,7 +16,6 @@ from typing import Final
 
 from baoha_cli.diagnose.evidence import Certificate, Evidence, TlsLook
 from baoha_cli.diagnose.judgement import Fault, fault
-from baoha_cli.failures import ErrorKind
 from baoha_cli.findings import Severity
 
 WARN_DAYS: Final = 30
@@ -32,8 +31,6 @@ def check(evidence: Evidence) -> Iterator[Fault]:
     for look in evidence.tls.values():
         where = _label(evidence, look)
         about = (look.endpoint.url, look.endpoint.origin)
-        if look.kind is ErrorKind.TLS and "certificate required" in look.error:
-            yield fault("BH-709", where, f"{look.endpoint.url}: {look.error}", about=about)
         if look.chain:
             for one in look.chain:
                 yield from certificate_faults(where, look.endpoint.url, one, look.read_at, about)

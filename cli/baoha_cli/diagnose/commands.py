@@ -79,6 +79,7 @@ class _Looks:
 
     via: tuple[str, ...]
     point: str
+    settle_s: float
     watch_s: float
     slow_s: float
     noise: bool
@@ -119,6 +120,14 @@ def _declare(area: str) -> None:
             str,
             typer.Option("--watch", metavar="TIME", help="Look for so long, for leader changes."),
         ] = "0s",
+        settle: Annotated[
+            str,
+            typer.Option(
+                "--settle",
+                metavar="TIME",
+                help="What could be an election must last so long to count.",
+            ),
+        ] = "3s",
         slow: Annotated[
             str, typer.Option("--slow", metavar="TIME", help="What counts as a slow answer.")
         ] = "500ms",
@@ -138,6 +147,7 @@ def _declare(area: str) -> None:
         looks = _Looks(
             tuple(via or ()),
             point,
+            duration_s(settle, what="--settle"),
             duration_s(watch, what="--watch"),
             duration_s(slow, what="--slow"),
             not no_audit_noise,
@@ -279,6 +289,7 @@ async def _ask(
         options=ProbeOptions(noise=looks.noise),
         addresses=choice.area not in ("tls", "clock"),
         from_node=looks.point == "node",
+        settle_s=looks.settle_s,
         watch_s=looks.watch_s,
         slow_s=looks.slow_s,
         proxies=_proxies(cli),

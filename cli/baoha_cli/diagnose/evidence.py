@@ -226,6 +226,7 @@ class TlsLook:
         verify_error: its words.
         version: that was agreed.
         speaks_old: whether a version below 1.2 is accepted too; None when not tried.
+        refusal: words of an alert after the handshake, "" without one.
         nameless: fingerprint of the certificate shown without a server name; "" when not tried.
         read_at: time of day here.
     """
@@ -238,6 +239,7 @@ class TlsLook:
     verify_error: str = ""
     version: str = ""
     speaks_old: bool | None = None
+    refusal: str = ""
     nameless: str = ""
     read_at: float = 0.0
 

@@ -55,8 +55,8 @@ from baoha_cli.transport import Transport
 
 ROUNDS_MIN: Final = 3
 ROUNDS_MAX: Final = 8
-WATCH_S: Final = 3.0
-_PAUSE_S: Final = 1.0
+SETTLE_S: Final = 3.0
+_WATCH_ROUNDS: Final = 60
 _ADDRESSES_MAX: Final = 64
 
 
@@ -74,6 +74,7 @@ class Wanted:
         addresses: look at ports, names, chains and advertised addresses.
         tls: look at certificates; "deep" tries more.
         from_node: leave out what is a matter of this machine's point of view.
+        settle_s: what could be an election is asked again for so long.
         watch_s: look at the nodes for so long, whatever is seen.
         slow_s: what counts as slow.
         proxies: proxy variables of the environment.
@@ -87,6 +88,7 @@ class Wanted:
     addresses: bool = True
     tls: bool = True
     from_node: bool = False
+    settle_s: float = SETTLE_S
     watch_s: float = 0.0
     slow_s: float = 0.5
     proxies: tuple[str, ...] = ()
@@ -148,7 +150,8 @@ class _Gathering:
 
     @property
     def _interval_s(self) -> float:
-        return max(_PAUSE_S, self._wanted.watch_s / 60)
+        wanted = self._wanted
+        return max(wanted.settle_s / ROUNDS_MIN, wanted.watch_s / _WATCH_ROUNDS)
 
     def _goes_on(self, keep_asking: Callable[[Evidence], bool]) -> bool:
         elapsed_s = trio.current_time() - self._began
@@ -156,7 +159,7 @@ class _Gathering:
             return True
         if not keep_asking(self._evidence()):
             return False
-        if len(self._rounds) < ROUNDS_MIN or elapsed_s < WATCH_S:
+        if len(self._rounds) < ROUNDS_MIN or elapsed_s < self._wanted.settle_s:
             return len(self._rounds) < ROUNDS_MAX
         return False
 
@@ -203,7 +206,7 @@ class _Gathering:
         for node in evidence.nodes:
             speaks_tls = node.endpoint.scheme == "https"
             if speaks_tls or node.seal.kind is ErrorKind.PROTOCOL or node.seal.status == 400:
-                self._start_tls(nursery, node.endpoint)
+                self._start_tls(nursery, node.endpoint, await_alert=node.seal.kind is not None)
             self._start_name(nursery, node.endpoint.host, node.endpoint.port)
         if not self._wanted.addresses or self._wanted.from_node:
             return
@@ -227,9 +230,11 @@ class _Gathering:
         if evidence.node_at(address) is None and self._is_new("reach", address):
             nursery.start_soon(self._look_at_reach, address, endpoint, HEALTH)
 
-    def _start_tls(self, nursery: trio.Nursery, endpoint: Endpoint) -> None:
+    def _start_tls(
+        self, nursery: trio.Nursery, endpoint: Endpoint, *, await_alert: bool = False
+    ) -> None:
         if self._wanted.tls and self._is_new("tls", endpoint.origin.lower()):
-            nursery.start_soon(self._look_at_tls, endpoint)
+            nursery.start_soon(self._look_at_tls, endpoint, await_alert)
 
     def _start_name(self, nursery: trio.Nursery, host: str, port: int) -> None:
         if not _is_ip(host) and self._is_new("name", host.lower()):
@@ -259,8 +264,9 @@ class _Gathering:
     async def _look_at_reach(self, address: str, endpoint: Endpoint, path: str) -> None:
         self._reach[address], _ = await ask(self._client, endpoint, path)
 
-    async def _look_at_tls(self, endpoint: Endpoint) -> None:
-        self._tls[endpoint.origin.lower()] = await look_at_tls(endpoint, self._wanted.transport.tls)
+    async def _look_at_tls(self, endpoint: Endpoint, await_alert: bool) -> None:
+        look = await look_at_tls(endpoint, self._wanted.transport.tls, await_alert=await_alert)
+        self._tls[endpoint.origin.lower()] = look
 
     async def _look_at_name(self, host: str, port: int) -> None:
         look = await look_at_name(host, port)

@@ -90,8 +90,8 @@ def fault(
 _SAME: Final[dict[str, tuple[str, ...]]] = {
     "BH-201": ("BH-205", "BH-206", "BH-210", "BH-505"),
     "BH-204": ("BH-312",),
-    "BH-207": ("BH-210", "BH-505", "BH-705"),
-    "BH-208": ("BH-210", "BH-505", "BH-704"),
+    "BH-207": ("BH-210", "BH-505"),
+    "BH-208": ("BH-210", "BH-505"),
     "BH-209": ("BH-210", "BH-505"),
     "BH-306": ("BH-205", "BH-206", "BH-210", "BH-505", "BH-601", "BH-602", "BH-906"),
     "BH-308": ("BH-316", "BH-505"),
@@ -103,16 +103,23 @@ _SAME: Final[dict[str, tuple[str, ...]]] = {
     "BH-704": ("BH-208", "BH-210", "BH-505"),
     "BH-705": ("BH-207",),
     "BH-506": ("BH-201", "BH-505", "BH-210"),
-    "BH-102": ("BH-201", "BH-205", "BH-210", "BH-505", "BH-506"),
-    "BH-103": ("BH-201", "BH-205", "BH-210", "BH-505", "BH-506"),
-    "BH-111": ("BH-201", "BH-210", "BH-505", "BH-506"),
-    "BH-112": ("BH-210", "BH-505", "BH-506"),
     "BH-501": ("BH-502", "BH-509"),
     "BH-503": ("BH-117", "BH-501", "BH-509"),
     "BH-807": ("BH-501", "BH-503", "BH-117", "BH-509"),
     "BH-504": ("BH-509",),
 }
+# What an unusable address of the leader leads to, at every standby.
+_OF_BAD_ADDRESS: Final = (
+    *("BH-201", "BH-205", "BH-206", "BH-210", "BH-401", "BH-405", "BH-505", "BH-506"),
+    *("BH-601", "BH-602"),
+)
 _ANYWHERE: Final[dict[str, tuple[str, ...]]] = {
+    "BH-102": _OF_BAD_ADDRESS,
+    "BH-103": _OF_BAD_ADDRESS,
+    "BH-104": _OF_BAD_ADDRESS,
+    "BH-111": _OF_BAD_ADDRESS,
+    "BH-112": _OF_BAD_ADDRESS,
+    "BH-305": ("BH-509",),
     "BH-116": ("BH-117", "BH-307", "BH-502"),
     "BH-301": ("BH-906",),
     "BH-302": ("BH-305",),

@@ -37,6 +37,7 @@ from baoha_cli.transport import TLSOptions
 
 TCP_S: Final = 1.5
 HANDSHAKE_S: Final = 2.0
+ALERT_S: Final = 0.5
 _CHAIN_MAX: Final = 10
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _NOT_ACTIVE: Final = ("ALERT_INTERNAL_ERROR", "UNRECOGNIZED_NAME")
@@ -120,23 +121,28 @@ def _port_kind(shake: _Shake) -> PortKind:
     return kinds.get(shake.kind, PortKind.CLOSED) if shake.kind else PortKind.CLOSED
 
 
-async def look_at_tls(endpoint: Endpoint, options: TLSOptions, *, deep: bool = True) -> TlsLook:
+async def look_at_tls(
+    endpoint: Endpoint, options: TLSOptions, *, await_alert: bool = False
+) -> TlsLook:
     """
     Look at the certificate of an HTTPS address, and at what is wrong with it.
 
     Args:
         endpoint: where.
         options: CA and server name; a client certificate is not shown.
-        deep: also try without a server name, and an old TLS version.
+        await_alert: listen for a moment, since with TLS 1.3 a server refuses after the handshake.
     """
     name = options.server_name or endpoint.name or endpoint.host
-    found = await _shake(endpoint.host, endpoint.port, _open_context(["http/1.1"]), name)
+    alert_s = ALERT_S if await_alert else 0.0
+    context = _open_context(["http/1.1"])
+    found = await _shake(endpoint.host, endpoint.port, context, name, alert_s=alert_s)
     look = TlsLook(
         endpoint,
         kind=found.kind,
         error=found.text,
         chain=found.chain,
         version=found.version,
+        refusal=found.text if found.kind is None else "",
         read_at=time_of_day(),
     )
     if found.kind is not None:
@@ -146,8 +152,6 @@ async def look_at_tls(endpoint: Endpoint, options: TLSOptions, *, deep: bool = T
     look = replace(
         look, verify_code=checked.code, verify_error=checked.text if checked.code else ""
     )
-    if not deep:
-        return look
     nameless = await _shake(endpoint.host, endpoint.port, _open_context(["http/1.1"]), "")
     old = await _shake(endpoint.host, endpoint.port, _old_context(), name)
     return replace(
@@ -194,20 +198,24 @@ async def connect_time_s(endpoint: Endpoint) -> float | None:
     return trio.current_time() - began
 
 
-async def _shake(host: str, port: int, context: ssl.SSLContext, name: str) -> _Shake:
+async def _shake(
+    host: str, port: int, context: ssl.SSLContext, name: str, *, alert_s: float = 0.0
+) -> _Shake:
     """Connect, do a TLS handshake, close; no server name is sent when it is ""."""
     stream, kind, text = await _connect(host, port)
     if stream is None:
         return _Shake(kind, text=text)
     try:
         with trio.move_on_after(HANDSHAKE_S):
-            return await _shake_over(stream, context, name)
+            return await _shake_over(stream, context, name, alert_s)
         return _Shake(ErrorKind.TIMEOUT, text="no answer to the TLS hello")
     finally:
         await trio.aclose_forcefully(stream)
 
 
-async def _shake_over(stream: trio.SocketStream, context: ssl.SSLContext, name: str) -> _Shake:
+async def _shake_over(
+    stream: trio.SocketStream, context: ssl.SSLContext, name: str, alert_s: float
+) -> _Shake:
     try:
         secured = trio.SSLStream(
             stream, context, server_hostname=name or None, https_compatible=True
@@ -224,11 +232,25 @@ async def _shake_over(stream: trio.SocketStream, context: ssl.SSLContext, name: 
         return _Shake(ErrorKind.TLS, reason, text, code)
     except ValueError:
         return _Shake(ErrorKind.TLS, "NAME", "the server name is not valid")
-    return _Shake(
+    # Read first: OpenSSL forgets all of it when an alert ends the connection.
+    shake = _Shake(
         chain=_chain(secured),
         version=secured.version() or "",
         alpn=secured.selected_alpn_protocol() or "",
     )
+    return replace(shake, text=await _alert(secured, alert_s)) if alert_s else shake
+
+
+async def _alert(secured: trio.SSLStream[trio.SocketStream], limit_s: float) -> str:
+    """Return the words of an alert that comes after the handshake, or ""."""
+    with trio.move_on_after(limit_s):
+        try:
+            await secured.receive_some(1)
+        except trio.BrokenResourceError as exc:
+            cause = exc.__cause__
+            if isinstance(cause, ssl.SSLError):
+                return describe_tls_error(cause)[1]
+    return ""
 
 
 def _chain(secured: trio.SSLStream[trio.SocketStream]) -> tuple[Certificate, ...]:

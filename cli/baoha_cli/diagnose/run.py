@@ -59,10 +59,12 @@ class Choice:
     known: frozenset[str] = frozenset()
 
     def wants(self, code: str) -> bool:
-        """Tell whether a code is looked for."""
+        """Tell whether a code is looked for and shown."""
+        return self.considers(code) and not (self.skip and matches(code, self.skip))
+
+    def considers(self, code: str) -> bool:
+        """Tell whether a code is looked for; what is skipped still explains other things."""
         if self.only and not matches(code, self.only):
-            return False
-        if self.skip and matches(code, self.skip):
             return False
         if CHECKS[code].is_on_request and not (self.facts or self.only):
             return False
@@ -174,10 +176,10 @@ def may_be_election(evidence: Evidence) -> bool:
 
 def conclude(evidence: Evidence, choice: Choice, *, noise: bool, took_s: float) -> Result:
     """Choose, settle, compare with the baseline."""
-    wanted = [item for item in evaluate(evidence) if choice.wants(item.code)]
+    found = settle(item for item in evaluate(evidence) if choice.considers(item.code))
     skipped = _skipped(evidence, choice, noise=noise)
     return assemble(
-        settle(wanted),
+        [item for item in found if choice.wants(item.code)],
         choice,
         skipped,
         evidence=evidence,
