@@ -1,7 +1,7 @@
 """
-Everything that is checked, as sessions. ``nox`` alone runs what a change needs; ``nox -l`` lists all.
+Everything that is checked, as sessions. ``nox`` runs what a change needs, ``nox -l`` lists all.
 
-Rule of this file: a session installs what it needs, services included; nothing is skipped silently.
+Rule of this file: a session installs what it needs, services too; nothing is skipped silently.
 """
 
 from __future__ import annotations
