@@ -233,18 +233,26 @@ class Cluster:
         running = [node.process for node in self.nodes if node.process is not None]
         return [process.pid for process in (*running, *self._services)]
 
+    async def start(self) -> None:
+        """
+        Start all nodes, and wait until they listen.
+
+        Raises:
+            LabError: one does not.
+        """
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            await self.wait_listening(node)
+
     async def set_up(self) -> None:
         """
-        Start, initialise and unseal all nodes, mount KV, and wait until every node answers.
+        Initialise and unseal all nodes, mount KV, and wait until every node answers.
 
         Raises:
             LabError: it does not come up.
         """
         first, *others = self.nodes
-        for node in self.nodes:
-            node.start()
-        for node in self.nodes:
-            await self.wait_listening(node)
         shares = "recovery" if self.description.auto_unseal else "secret"
         answer = await first.must(
             "PUT", "/v1/sys/init", {f"{shares}_shares": 1, f"{shares}_threshold": 1}
@@ -413,6 +421,7 @@ async def run_cluster(
     folder: Path | None = None,
     edit: EditConfig | None = None,
     nodes: int | None = None,
+    set_up: bool = True,
 ) -> AsyncIterator[Cluster]:
     """
     Run a cluster while the block lasts.
@@ -421,6 +430,7 @@ async def run_cluster(
         folder: where everything is kept; a temporary one that is removed by default.
         edit: changes the text of a node's configuration.
         nodes: how many, instead of what the description says.
+        set_up: off leaves the nodes as they start: listening, and not initialised.
 
     Raises:
         LabError: it does not come up.
@@ -446,7 +456,9 @@ async def run_cluster(
             node.configure(variables, edit)
         cluster = Cluster(description, members, services)
         try:
-            await cluster.set_up()
+            await cluster.start()
+            if set_up:
+                await cluster.set_up()
             yield cluster
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + START_S):
