@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from baoha import names
 from baoha.api.answers import error_answer, page_not_found
-from baoha.api.query import is_malformed, wanted_listing
+from baoha.api.query import is_malformed, joined_values, wanted_listing
 from baoha.errors import InvalidRequest
 from baoha.sansio.json_decoder import decode_object
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
@@ -69,7 +69,7 @@ def refusal(request: HTTPRequest) -> HTTPResponse | None:
     if not request.path.startswith(API_PREFIX):
         return error_answer(404)
     clean = _clean(request.raw_path)
-    if clean not in (request.raw_path, f"{request.raw_path}/"):
+    if clean != request.raw_path and not _is_folder_to_explain(clean, request):
         return _moved(clean, request)
     if any(segment in (".", "..") for segment in request.path.split("/")):
         return error_answer(400, "relative paths not supported")
@@ -87,6 +87,12 @@ def _clean(raw_path: str) -> str:
             kept.append(segment)
     path = f"/{'/'.join(kept)}"
     return f"{path}/" if kept and (segments[-1] == "" or path in _FOLDERS) else path
+
+
+def _is_folder_to_explain(clean: str, request: HTTPRequest) -> bool:
+    """Say whether only the last slash is missing and help is asked for. Source: measured"""
+    asks_help = request.method == "HELP" or bool(joined_values(request.query).get("help"))
+    return asks_help and clean == f"{request.raw_path}/"
 
 
 def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:
