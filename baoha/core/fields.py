@@ -10,6 +10,7 @@ measured. JSON numbers arrive as ``int`` or ``float`` and are named "json.Number
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,6 +22,7 @@ _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
 # Integers of the wire format have 64 bits.
 _INT_MAX: Final = 2**63 - 1
+_INTEGER: Final = re.compile("[+-]?[0-9][0-9A-Za-z_]*")
 
 
 class FieldError(ValueError):
@@ -102,20 +104,29 @@ def to_int(value: Any, at: str = "", *, name: str = "int") -> int:
         return 0
     if isinstance(value, list | Mapping):
         raise _unconvertible(name, value, at)
-    text = to_string(value).strip()
+    text = to_string(value)
     if not text:
         return 0
-    try:
-        number = int(text, 10)
-    except ValueError:
-        raise FieldError(
-            f"'{at}' cannot parse value as '{name}': strconv.ParseInt: invalid syntax"
-        ) from None
+    number = _parse_int(text)
+    if number is None:
+        raise FieldError(f"'{at}' cannot parse value as '{name}': strconv.ParseInt: invalid syntax")
     if abs(number) > _INT_MAX:
         raise FieldError(
             f"'{at}' cannot parse value as '{name}': strconv.ParseInt: value out of range"
         )
     return number
+
+
+def _parse_int(text: str) -> int | None:
+    """Return what Go reads with base 0: "12", "-7", "0x1f", "017"; None: no integer."""
+    if not _INTEGER.fullmatch(text):
+        return None
+    for base in (0, 8):  # "017" is for Python no integer of base 0
+        try:
+            return int(text, base)
+        except ValueError:
+            continue
+    return None
 
 
 def to_bool(value: Any) -> bool:
@@ -141,8 +152,6 @@ def to_duration_ns(value: Any) -> int:
         return 0
     if isinstance(value, bool | list | Mapping):
         raise FieldError("could not parse duration from input")
-    if isinstance(value, float):
-        return int(value * SECOND_NS)
     return parse_duration_ns(to_string(value))
 
 

@@ -46,23 +46,22 @@ def parse_duration_ns(text: str) -> int:
     """
     if len(text) > _TEXT_MAX:
         raise DurationError("time: invalid duration")
-    stripped = text.strip()
-    if not stripped:
+    if not text:
         return 0
-    if _PLAIN_SECONDS.fullmatch(stripped):
-        value = int(stripped) * SECOND_NS
-    elif days := _DAYS.fullmatch(stripped):
+    if _PLAIN_SECONDS.fullmatch(text):
+        value = int(text) * SECOND_NS
+    elif days := _DAYS.fullmatch(text):
         value = int(days[1]) * _DAY_NS
     else:
-        value = _parse_units(stripped, text)
+        value = _parse_units(text)
     if abs(value) > _DURATION_NS_MAX:
         raise DurationError(f'time: invalid duration "{text}"')
     return value
 
 
-def _parse_units(stripped: str, text: str) -> int:
-    sign = -1 if stripped.startswith("-") else 1
-    rest = stripped.removeprefix("-") if sign < 0 else stripped.removeprefix("+")
+def _parse_units(text: str) -> int:
+    sign = -1 if text.startswith("-") else 1
+    rest = text.removeprefix("-") if sign < 0 else text.removeprefix("+")
     total = 0
     if not rest:
         raise DurationError(f'time: invalid duration "{text}"')

@@ -1,0 +1,64 @@
+"""Fields of requests, converted as OpenBao 2.7.2 was measured to convert them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from baoha.core.fields import FieldError, Kind, convert
+
+SYNTAX = "'' cannot parse value as 'int': strconv.ParseInt: invalid syntax"
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (None, 0),
+        ("", 0),
+        (5, 5),
+        (True, 1),
+        ("12", 12),
+        ("-7", -7),
+        ("+7", 7),
+        ("0x1F", 31),
+        ("017", 15),
+        ("1_000", 1000),
+    ],
+)
+def test_integer_known_spellings_are_read(value: Any, number: int) -> None:
+    assert convert(Kind.INT, "n", value) == number
+
+
+@pytest.mark.parametrize(
+    "value", [" 5", "5 ", "\n5", "५", "1e3", "1.5", 1.5, "--5", "0x", "09", "x", "9" * 5000]
+)
+def test_integer_other_spellings_are_refused(value: Any) -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Kind.INT, "n", value)
+
+    assert str(caught.value) == f'error converting input for field "n": {SYNTAX}'
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(None, 0), (60, 60), ("60", 60), ("1.5h", 5400)])
+def test_duration_known_spellings_are_read(value: Any, seconds: int) -> None:
+    assert convert(Kind.DURATION, "d", value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (1.5, 'time: missing unit in duration "1.5"'),
+        (2.0, 'time: missing unit in duration "2.0"'),
+        (" 5", 'time: invalid duration " 5"'),
+        ("5 ", 'time: unknown unit " " in duration "5 "'),
+        ("5s ", 'time: unknown unit "s " in duration "5s "'),
+        (True, "could not parse duration from input"),
+        (-1, "cannot provide negative value '-1'"),
+    ],
+)
+def test_duration_other_spellings_are_refused(value: Any, problem: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Kind.DURATION, "d", value)
+
+    assert str(caught.value) == f'error converting input for field "d": {problem}'
