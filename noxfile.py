@@ -61,6 +61,6 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session
 def differential(session: nox.Session) -> None:
-    """The same requests to baoha and to a real OpenBao, its client and hvac against baoha."""
+    """baoha beside a real OpenBao, foreign clients, and the diagnostics on real clusters."""
     session.install("-e", ".[test]")
-    session.run("pytest", "tests/differential", *session.posargs)
+    session.run("pytest", "tests/differential", "tests/lab", *session.posargs)

@@ -13,4 +13,4 @@ $bin/flake8 baoha cli benchmarks tests
 $bin/mypy
 $bin/pytest -n 2 tests/unit tests/conformance tests/simulation
 # Real clusters are measured by the clock of this machine: one after the other, nothing beside them.
-$bin/pytest tests/cluster tests/differential
+$bin/pytest tests/cluster tests/differential tests/lab
