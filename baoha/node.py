@@ -205,6 +205,8 @@ class Node:
             with self._unsealed_scope:
                 await self._open_lock()
                 self._loop = HALoop(self._ha_context())
+                if self._board.status.stopping:
+                    await self._loop.retire(reason="the node is shutting down")
                 await self._loop.run()
         except* StorageCorrupt as group:
             self._stays_sealed = True

@@ -36,6 +36,7 @@ class HALoop:
         self._desk = LeaveDesk()
         self._peers = PeerRegistry()
         self._tenure: Tenure | None = None
+        self._is_granted = False  # the lock is held, and the phase does not say so yet
         self._gone = trio.Event()  # the former tenure's listener is closed
         self._gone.set()
 
@@ -54,10 +55,12 @@ class HALoop:
             hold_off_s = 0.0
             while True:
                 grant = await self._standby.contend(hold_off_s=hold_off_s)
+                self._is_granted = True
                 try:
                     await self._finish_former_tenure()
                     handed_over = await nursery.start(self._run_tenure, grant)
                 except BaseException:
+                    self._is_granted = False
                     limit_s = self._ctx.timing.cleanup_s
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
                         await self._give_back(grant)
@@ -88,7 +91,7 @@ class HALoop:
         """
         self._standby.retire()
         board = self._ctx.board
-        while board.phase in (Phase.ENTERING, Phase.ACTIVE, Phase.LEAVING):
+        while self._is_granted or board.phase in (Phase.ENTERING, Phase.ACTIVE, Phase.LEAVING):
             seen = board.status
             if board.phase is not Phase.ACTIVE:
                 await board.wait_change(seen)
@@ -148,9 +151,10 @@ class HALoop:
             tenure.extend(grant.sent_boot_s)
         self._tenure = tenure
         self._peers = PeerRegistry()
-        self._gone = trio.Event()
+        self._gone = gone = trio.Event()
         self._standby.step_aside()
         ctx.board.fire(HAEvent.LOCK_ACQUIRED, leader_changing=True)
+        self._is_granted = False
 
         def over() -> None:
             """Cease to be active. One synchronous block, whatever ended the tenure."""

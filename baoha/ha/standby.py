@@ -202,7 +202,7 @@ class Standby:
     async def _try_lock(self, lock: HALock) -> Grant | None:
         """Try for the lock if this node may have it now."""
         record = self._record
-        if not self.eligible:
+        if not self.eligible and (record is None or record.identity != self._ctx.identity):
             return None
         evict: LockRecord | None = None
         if record is None:
@@ -216,6 +216,12 @@ class Standby:
         sent_boot_s = self._ctx.boot_clock()
         fence = await lock.acquire(uuid, ttl_s=self._ctx.timing.lock_ttl_s, evict=evict)
         if fence is None:
+            return None
+        if not self.eligible:
+            # Passed to us after we had said that we are prepared, or acquired while we were told
+            # to stop. Nobody else may wait for its ttl.
+            log.info("giving the HA lock on, this node is stopping: epoch=%d", fence.epoch)
+            await lock.release(fence)
             return None
         log.info("acquired lock, enabling active operation: epoch=%d", fence.epoch)
         return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s)
