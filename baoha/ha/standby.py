@@ -109,6 +109,8 @@ class Standby:
     def leader_notice(self, notice: LeaderNotice) -> None:
         """Take note of a leader change: from now on requests are parked."""
         log.info("the active node says: phase=%s epoch=%d", notice.phase, notice.epoch)
+        if self._record is not None and notice.epoch < self._record.epoch:
+            return  # of a former tenure: it came over a retiring channel, after its successor
         self._leaving = True
         if notice.phase == "passed":
             self._links.follow(None, self)
@@ -142,6 +144,7 @@ class Standby:
         if lock is None:
             return await self._contend_alone()
         self._hold_until = trio.current_time() + hold_off_s
+        self._free_since = None  # it may be from before a tenure of our own
         self._forget_leader()
         self._publish()
         pause_s = self._ctx.timing.store_retry_s
