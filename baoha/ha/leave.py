@@ -63,10 +63,18 @@ class LeaveDesk:
         """Take requests from now on."""
         self._open = True
 
-    def close(self, cause: str) -> None:
-        """Answer everybody: the tenure is over."""
+    def close(self, cause: str, *, is_left: bool) -> None:
+        """
+        Answer everybody: the tenure is over.
+
+        Args:
+            is_left: the current request was being carried out. Then it has come true, whatever
+                ended the tenure in that moment, and must not be repeated elsewhere.
+        """
         self._open = False
         current, self._current = self._current, None
+        if current is not None and is_left:
+            current.answer()
         for request in [*([current] if current else []), *self._waiting]:
             request.answer(NotActive(f"active duty ended: {cause}"))
         self._waiting.clear()

@@ -170,7 +170,7 @@ class HALoop:
                 active_since=None,
                 epoch=0,
             )
-            self._desk.close(tenure.cause)
+            self._desk.close(tenure.cause, is_left=handed_over)
             log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
             task_status.started(handed_over)
 
