@@ -25,6 +25,8 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
+LAST_WORDS_S = 0.05  # a former tenure's channels may hold up the next tenure for so long
+
 
 class HALoop:
     """The HA machinery of one unsealed node."""
@@ -133,7 +135,10 @@ class HALoop:
         """Close the former tenure's listener: it may be finishing replies, but we need its port."""
         if self._tenure is not None:
             self._tenure.scope.cancel()
-        await self._gone.wait()
+        # The port is free at once. The last words to a peer that does not listen take longer, and
+        # they are not worth waiting for.
+        with trio.move_on_after(LAST_WORDS_S):
+            await self._gone.wait()
 
     async def _run_tenure(
         self, grant: Grant, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED
@@ -190,7 +195,7 @@ class HALoop:
                 nursery.cancel_scope.cancel()
         finally:
             tenure.finish("the HA loop was ended")
-            self._gone.set()
+            gone.set()
 
     async def _give_back(self, grant: Grant) -> None:
         """Do not strand the lock when the loop ends at once. A lock that was lost is not hurt."""
