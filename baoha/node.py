@@ -304,6 +304,9 @@ class Node:
 
     def status(self) -> NodeStatus:
         """Return the current picture, from memory."""
+        if (tenure := self._gate.tenure) is not None:
+            # A process that was stopped may be asked before anything in it has noticed.
+            tenure.end_if_overdue()
         return self._board.status
 
     async def wait_change(self, seen: NodeStatus) -> None:
