@@ -175,6 +175,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.nodes: list[Scripted] = []
+        self.others: list[FakeNode] = []
         self.gate = Gate()
         self.token = ""
         self._stack = ExitStack()
@@ -209,7 +210,9 @@ class World:
 
     def fake(self, script: Callable[[Seen], Reply], context: ssl.SSLContext | None = None) -> str:
         """Open something else that speaks HTTP; return its address."""
-        return self._stack.enter_context(FakeNode(script, context)).url
+        node = self._stack.enter_context(FakeNode(script, context))
+        self.others.append(node)
+        return node.url
 
     def addresses(self) -> str:
         """Return the comma list of all nodes."""

@@ -260,14 +260,15 @@ def _patterns(given: Sequence[str] | None) -> tuple[str, ...]:
 
 def _judge_files(cli: Cli, given: Sequence[str], choice: Choice) -> tuple[list[Fault], int]:
     from baoha_cli.diagnose.checks_config import check, check_certificates, read_configs
-    from baoha_cli.diagnose.judgement import order
+    from baoha_cli.diagnose.judgement import settle
     from baoha_cli.diagnose.probes import time_of_day
 
     # The environment here belongs to one node at most.
     environ = cli.environ if len(given) == 1 else {}
     configs = read_configs([Path(text) for text in given], environ)
     found = [*check(configs), *check_certificates(configs, time_of_day())]
-    return order([item for item in found if choice.wants(item.code)]), len(configs)
+    settled = settle(item for item in found if choice.considers(item.code))
+    return [item for item in settled if choice.wants(item.code)], len(configs)
 
 
 async def _ask(

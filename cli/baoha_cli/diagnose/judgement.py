@@ -88,6 +88,8 @@ def fault(
 
 # What explains what, at the same place. "*" is any place: the fault is the whole cluster's.
 _SAME: Final[dict[str, tuple[str, ...]]] = {
+    "BH-101": ("BH-109",),
+    "BH-106": ("BH-107",),
     "BH-201": ("BH-205", "BH-206", "BH-210", "BH-505"),
     "BH-204": ("BH-312",),
     "BH-207": ("BH-210", "BH-505"),
