@@ -166,7 +166,8 @@ def _leader_body(status: NodeStatus) -> Fields:
         if status.active_since is not None:
             body["active_time"] = format_timestamp(status.active_since)
         body["leader_address"] = status.api_addr
-        cluster_addr = status.cluster_addr
+        # As advertised: "" while the cluster port cannot be bound.
+        cluster_addr = status.leader.cluster_addr if status.leader else status.cluster_addr
     elif status.leader is not None and _known_leader(status):
         body["leader_address"] = status.leader.redirect_addr
         cluster_addr = status.leader.cluster_addr

@@ -270,7 +270,7 @@ class HALock(ABC):
             evict: a record as read before; it is evicted only if identity and epoch still match.
 
         Returns:
-            The fence of the new tenure (epoch one above the last), or None: somebody else holds it.
+            The fence of the new tenure (its epoch is above the last); None: somebody holds it.
 
         Raises:
             StorageUnavailable: cannot tell; the lock may have been acquired.

@@ -122,6 +122,7 @@ class SqliteBackend(Backend, HABackend):
         lock = SqliteLock(
             key,
             identity,
+            path=self.path,
             read=self._read,
             writer=self._writer,
             folder=self._folder,

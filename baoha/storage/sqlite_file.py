@@ -27,6 +27,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from baoha.errors import (
+    ConfigError,
     FencedWrite,
     Outcome,
     StorageCorrupt,
@@ -41,6 +42,7 @@ from baoha.storage.lock_rules import LockRow
 
 # "baoh": marks the file as ours, so that a path to another program's database is not written to.
 _APPLICATION_ID = 0x62616F68
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FORMAT = 1
 _MODE_FILE = 0o600
 _MODE_FOLDER = 0o700
@@ -309,11 +311,20 @@ def fence_holds(connection: sqlite3.Connection, fence: Fence, boot_id: str, now_
 
 def read_boot_id() -> str:
     """
-    Return the id of this boot of the machine, "" where the system has none.
+    Return the id of this boot of the machine.
+
+    Without it a lock of before a reboot could look held, and two nodes of which only one can read
+    it would each take the other's lock for free. So a hidden one is an error, not a default.
+
+    Raises:
+        ConfigError: it cannot be read.
 
     Source: random(4), /proc/sys/kernel/random/boot_id (Linux).
     """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {BOOT_ID} ({exc.strerror or exc}), which tells a lock of before a reboot "
+            "from a current one; a service unit must not hide it (ProcSubset=pid does)"
+        ) from exc

@@ -15,10 +15,12 @@ Source: DESIGN.md section 4; ours.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
 
 import trio
 
@@ -27,10 +29,13 @@ from baoha.storage import lock_rules, sqlite_file
 from baoha.storage.base import Fence, HALock, LockRecord
 from baoha.storage.lock_rules import LockRow
 from baoha.storage.sqlite_presence import Ear, Folder, Session
+from baoha.storage.sqlite_stopped import wake_stopped_writer
 from baoha.storage.sqlite_writer import Writer
 from baoha.timing import BootClock
 
 T = TypeVar("T")
+
+log: Final = logging.getLogger("baoha.storage")
 
 # Another examiner may hold the flock for some microseconds, which looks like life.
 _EVIDENCE_TRIES = 3
@@ -56,6 +61,7 @@ class SqliteLock(HALock):
         key: str,
         identity: str,
         *,
+        path: Path,
         read: Reader,
         writer: Writer,
         folder: Folder,
@@ -66,6 +72,7 @@ class SqliteLock(HALock):
     ) -> None:
         self.key = key
         self.identity = identity
+        self._path = path
         self._read = read
         self._writer = writer
         self._folder = folder
@@ -86,6 +93,8 @@ class SqliteLock(HALock):
             lock_rules.is_evicted(row, evict)
         ):
             return None
+        if woken := wake_stopped_writer(self._path):
+            log.warning("woke a stopped process that held the write lock: pid=%d", woken)
 
         def run(connection: sqlite3.Connection) -> Fence | None:
             row = sqlite_file.read_lock(connection, self.key, self._boot_id)

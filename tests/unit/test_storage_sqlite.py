@@ -451,3 +451,11 @@ async def test_closing_a_handle_ends_its_wait(tmp_path: Path) -> None:
             await trio.testing.wait_all_tasks_blocked()
             await lock.aclose()
     await backend.aclose()
+
+
+def test_boot_id_that_is_hidden_is_an_error_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BOOT_ID", tmp_path / "hidden")
+    with pytest.raises(ConfigError, match="ProcSubset"):
+        sqlite_file.read_boot_id()
