@@ -44,20 +44,17 @@ class RealLab:
         """Run an async function beside the clusters and return its result."""
         return trio.from_thread.run(function, *args, trio_token=self._token)
 
-    def cluster(
-        self, kind: str, *, nodes: int = 3, config: Mapping[str, str] | None = None
-    ) -> Cluster:
+    def cluster(self, kind: str, *, config: Mapping[str, str] | None = None) -> Cluster:
         """
         Return a running cluster; the same arguments give the same one.
 
         Args:
             kind: a description of the benchmarks, such as "openbao-raft".
-            nodes: how many.
             config: replacements in the configuration of every node.
         """
-        name = f"{kind}-{nodes}-{sorted((config or {}).items())}"
+        name = f"{kind}-{sorted((config or {}).items())}"
         if name not in self._clusters:
-            self._clusters[name] = self.run(self._open, kind, nodes, config or {})
+            self._clusters[name] = self.run(self._open, kind, config or {})
         return self._clusters[name]
 
     def restart(self, cluster: Cluster, edit: Callable[[Node, str], str] | None = None) -> None:
@@ -75,7 +72,7 @@ class RealLab:
             self._ready.put(trio.lowlevel.current_trio_token())
             await self._end.wait()
 
-    async def _open(self, kind: str, nodes: int, config: Mapping[str, str]) -> Cluster:
+    async def _open(self, kind: str, config: Mapping[str, str]) -> Cluster:
         description = load_description(kind)
         text = description.config
         for old, new in config.items():
@@ -84,7 +81,7 @@ class RealLab:
             text = text.replace(old, new)
         folder = self._folder / f"cluster{len(self._clusters)}"
         folder.mkdir()
-        context = run_cluster(replace(description, config=text), folder=folder, nodes=nodes)
+        context = run_cluster(replace(description, config=text), folder=folder)
         cluster = await self._stack.enter_async_context(context)
         for node in cluster.nodes:
             node.original = node.config  # type: ignore[attr-defined]
@@ -105,10 +102,13 @@ class RealLab:
             await cluster.start_node(node, ready=False)
         with trio.fail_after(20):
             for node in others:
-                while not await _names_a_leader(node):
-                    await trio.sleep(0.05)
+                await _wait_for_leader(node)
 
 
-async def _names_a_leader(node: Node) -> bool:
-    response = await node.call("GET", "/v1/sys/leader")
-    return response.status == 200 and bool(response.json().get("leader_address"))
+async def _wait_for_leader(node: Node) -> None:
+    """Return when a standby names a leader; it says so nowhere else."""
+    while True:
+        response = await node.call("GET", "/v1/sys/leader")
+        if response.status == 200 and response.json().get("leader_address"):
+            return
+        await trio.sleep(0.05)
