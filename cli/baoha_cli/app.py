@@ -42,6 +42,7 @@ CONTEXT_SETTINGS: Final[dict[str, Any]] = {
     "max_content_width": 100,
 }
 _BUG_REPORT: Final = "This is a bug in baoha. Run it again with --debug and report what it prints."
+_RETRIES: Final = 2
 _TRUE: Final = frozenset({"true", "t", "1"})
 _FALSE: Final = frozenset({"false", "f", "0"})
 
@@ -90,6 +91,11 @@ class GoCommand(TyperCommand):
         parsed: list[str] = super().parse_args(ctx, go_flags(args, self.params))
         return parsed
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what follows the name in the usage line: our metavars say what is optional."""
+        arguments = [param for param in self.params if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *(param.metavar or str(param.name).upper() for param in arguments)]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options in three sections: the command's own, HTTP, output."""
         sections: dict[str, list[Any]] = {"Arguments": [], "Options": [], "HTTP options": []}
@@ -98,17 +104,20 @@ class GoCommand(TyperCommand):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
-            if param.param_type_name == "argument":
-                title = "Arguments"
-            elif param.name in HTTP_SECTION:
-                title = "HTTP options"
-            else:
-                title = "Output options" if param.name in OUTPUT_SECTION else "Options"
-            sections[title].append(record)
+            sections[section_of(param)].append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def section_of(param: Any) -> str:
+    """Return the heading under which a parameter stands in help and manual."""
+    if param.param_type_name == "argument":
+        return "Arguments"
+    if param.name in HTTP_SECTION:
+        return "HTTP options"
+    return "Output options" if param.name in OUTPUT_SECTION else "Options"
 
 
 class GoGroup(TyperGroup):
@@ -166,6 +175,7 @@ def command(
     *,
     profile: Profile = Profile.BAO,
     timeout_s: float = 60.0,
+    retries: int | None = None,
     own_deadline: bool = False,
     epilog: str | None = None,
     hidden: bool = False,
@@ -182,6 +192,8 @@ def command(
         name: as typed.
         profile: exit codes when ``--exit-codes`` is not given.
         timeout_s: limit of a request when neither flag nor environment say.
+        retries: the same for trying again; None is 2 for commands that `bao` has, and 0 for status
+            and for commands that are ours, which look at nodes and must see their faults.
         own_deadline: the command reads ``cli.deadline_s`` itself, to say what was missing.
         epilog: text under the help, for exit codes and examples.
         hidden: leave it out of the group's help.
@@ -191,6 +203,7 @@ def command(
     def declare(function: CommandFunction) -> CommandFunction:
         signature = inspect.signature(function, eval_str=True)
         own = list(signature.parameters.values())[1:]
+        usual = retries if retries is not None else _RETRIES if profile is Profile.BAO else 0
 
         def runner(**values: Any) -> int:
             shared = Shared.take(values)
@@ -200,6 +213,7 @@ def command(
                 values,
                 profile=profile,
                 timeout_s=timeout_s,
+                retries=usual,
                 own_deadline=own_deadline,
                 reports=reports,
             )
@@ -227,6 +241,7 @@ def run(
     *,
     profile: Profile,
     timeout_s: float,
+    retries: int = 0,
     own_deadline: bool = False,
     reports: Collection[str] = (),
 ) -> int:
@@ -235,7 +250,14 @@ def run(
 
     cli: Cli | None = None
     try:
-        cli = Cli(shared, os.environ, profile=profile, timeout_s=timeout_s, reports=reports)
+        cli = Cli(
+            shared,
+            os.environ,
+            profile=profile,
+            timeout_s=timeout_s,
+            retries=retries,
+            reports=reports,
+        )
         outcome = function(cli, **values)
         if inspect.isawaitable(outcome):
             verdict = run_async(outcome, None if own_deadline else cli.deadline_s)

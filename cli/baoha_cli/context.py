@@ -39,7 +39,7 @@ from baoha_cli.failures import (
     RequestFailed,
     UsageFailed,
 )
-from baoha_cli.options import Shared
+from baoha_cli.options import RETRIES_MAX, Shared
 from baoha_cli.output import Document, Format, Output, parse_format
 from baoha_cli.text import one_line
 from baoha_cli.transport import TLSOptions, Transport
@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 HOPS_MAX: Final = 10
 _RETRY_PAUSE_S: Final = 0.25
 _RETRY_PAUSE_MAX_S: Final = 2.0
+# What may be over in a second; a wrong certificate or address stays wrong.
+_PASSING: Final = frozenset(
+    {ErrorKind.REFUSED, ErrorKind.UNREACHABLE, ErrorKind.TIMEOUT, ErrorKind.DNS}
+)
 _PROFILES: Final = {"bao": Profile.BAO, "detailed": Profile.DETAILED, "nagios": Profile.NAGIOS}
 
 
@@ -63,6 +67,8 @@ class Cli:
         environ: the environment.
         profile: exit codes unless ``--exit-codes`` says otherwise.
         timeout_s: limit of a request unless flag or environment say otherwise.
+        retries: how often to try again unless flag or environment say otherwise; with 0 the
+            environment has no say, since a retry would hide what the command looks for.
         reports: further values of ``--output`` that this command knows.
 
     Raises:
@@ -76,11 +82,13 @@ class Cli:
         *,
         profile: Profile = Profile.BAO,
         timeout_s: float = 60.0,
+        retries: int = 0,
         reports: Collection[str] = (),
     ) -> None:
         self.shared = shared
         self.environ = environ
         self._timeout_s = timeout_s
+        self._retries = retries
         given = (shared.output or "").strip().lower()
         self.report = given if given in reports else ""
         self.profile = self._chosen_profile(profile)
@@ -156,6 +164,19 @@ class Cli:
         if value <= 0:
             raise UsageFailed("the time-out of a request must be more than 0")
         return value
+
+    @cached_property
+    def retries(self) -> int:
+        """How often to try again when no node could be reached."""
+        if self.shared.retry is not None:
+            return self.shared.retry
+        setting = lookup(self.environ, "MAX_RETRIES") if self._retries else None
+        if setting is None:
+            return self._retries
+        text = setting.value.strip()
+        if not (text.isascii() and text.isdecimal() and len(text) < 4):
+            raise UsageFailed(f"{setting.name}: {text[:40]!a} is not a number from 0 to 999")
+        return min(int(text), RETRIES_MAX)
 
     @cached_property
     def deadline_s(self) -> float | None:
@@ -248,7 +269,7 @@ class Cli:
         if self.shared.output_curl_string and not is_preflight:
             self._print_curl(method, path, data, query, token)
         async with self.client() as client:
-            for attempt in range(self.shared.retry + 1):
+            for attempt in range(self.retries + 1):
                 if attempt:
                     await _pause(attempt)
                 for number, endpoint in enumerate(self.endpoints):
@@ -263,16 +284,18 @@ class Cli:
                             headers=headers,
                         )
                     except RequestFailed as failure:
-                        if failure.sent or self._is_last_try(attempt, number):
+                        if failure.sent or self._is_last_try(attempt, number, failure.kind):
                             raise
-                        self.verbose(f"{failure.message}: trying the next address")
+                        self.verbose(f"{failure.message}: trying again")
                         continue
                     answer = await self._after_redirects(client, answer, data, token, headers)
                     return answer.checked(*accept)
         raise UsageFailed("no address was given")
 
-    def _is_last_try(self, attempt: int, number: int) -> bool:
-        return attempt == self.shared.retry and number == len(self.endpoints) - 1
+    def _is_last_try(self, attempt: int, number: int, kind: ErrorKind) -> bool:
+        if number < len(self.endpoints) - 1:
+            return False
+        return attempt == self.retries or kind not in _PASSING
 
     async def _after_redirects(
         self,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
+RETRIES_MAX: Final = 100
 HTTP_SECTION: Final = frozenset(
     {
         "address",
@@ -133,15 +134,16 @@ class Shared:
         typer.Option("--deadline", metavar="TIME", help="Limit of the whole command."),
     ] = None
     retry: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--retry",
             min=0,
-            max=100,
+            max=RETRIES_MAX,
             metavar="N",
-            help="Try again N times when no node could be reached. Nothing is ever sent twice.",
+            help="Try again N times when no node could be reached; nothing that was sent is ever "
+            "sent again. [env: BAO_MAX_RETRIES; default: 2, for status and diagnostics 0]",
         ),
-    ] = 0
+    ] = None
     proxy: Annotated[
         str | None,
         typer.Option(

@@ -235,7 +235,8 @@ class CommandLine:
     """
     Run commands in this process, as a terminal would, with a clean environment.
 
-    ``home`` is an empty directory; no variable of the developer's shell gets in.
+    ``home`` is an empty directory; no variable of the developer's shell gets in. Nothing is tried
+    again unless a test says so.
     """
 
     def __init__(
@@ -247,6 +248,7 @@ class CommandLine:
             if name.startswith(("BAO", "VAULT_", "NO_COLOR", "FORCE_COLOR")):
                 monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", home)
+        monkeypatch.setenv("BAO_MAX_RETRIES", "0")
 
     def setenv(self, name: str, value: str) -> None:
         """Set a variable for the commands that follow."""
