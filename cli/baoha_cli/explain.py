@@ -32,7 +32,7 @@ def explain(
     ] = None,
 ) -> Verdict:
     """Explain a diagnostic code, the exit codes or the conditions."""
-    _load_catalogue()
+    load_catalogue()
     if topic is None:
         cli.emit(_catalogue())
     elif topic == "exit-codes":
@@ -44,7 +44,8 @@ def explain(
     return Verdict.OK
 
 
-def _load_catalogue() -> None:
+def load_catalogue() -> None:
+    """Load the modules that register diagnostic codes."""
     from importlib import import_module
 
     for name in CATALOGUE_MODULES:

@@ -52,11 +52,15 @@ COMMANDS: Final[dict[str, Entry]] = {
     "write": Entry("logical", "Write data, configuration and secrets.", SECRETS, "write_app"),
     "list": Entry("logical", "List the keys under a path.", SECRETS, "list_app"),
     "delete": Entry("logical", "Delete secrets and configuration.", SECRETS, "delete_app"),
+    "secrets": Entry("mounts", "List, enable and disable secrets engines.", SECRETS, "secrets_app"),
+    "auth": Entry("mounts", "List the auth methods.", SECRETS, "auth_app"),
     "token": Entry("token_command", "Create, look up, renew and revoke tokens.", SECRETS),
     "login": Entry("login", "Log in, and keep the token for later commands.", SECRETS),
     "policy": Entry("policy", "Write, read, list and delete policies.", SECRETS),
     "explain": Entry(
         "explain", "Explain a diagnostic code, the exit codes or the conditions.", OTHER
     ),
+    "completion": Entry("completion", "Print a script that completes commands in a shell.", OTHER),
+    "man": Entry("man", "Print a manual page, or write all of them.", OTHER),
     "version": Entry("version", "Print the version of baoha, and of servers.", OTHER),
 }

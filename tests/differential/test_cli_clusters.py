@@ -21,6 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli_lab import Ran
+from tests.support.forked_cli import run_forked
+
 pytestmark = pytest.mark.differential
 
 BAO = shutil.which("bao", path=str(Path(sys.executable).parent)) or "bao"
@@ -37,7 +40,7 @@ class Cluster:
     token: str
     home: Path
 
-    def baoha(self, *argv: str, token: bool = True) -> subprocess.CompletedProcess[str]:
+    def baoha(self, *argv: str, token: bool = True) -> Ran:
         """Run our command against all three nodes."""
         environ = {
             "PATH": os.environ["PATH"],
@@ -46,9 +49,7 @@ class Cluster:
         }
         if token:
             environ["BAO_TOKEN"] = self.token
-        return subprocess.run(
-            [*BAOHA, *argv], env=environ, capture_output=True, text=True, check=False, timeout=120
-        )
+        return run_forked(argv, environ)
 
 
 def free_ports(count: int) -> list[int]:
@@ -97,16 +98,16 @@ def run_openbao(home: Path) -> Iterator[Cluster]:
     try:
         first = Cluster("openbao", cluster.urls[:1], "", home)
         answers = first.baoha("wait", "--for=nodes=1", "--deadline=30s")
-        assert answers.returncode == 0, answers.stderr
-        made = json.loads(first.baoha("operator", "init", "-n=1", "-t=1", "-format=json").stdout)
+        assert answers.code == 0, answers.err
+        made = json.loads(first.baoha("operator", "init", "-n=1", "-t=1", "-format=json").out)
         [key] = made["unseal_keys_b64"]
         cluster.token = made["root_token"]
         for url in cluster.urls:  # a node joins the leader that is unsealed before it
             one = Cluster("openbao", [url], "", home)
-            assert one.baoha("wait", "--for=initialized", "--deadline=60s").returncode == 0
-            assert one.baoha("operator", "unseal", key).returncode == 0
+            assert one.baoha("wait", "--for=initialized", "--deadline=60s").code == 0
+            assert one.baoha("operator", "unseal", key).code == 0
         ready = cluster.baoha("wait", "--for=ready", "--deadline=90s", "--stable-for=2s")
-        assert ready.returncode == 0, ready.stderr
+        assert ready.code == 0, ready.err
         wait_voters(cluster)
         yield cluster
     finally:
@@ -120,7 +121,7 @@ def wait_voters(cluster: Cluster) -> None:
     """A raft node may vote only after a while; before that nobody could take over."""
     until = time.monotonic() + READY_S
     while time.monotonic() < until:
-        listed = cluster.baoha("operator", "raft", "list-peers").stdout
+        listed = cluster.baoha("operator", "raft", "list-peers").out
         if len(re.findall(r"\btrue$", listed, re.M)) == 3:
             return
         time.sleep(0.5)
@@ -164,8 +165,8 @@ def test_status_of_healthy_cluster_finds_nothing_without_a_token(cluster: Cluste
     ran = cluster.baoha(
         "status", "--expect=ready,one-leader,forwarding,same-version,nodes=3", token=False
     )
-    data = json.loads(cluster.baoha("status", "-o", "json", token=False).stdout)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    data = json.loads(cluster.baoha("status", "-o", "json", token=False).out)
+    assert ran.code == 0, ran.out + ran.err
     assert data["findings"] == []
     assert sorted(node["role"] for node in data["nodes"]) == ["active", "standby", "standby"]
     assert sorted(node["standby_link"] for node in data["nodes"]) == ["forward", "forward", "self"]
@@ -174,37 +175,37 @@ def test_status_of_healthy_cluster_finds_nothing_without_a_token(cluster: Cluste
 
 def test_leader_members_and_topology_agree(cluster: Cluster) -> None:
     leader = cluster.baoha("leader")
-    assert leader.returncode == 0, leader.stderr
-    assert leader.stdout.strip() in cluster.urls
-    members = json.loads(cluster.baoha("cluster", "members", "-o", "json").stdout)["members"]
+    assert leader.code == 0, leader.err
+    assert leader.out.strip() in cluster.urls
+    members = json.loads(cluster.baoha("cluster", "members", "-o", "json").out)["members"]
     assert {item["addr"] for item in members} == set(cluster.urls)
-    topology = json.loads(cluster.baoha("cluster", "topology", "-o", "json").stdout)
+    topology = json.loads(cluster.baoha("cluster", "topology", "-o", "json").out)
     assert topology["agrees"] is True
 
 
 def test_step_down_with_wait_moves_the_leader(cluster: Cluster) -> None:
-    before = cluster.baoha("leader").stdout.strip()
+    before = cluster.baoha("leader").out.strip()
     ran = cluster.baoha("step-down", "--wait", "--yes", "--max-gap=30s", "-o", "json")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    data = json.loads(ran.stdout)
+    assert ran.code == 0, ran.out + ran.err
+    data = json.loads(ran.out)
     assert data["not_following"] == []
     assert data["new_leader"] != data["old_leader"]
     if cluster.kind == "baoha":
         assert data["probes_failed"] == 0
-    assert cluster.baoha("wait", "--for=ready", "--deadline=30s").returncode == 0
-    assert cluster.baoha("leader").stdout.strip() != before
+    assert cluster.baoha("wait", "--for=ready", "--deadline=30s").code == 0
+    assert cluster.baoha("leader").out.strip() != before
 
 
 def test_step_down_to_a_chosen_node_needs_baoha(cluster: Cluster) -> None:
-    leader = cluster.baoha("leader").stdout.strip()
+    leader = cluster.baoha("leader").out.strip()
     to = next(url for url in cluster.urls if url != leader)
     ran = cluster.baoha("step-down", "--wait", "--yes", f"--to={to}")
     if cluster.kind == "openbao":
-        assert ran.returncode == 64
-        assert cluster.baoha("leader").stdout.strip() == leader
+        assert ran.code == 64
+        assert cluster.baoha("leader").out.strip() == leader
     else:
-        assert ran.returncode == 0, ran.stderr
-        assert cluster.baoha("leader").stdout.strip() == to
+        assert ran.code == 0, ran.err
+        assert cluster.baoha("leader").out.strip() == to
 
 
 def test_kv_through_every_node_reads_what_was_written(cluster: Cluster) -> None:
@@ -214,9 +215,9 @@ def test_kv_through_every_node_reads_what_was_written(cluster: Cluster) -> None:
     for number, url in enumerate(cluster.urls):
         one = Cluster(cluster.kind, [url], cluster.token, cluster.home)
         put = one.baoha("kv", "put", "secret/app", f"n={number}")
-        assert put.returncode == 0, put.stderr
+        assert put.code == 0, put.err
         for other in cluster.urls:
             reader = Cluster(cluster.kind, [other], cluster.token, cluster.home)
-            got = reader.baoha("kv", "get", "-field=n", "secret/app").stdout
+            got = reader.baoha("kv", "get", "-field=n", "secret/app").out
             if cluster.kind == "baoha" or other == url:
                 assert got == str(number)
