@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "diagnose": Entry(
         "diagnose.commands", "Find what is wrong, say why and how to mend it.", CLUSTER
     ),
+    "probe": Entry("probe", "One raw test of a node, for scripts.", CLUSTER),
     "operator": Entry(
         "operator_command", "Look after servers: init, unseal, seal, rotate, members.", CLUSTER
     ),
