@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 app = new_group("cluster", "Look at the cluster from every node's point of view.")
 
+_HISTORY_EPILOG = (
+    "Servers of baoha, OpenBao and Vault tell since when a node is active, and keep no list of the "
+    "leaders before it: 'earlier' is null in JSON, and the exit code is 1. 'cluster watch -o "
+    "ndjson' records changes from now on."
+)
+
 
 @command(app, "members", profile=Profile.DETAILED, timeout_s=3.0)
 async def members(cli: Cli) -> Verdict:
@@ -135,6 +141,14 @@ async def watch(
     from baoha_cli.status import watch_changes
 
     return await watch_changes(cli, cli.endpoints, duration_s(interval, what="--interval"))
+
+
+@command(app, "history", profile=Profile.DETAILED, timeout_s=3.0, epilog=_HISTORY_EPILOG)
+async def history(cli: Cli) -> Verdict:
+    """Print who leads and since when; exit 1, since no server can name the leaders before."""
+    from baoha_cli.history import show_history
+
+    return await show_history(cli)
 
 
 @command(app, "unseal")
