@@ -96,7 +96,8 @@ class Surroundings:
     http2: bool
     config: Config
     context: WorkerContext
-    idle: dict[Connection, None] = field(default_factory=dict)  # longest idle first
+    # Without a request: idle, or nothing whole was received yet. Those that are so longest first.
+    expendable: dict[Connection, None] = field(default_factory=dict)
     open: set[Connection] = field(default_factory=set)
     crowded: bool = False  # somebody waits for a place: nobody is kept alive
 
@@ -152,7 +153,7 @@ async def serve_connection(stream: trio.abc.Stream, around: Surroundings) -> Non
         _report(error)
     finally:
         around.open.discard(connection)
-        around.idle.pop(connection, None)
+        around.expendable.pop(connection, None)
         await trio.aclose_forcefully(stream)
 
 
@@ -186,6 +187,7 @@ class Connection(TCPServer):
         self.around = around
         # Ends the reader, wherever it waits; what follows it closes the connection.
         self._reading = trio.CancelScope()
+        self._shaking = trio.CancelScope()
         self._read_deadline = math.inf
         self._read_scope: trio.CancelScope | None = None
         # When the request that is being received began, on trio's clock; None between requests.
@@ -199,6 +201,7 @@ class Connection(TCPServer):
         """Shake hands, serve requests, close."""
         tls = isinstance(self.stream, trio.SSLStream)
         extensions = dict(self.around.extensions)
+        self.around.expendable[self] = None
         if tls:
             if not await self._shake_hands():
                 return
@@ -220,6 +223,14 @@ class Connection(TCPServer):
         """Close the connection now if no request is being served on it."""
         if self._idle or self._request_at is None:
             self._reading.cancel()
+
+    def make_room(self) -> None:
+        """Close the connection now; only for an expendable one."""
+        self.around.expendable.pop(self, None)
+        if not self._idle:
+            self._broken = True  # nothing was ever answered that lingering would save
+        self._shaking.cancel()
+        self._reading.cancel()
 
     def _open_protocol(self, *, tls: bool) -> _Protocol:
         transport = self.stream.transport_stream if tls else self.stream
@@ -247,7 +258,7 @@ class Connection(TCPServer):
 
     async def _shake_hands(self) -> bool:
         try:
-            with trio.fail_after(self.around.limits.handshake_s):
+            with self._shaking, trio.fail_after(self.around.limits.handshake_s):
                 await self.stream.do_handshake()
         except trio.TooSlowError:
             logger.debug("TLS handshake too slow")
@@ -259,7 +270,7 @@ class Connection(TCPServer):
             if reason == "HTTP_REQUEST":
                 await self._answer_plain_http()
             return False
-        return True
+        return not self._shaking.cancelled_caught
 
     async def _answer_plain_http(self) -> None:
         transport = self.stream.transport_stream
@@ -363,9 +374,9 @@ class Connection(TCPServer):
 
     def _set_idle(self, idle: bool) -> None:
         self._idle = idle
-        self.around.idle.pop(self, None)
+        self.around.expendable.pop(self, None)
         if idle:
-            self.around.idle[self] = None
+            self.around.expendable[self] = None
             self._request_at = None
             if self.around.stopping or self.around.crowded:
                 self._reading.cancel()

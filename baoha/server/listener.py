@@ -12,7 +12,8 @@ Theory of operation. The shape is that of hypercorn's ``worker_serve``: a nurser
 around the accepting task, so that ending the inner one begins the graceful part. The worker itself
 is not used, because it has no place for a guard (see connection.py), runs a lifespan protocol that
 the app does not have, and takes its connection class from a module global. At the limit the
-connection that has been idle longest makes room for a new one.
+connection that has been without a request longest makes room for a new one: also one that has not
+said anything yet, or only half of it, so that silence does not keep others waiting.
 
 Source: ours; hypercorn 0.18.0 ``trio/run.py``; listener options of OpenBao 2.7.2.
 """
@@ -20,6 +21,7 @@ Source: ours; hypercorn 0.18.0 ``trio/run.py``; listener options of OpenBao 2.7.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import socket
@@ -41,6 +43,8 @@ from baoha.server.tls import ServerTLS, TLSSettings
 logger = logging.getLogger("baoha.server.listener")
 
 BACKLOG = 1024
+# A full listener may turn away thousands of clients per second; its log line comes this often.
+FULL_REPORT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,7 @@ class APIListener:
             app, {LISTENER_EXTENSION: settings.policy}, settings.limits, http2=settings.http2
         )
         self._accepting = trio.CancelScope()
+        self._full_reported_at = -math.inf  # on trio's clock
         self.stopped = trio.Event()  # set when ``serve`` is over
 
     async def serve(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -157,10 +162,11 @@ class APIListener:
     def _crowd(self, crowded: bool) -> None:
         """Make room for a client that waits: now if somebody is idle, else as soon as one is."""
         self._around.crowded = crowded
-        oldest = next(iter(self._around.idle), None)
+        oldest = next(iter(self._around.expendable), None)
         if crowded and oldest is not None:
-            oldest.finish()
-        elif crowded:
+            oldest.make_room()
+        elif crowded and trio.current_time() >= self._full_reported_at + FULL_REPORT_S:
+            self._full_reported_at = trio.current_time()
             logger.warning("listener is full: connections_max=%d", self.settings.connections_max)
 
 

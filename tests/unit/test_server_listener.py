@@ -234,6 +234,34 @@ async def test_listener_full_oldest_idle_connection_makes_room() -> None:
             assert (await read_response(second)).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /v1/x HTTP/1.1\r\nHost: a\r\nX-A: "])
+async def test_listener_full_of_silence_makes_room_at_once(begun: bytes) -> None:
+    async with listening(connections_max=2) as listener:
+        async with await connect(listener) as first, await connect(listener) as second:
+            for stream in (first, second):
+                await stream.send_all(begun)
+            with trio.fail_after(5):  # the time limit of a head is 10 s
+                for _ in range(5):
+                    assert (await exchange(listener)).startswith(b"HTTP/1.1 200")
+            assert await first.receive_some(10) == b""
+
+
+async def test_listener_full_of_requests_cuts_none_of_them() -> None:
+    go = trio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await go.wait()
+        await reply(send, b"done")
+
+    async with listening(slow, connections_max=1) as listener, await connect(listener) as first:
+        await first.send_all(GET)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange, listener)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            go.set()
+            assert (await read_response(first)).endswith(b"done")
+
+
 async def test_listener_header_at_the_limit_passes_and_above_is_431() -> None:
     limits = Limits(header_bytes_max=70_000)
     async with listening(limits=limits) as listener:

@@ -60,8 +60,8 @@ def client_context(*, certificate: trustme.LeafCert | None = None) -> ssl.SSLCon
 
 
 @asynccontextmanager
-async def listening(settings: TLSSettings) -> AsyncIterator[APIListener]:
-    listener = APIListener(show_certificate, ListenerSettings(port=0, tls=settings))
+async def listening(settings: TLSSettings, **options: Any) -> AsyncIterator[APIListener]:
+    listener = APIListener(show_certificate, ListenerSettings(port=0, tls=settings, **options))
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
@@ -101,6 +101,18 @@ async def test_tls_listener_answers_over_https_without_http2(tmp_path: Path) -> 
     assert b"x-scheme: https" in answer.data
     assert b"none" in answer.data
     assert answer.alpn == "http/1.1"
+
+
+async def test_tls_listener_full_of_stalled_handshakes_makes_room(tmp_path: Path) -> None:
+    async with listening(write_certificate(tmp_path), connections_max=2) as listener:
+        port = int(listener.address.rpartition(":")[2])
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as first,
+            await trio.open_tcp_stream("127.0.0.1", port),
+        ):
+            with trio.fail_after(5):  # the time limit of a handshake is 10 s
+                assert b"200" in (await ask(listener, client_context())).data
+            assert await first.receive_some(10) == b""
 
 
 async def test_tls_plain_http_is_told_what_is_wrong(tmp_path: Path) -> None:
