@@ -116,6 +116,8 @@ async def make_plan(
             hint="unseal one, give all addresses with --address, or use --force",
         )
     is_baoha = await has_ha_paths(client, active.endpoint)
+    if to and (to == active.label or same_origin(active.endpoint, to)):
+        raise CommandFailed(f"{to} is the active node already: there is nothing to hand over")
     successor = _successor(to, usable, unusable, is_baoha=is_baoha, force=force)
     given = {endpoint.origin for endpoint in cli.endpoints}
     is_direct = active.endpoint.origin in given

@@ -31,7 +31,9 @@ DEFAULT_DEADLINE_S: Final = 60.0
 # is just starting can look like this for a moment too.
 _LASTING: Final = frozenset({ErrorKind.TLS, ErrorKind.DNS, ErrorKind.PROTOCOL})
 
-_EPILOG = "Conditions: " + "; ".join(f"{name} ({text})" for name, (_, text) in MEANINGS.items())
+_EPILOG = "With --deadline=0 it looks once. Conditions: " + "; ".join(
+    f"{name} ({text})" for name, (_, text) in MEANINGS.items()
+)
 
 
 @command(app, "wait", profile=Profile.DETAILED, timeout_s=3.0, own_deadline=True, epilog=_EPILOG)
@@ -59,6 +61,8 @@ async def wait(
     limit_s = DEFAULT_DEADLINE_S if cli.deadline_s is None else cli.deadline_s
     pause_s = max(duration_s(interval, what="--interval"), 0.01)
     stable_s = duration_s(stable_for, what="--stable-for")
+    if stable_s and stable_s >= limit_s:
+        raise UsageFailed(f"--stable-for must be shorter than --deadline ({limit_s:g}s)")
     watch = _Wait(cli, conditions, stable_s=stable_s, fail_fast=fail_fast)
     return await watch.run(limit_s=limit_s, pause_s=pause_s)
 
@@ -85,7 +89,8 @@ class _Wait:
         began = trio.current_time()
         held_since: float | None = None
         start: ClusterReport | None = None
-        with trio.move_on_after(limit_s):
+        # Without time to wait there is still one look: is it so now?
+        with trio.move_on_after(limit_s or float("inf")):
             async with self._cli.client() as client:
                 while True:
                     links = needs_links(self._conditions)
@@ -98,6 +103,8 @@ class _Wait:
                     held_since = (held_since or now) if outcome.holds else None
                     if held_since is not None and now - held_since >= self._stable_s:
                         return self._end(Verdict.OK, now - began)
+                    if not limit_s:
+                        break
                     self._show(now - began)
                     await trio.sleep(pause_s)
         return self._end(Verdict.TIMEOUT, limit_s)

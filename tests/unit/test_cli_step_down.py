@@ -269,6 +269,17 @@ def test_operator_step_down_is_baos_own_and_asks_nothing_first(cli: CommandLine)
     assert (ran.code, ran.out) == (0, f"Success! Stepped down: {cluster.urls[0]}\n")
 
 
+def test_step_down_to_the_node_that_is_active_is_refused(cli: CommandLine) -> None:
+    cluster = ScriptedCluster()
+    with cluster.running():
+        cluster.is_baoha = True
+        for to in (cluster.urls[0], cluster.urls[0].removeprefix("http://")):
+            ran = cli("step-down", cluster.address, "--yes", f"--to={to}")
+            assert ran.code == 1
+            assert "is the active node already" in ran.err
+    assert cluster.step_downs == []
+
+
 # --- wait ---------------------------------------------------------------------------------------
 
 
@@ -296,6 +307,22 @@ def test_wait_that_times_out_says_what_is_missing(cli: CommandLine) -> None:
     assert ran.code == 8
     assert data["met"] is False
     assert data["missing"] == "leader: no active node"
+
+
+@pytest.mark.parametrize(("leader", "code"), [(0, 0), (None, 8)])
+def test_wait_without_time_looks_once(cli: CommandLine, leader: int | None, code: int) -> None:
+    cluster = ScriptedCluster()
+    cluster.leader = leader
+    with cluster.running():
+        ran = cli("wait", "--for=leader", cluster.address, "--deadline=0")
+    assert ran.code == code
+    assert "nothing is known" not in ran.err
+
+
+def test_wait_that_could_never_be_stable_is_a_usage_error(cli: CommandLine) -> None:
+    ran = cli("wait", "--for=leader", "--deadline=5s", "--stable-for=5s")
+    assert ran.code == 64
+    assert "--stable-for" in ran.err
 
 
 @pytest.mark.parametrize(
