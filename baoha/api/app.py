@@ -37,6 +37,7 @@ from baoha.api.asgi import (
 )
 from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
+from baoha.api.uploads import NoRoomError, Upload, UploadRoom
 from baoha.core.view import NodeView
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
@@ -47,6 +48,7 @@ log = logging.getLogger("baoha.api")
 DEFAULT_RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {"strict-transport-security": "max-age=31536000; includeSubDomains"}
 )
+_NO_ROOM_TEXT: Final = "too many large requests at once"
 _UPLOAD_TIMEOUT_TEXT: Final = "the request body did not arrive in time"
 _TIMEOUT_TEXT: Final = "the request took too long"
 _INTERNAL_TEXT: Final = "internal error"
@@ -59,7 +61,7 @@ def build_app(
     park_s: float = DEFAULT_PARK_S,
 ) -> ASGIApp:
     """
-    Return the ASGI application of a node. It holds no state of its own.
+    Return the ASGI application of a node. Its only state is the room that request bodies take.
 
     Args:
         response_headers: sent with every answer, beside ``Cache-Control: no-store``.
@@ -67,6 +69,7 @@ def build_app(
     """
     common = {"cache-control": "no-store"}
     common |= {name.lower(): value for name, value in response_headers.items()}
+    room = UploadRoom()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,7 +77,10 @@ def build_app(
         elif scope["type"] == "websocket":
             await refuse_websocket(receive, send)
         else:
-            await _serve_http(view, scope, receive, send, common=common, park_s=park_s)
+            with room.visit() as upload:
+                await _serve_http(
+                    view, scope, receive, send, upload=upload, common=common, park_s=park_s
+                )
 
     return app
 
@@ -85,6 +91,7 @@ async def _serve_http(
     receive: Receive,
     send: Send,
     *,
+    upload: Upload,
     common: Mapping[str, str],
     park_s: float,
 ) -> None:
@@ -94,9 +101,11 @@ async def _serve_http(
     try:
         if answer is None:
             with trio.fail_after(listener_policy(scope).max_request_s):
-                request = await read_request(scope, receive)
+                request = await read_request(scope, receive, upload)
     except PayloadTooLarge:
         answer = too_large()
+    except NoRoomError:
+        answer = error_answer(503, _NO_ROOM_TEXT, retry_after_s=RETRY_AFTER_S)
     except trio.TooSlowError:
         answer = error_answer(408, _UPLOAD_TIMEOUT_TEXT)
     except ClientGone:

@@ -22,6 +22,7 @@ import trio
 from baoha import names
 from baoha.api.answers import TEXT_TYPE, error_answer
 from baoha.api.paths import decoded_path, is_printable
+from baoha.api.uploads import SMALL_BYTES, Upload
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy, end_to_end
 
@@ -66,12 +67,16 @@ def too_large() -> HTTPResponse:
     return error_answer(413, TOO_LARGE_TEXT)
 
 
-async def read_request(scope: Scope, receive: Receive) -> HTTPRequest:
+async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRequest:
     """
     Return the whole request.
 
+    Args:
+        upload: takes the room for its body.
+
     Raises:
         PayloadTooLarge: the body is over the listener's limit.
+        NoRoomError: too many large bodies at once.
         ClientGone: the client left.
     """
     policy = listener_policy(scope)
@@ -85,7 +90,7 @@ async def read_request(scope: Scope, receive: Receive) -> HTTPRequest:
         raw_path=raw_path,
         query=scope.get("query_string", b"").decode("latin-1"),
         headers=end_to_end(headers),
-        body=await _read_body(headers, receive, policy.max_request_bytes),
+        body=await _read_body(headers, receive, policy.max_request_bytes, upload),
         remote_addr=_address(client) if client else "",
         client_certificates=tuple(tls.get("client_cert_chain") or ()),
         listener=policy,
@@ -164,22 +169,29 @@ def _address(client: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _read_body(headers: list[tuple[str, str]], receive: Receive, bytes_max: int) -> bytes:
+async def _read_body(
+    headers: list[tuple[str, str]], receive: Receive, bytes_max: int, upload: Upload
+) -> bytes:
+    declared = bytes_max
     for name, value in headers:
-        if name == "content-length" and value.isdecimal() and int(value[:20]) > bytes_max:
-            raise PayloadTooLarge(TOO_LARGE_TEXT)
-    chunks: list[bytes] = []
-    size = 0
+        if name == "content-length" and value.isdecimal():
+            declared = int(value[:20])
+    if declared > bytes_max:
+        raise PayloadTooLarge(TOO_LARGE_TEXT)
+    body = bytearray()
+    has_room = False
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > bytes_max:
+        body += message.get("body", b"")
+        if len(body) > bytes_max:
             raise PayloadTooLarge(TOO_LARGE_TEXT)
-        chunks.append(chunk)
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            upload.keep_only(len(body))
+            return bytes(body)
+        if len(body) > SMALL_BYTES and not has_room:
+            await upload.take(declared)
+            has_room = True
         # A client that sends byte by byte gives way to the others.
         await trio.lowlevel.checkpoint()

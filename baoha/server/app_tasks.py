@@ -28,7 +28,7 @@ from baoha.server.asgi import ASGIApp, Message, Receive, Scope, Send
 logger = logging.getLogger("baoha.server.listener")
 
 # Body messages an app may leave unread before the connection stops reading (each <= 64 KiB).
-APP_QUEUE_MESSAGES = 10
+APP_QUEUE_MESSAGES = 2
 
 
 class AppTasks(TaskGroup):
