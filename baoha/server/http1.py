@@ -37,6 +37,9 @@ class HTTP1(H11Protocol):
 
     http2 = False
     _held = b""  # the head of a response, until the first part of its body follows
+    # Two statements about where the request ends: h11 believes the right one, a proxy in front may
+    # believe the other, so nothing that follows is read. Source: RFC 9112 section 6.1
+    _is_ambiguous = False
 
     @property
     def is_receiving_head(self) -> bool:
@@ -77,7 +80,7 @@ class HTTP1(H11Protocol):
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Take an event of the request's stream; a response while stopping says "close"."""
-        if isinstance(event, Response) and self.context.terminated.is_set():
+        if isinstance(event, Response) and (self._is_ambiguous or self.context.terminated.is_set()):
             event.headers.append((b"connection", b"close"))
         await super().stream_send(event)
 
@@ -89,6 +92,8 @@ class HTTP1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Hand a request to the app: its method as it was written, and never as a WebSocket."""
+        names = {name for name, _ in request.headers}
+        self._is_ambiguous = {b"transfer-encoding", b"content-length"} <= names
         self.stream = HTTPStream(
             self.app,
             self.config,

@@ -111,6 +111,19 @@ async def test_listener_methods_arrive_as_written(method: str) -> None:
     assert answer.endswith(b"\r\n\r\n" + method.encode())
 
 
+async def test_listener_request_with_two_lengths_is_the_last_of_its_connection() -> None:
+    request = (
+        b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n0\r\n\r\n"
+    )
+    async with listening() as listener:
+        answer = await exchange(listener, request + LAST_GET)
+
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in answer.lower()
+    assert b'"size": 3' in answer
+
+
 async def test_listener_body_in_pieces_arrives_whole() -> None:
     async with listening() as listener, await connect(listener) as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
