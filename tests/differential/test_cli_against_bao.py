@@ -60,6 +60,7 @@ class Server:
     def environ(self) -> dict[str, str]:
         """What both commands see."""
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.home), "BAO_ADDR": self.url}
+        environ["BAO_MAX_RETRIES"] = "0"  # both know it; their pauses are of no interest here
         return {**environ, "BAO_TOKEN": self.token} if self.token else environ
 
     def bao(self, *argv: str, stdin: str = "") -> Ran:

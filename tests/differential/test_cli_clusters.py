@@ -208,6 +208,29 @@ def test_step_down_to_a_chosen_node_needs_baoha(cluster: Cluster) -> None:
         assert cluster.baoha("leader").out.strip() == to
 
 
+def test_history_tells_the_leader_and_that_the_past_is_unknown(cluster: Cluster) -> None:
+    ran = cluster.baoha("cluster", "history", "-o", "json", token=False)
+    data = json.loads(ran.out)
+    assert ran.code == 1
+    assert [tenure["addr"] for tenure in data["known"]] == [cluster.baoha("leader").out.strip()]
+    assert 0 <= data["known"][0]["for_s"] < 600
+    assert data["earlier"] is None
+
+
+def test_engines_are_enabled_listed_and_disabled(cluster: Cluster) -> None:
+    # A standby of OpenBao answers lists itself, a moment behind.
+    leader = cluster.baoha("leader").out.strip()
+    active = Cluster(cluster.kind, [leader], cluster.token, cluster.home)
+    made = active.baoha("secrets", "enable", "-path=team/kv", "-version=1", "kv")
+    assert (made.code, made.out) == (0, "Success! Enabled the kv secrets engine at: team/kv/\n")
+    listed = json.loads(active.baoha("secrets", "list", "-o", "json").out)
+    assert listed["team/kv/"]["type"] == "kv"
+    assert "sys/" in listed
+    assert "token/" in active.baoha("auth", "list", "-o", "name").out.split()
+    assert active.baoha("secrets", "disable", "team/kv").code == 0
+    assert "team/kv/" not in active.baoha("secrets", "list", "-o", "name").out.split()
+
+
 def test_kv_through_every_node_reads_what_was_written(cluster: Cluster) -> None:
     if cluster.kind == "openbao":
         cluster.baoha("write", "sys/mounts/secret", "type=kv-v2")
