@@ -315,12 +315,13 @@ async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -
         "names": list(look.names),
         "alpn": look.speaks or None,
     }
-    verdict = Verdict.OK if look.kind is PortKind.ACTIVE else Verdict.NO
-    if look.kind in (PortKind.REFUSED, PortKind.DNS):
-        verdict = Verdict.UNREACHABLE
-    elif look.kind is PortKind.TIMEOUT:
-        verdict = Verdict.TIMEOUT
-    return Outcome(verdict, look.kind.value, data)
+    verdicts = {
+        PortKind.ACTIVE: Verdict.OK,
+        PortKind.REFUSED: Verdict.UNREACHABLE,
+        PortKind.DNS: Verdict.UNREACHABLE,
+        PortKind.TIMEOUT: Verdict.TIMEOUT,
+    }
+    return Outcome(verdicts.get(look.kind, Verdict.NO), look.kind.value, data)
 
 
 async def _tls(cli: Cli, endpoint: Endpoint) -> Outcome:

@@ -45,6 +45,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "diagnose.commands", "Find what is wrong, say why and how to mend it.", CLUSTER
     ),
     "probe": Entry("probe", "One raw test of a node, for scripts.", CLUSTER),
+    "drill": Entry(
+        "drill", "Break the leader on purpose, and measure what clients notice.", CLUSTER
+    ),
     "operator": Entry(
         "operator_command", "Look after servers: init, unseal, seal, rotate, members.", CLUSTER
     ),

@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import escape, quoteattr
 
 from baoha_cli.diagnose.catalogue import CHECKS
 from baoha_cli.diagnose.checks_time import offsets
@@ -27,6 +26,7 @@ from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.findings import Severity
 from baoha_cli.gotext import pretty_json
+from baoha_cli.junit import JUnitCase, render_junit
 from baoha_cli.nodes import Link, Role
 from baoha_cli.text import one_line
 
@@ -43,8 +43,6 @@ _GITLAB_WORDS: Final = {
     Severity.INFO: "info",
 }
 _LEVELS: Final = {Severity.INFO: 1, Severity.WARNING: 2, Severity.ERROR: 3}
-# XML 1.0 has no way to write these.
-_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(kind: str, result: Result, now: float) -> str:
@@ -84,16 +82,25 @@ def write_reports(wanted: Sequence[tuple[str, Path]], result: Result, now: float
         CommandFailed: a file cannot be written; an older one is untouched.
     """
     for kind, path in wanted:
-        text = render(kind, result, now)
+        write_text(path, render(kind, result, now))
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Write a report in one step.
+
+    Raises:
+        CommandFailed: it cannot be written; an older file is untouched.
+    """
+    try:
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
-            os.replace(scratch, path)
-        except (OSError, ValueError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "is not a file name"
-            raise CommandFailed(
-                f"cannot write the report {ascii(str(path))[1:-1]}: {reason}", verdict=Verdict.LOCAL
-            ) from exc
+        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
+        os.replace(scratch, path)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "is not a file name"
+        raise CommandFailed(
+            f"cannot write the report {ascii(str(path))[1:-1]}: {reason}", verdict=Verdict.LOCAL
+        ) from exc
 
 
 def read_baseline(path: Path) -> frozenset[str]:
@@ -148,52 +155,32 @@ def _baseline(result: Result, now: float) -> str:
 
 
 def _junit(result: Result, now: float) -> str:
-    from datetime import UTC, datetime
-
-    cases = list(_junit_cases(result))
-    failures = len(result.failing)
-    skipped = len(result.skipped)
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    total = len(cases)
-    counts = f'tests="{total}" failures="{failures}" errors="0"'
-    took = f'time="{result.took_s:.3f}"'
-    name = quoteattr(f"baoha diagnose {result.choice.area}")
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites name="baoha" {counts} {took}>',
-        f'  <testsuite name={name} {counts} skipped="{skipped}" {took} timestamp="{stamp}" '
-        'hostname="localhost">',
-        *cases,
-        "  </testsuite>",
-        "</testsuites>",
-    ]
-    return "\n".join(lines) + "\n"
+    name = f"baoha diagnose {result.choice.area}"
+    return render_junit(name, list(_junit_cases(result)), result.took_s, now)
 
 
-def _junit_cases(result: Result) -> Iterator[str]:
+def _junit_cases(result: Result) -> Iterator[JUnitCase]:
     found = _by_code(result)
     failing = set(result.failing)
     for code in (*result.checked, *(code for code in found if code not in result.checked)):
         if code not in found:
-            yield f"    {_case(code, CHECKS[code].title)}/>"
+            yield JUnitCase(_classname(code), f"{code} {CHECKS[code].title}")
         for item in found.get(code, ()):
-            opening = _case(code, f"{CHECKS[code].title} ({item.node or 'cluster'})")
-            body = escape(_xml(f"{item.text}\nwhy: {item.why}\nfix: {item.fix}"))
+            name = f"{code} {CHECKS[code].title} ({item.node or 'cluster'})"
+            body = f"{item.text}\nwhy: {item.why}\nfix: {item.fix}"
             if item in failing:
-                message = quoteattr(_xml(item.text))
-                inner = f'<failure message={message} type="{item.severity}">{body}</failure>'
+                yield JUnitCase(
+                    _classname(code), name, failure=item.text, kind=item.severity.value, body=body
+                )
             else:
-                inner = f"<system-out>{escape(item.severity.value)}: {body}</system-out>"
-            yield f"    {opening}>{inner}</testcase>"
+                yield JUnitCase(_classname(code), name, body=f"{item.severity.value}: {body}")
     for code, reason in result.skipped.items():
-        message = quoteattr(_xml(reason))
-        yield f"    {_case(code, CHECKS[code].title)}><skipped message={message}/></testcase>"
+        yield JUnitCase(_classname(code), f"{code} {CHECKS[code].title}", skipped=reason)
 
 
-def _case(code: str, title: str) -> str:
+def _classname(code: str) -> str:
     group = CHECKS[code].group.lower().replace(",", "").replace(" ", "-")
-    name, classname = quoteattr(_xml(f"{code} {title}")), quoteattr(f"baoha.diagnose.{group}")
-    return f'<testcase classname={classname} name={name} time="0"'
+    return f"baoha.diagnose.{group}"
 
 
 def _github(result: Result, now: float) -> str:
@@ -409,10 +396,6 @@ def _by_code(result: Result) -> dict[str, list[Fault]]:
     for item in result.faults:
         found.setdefault(item.code, []).append(item)
     return found
-
-
-def _xml(text: str) -> str:
-    return _NOT_XML.sub("�", text)
 
 
 KINDS: Final[dict[str, Callable[[Result, float], str]]] = {
