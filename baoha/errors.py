@@ -202,9 +202,7 @@ class TransactionConflict(StorageError):
 class FencedWrite(StorageError):
     """The fence of the write is no longer the lock's: nothing was written, the tenure is over."""
 
-    def __init__(
-        self, message: str = "lock has changed ownership before attempting write"
-    ) -> None:
+    def __init__(self, message: str = "lock has changed ownership before attempting write") -> None:
         super().__init__(message)
 
 
