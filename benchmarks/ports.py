@@ -29,7 +29,7 @@ def free_ports(pairs: int) -> list[int]:
     last = _first_outgoing_port() - 2
     for _ in range(_TRIES):
         if len(chosen) == pairs:
-            return chosen
+            return sorted(chosen)  # so that names and addresses sort alike
         # Random, so that two labs that run at the same time hardly meet.
         port = random.randrange(_FIRST, last, 2)
         if port not in _given and _is_free(port):

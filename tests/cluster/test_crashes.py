@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from benchmarks.clusters import Cluster, Node
-from benchmarks.events import EVENTS, FREEZE_S, happen, wait_writable
+from benchmarks.events import EVENTS, FREEZE_S, Event, happen, wait_writable
 from tests.cluster.lab import (
     STATIC,
     TIMEOUT_S,
@@ -81,7 +81,8 @@ async def test_sigkill_of_all_nodes_at_once_loses_nothing(tmp_path: Path) -> Non
 async def test_frozen_active_node_is_replaced_and_answers_nothing_old(cluster: Cluster) -> None:
     async with under_load(cluster) as load:
         victim = await cluster.wait_active()
-        happening = await happen(cluster, EVENTS["SIGSTOP"], calm_s=1.0, settle_s=2.0)
+        event = Event("SIGSTOP", _freeze_between_writes)
+        happening = await happen(cluster, event, calm_s=1.0, settle_s=2.0)
         assert happening.trouble == ""
         assert await victim.status_of("/v1/sys/health") == 429
     assert worst_gap_s(load, happening) <= TAKEOVER_S
@@ -96,6 +97,22 @@ async def test_frozen_active_node_is_replaced_and_answers_nothing_old(cluster: C
     assert len([record for record in late if record.operation == "read"]) > 50
     assert {record.outcome for record in late} <= {"ok", "status 503"}
     assert await other_active(cluster, victim)
+
+
+async def _freeze_between_writes(cluster: Cluster, node: Node) -> None:
+    """Stop the node where it holds no lock of the store; the other case is the next test's."""
+    database = node.folder.parent / "baoha.db"
+    node.freeze()
+    await wait_stopped(node.pid)
+    while write_lock_holder(database) == node.pid:
+        node.thaw()
+        await trio.sleep(0.01)
+        node.freeze()
+        await wait_stopped(node.pid)
+    try:
+        await trio.sleep(FREEZE_S)
+    finally:
+        node.thaw()
 
 
 async def test_active_node_that_is_frozen_inside_a_write_blocks_nobody_for_long(
@@ -137,7 +154,7 @@ async def test_active_node_frozen_for_less_than_its_lock_goes_on(cluster: Cluste
     async with under_load(cluster) as load:
         await trio.sleep(0.5)
         victim.freeze()
-        await trio.sleep(2.0)
+        await trio.sleep(1.2)  # and less than a write to the store may take
         victim.thaw()
         await wait_writable(cluster, victim)
     assert await victim.status_of("/v1/sys/health") == 200
