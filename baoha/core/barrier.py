@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
+from baoha.core.landed import count_landed
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
 from baoha.sansio.barrier_codec import (
     NONCE_BYTES,
@@ -357,11 +358,13 @@ class Barrier:
         """
         ciphers, permit = self._require_writable(key)
         await self.backend.put(key, ciphers.encrypt(key, value), fence=permit.fence)
+        count_landed()
 
     async def delete(self, key: str) -> None:
         """Delete one key; deleting an absent key succeeds. Raises as ``put``."""
         _, permit = self._require_writable(key)
         await self.backend.delete(key, fence=permit.fence)
+        count_landed()
 
     # --- transactions and views -----------------------------------------------------------------
 
@@ -388,6 +391,8 @@ class Barrier:
                 ciphers.require_open()
                 if self._permit is not permit:
                     raise ReadOnly
+        if transaction.has_written:
+            count_landed()
 
     async def run_transaction(
         self,

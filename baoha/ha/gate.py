@@ -18,7 +18,8 @@ from contextlib import contextmanager
 
 import trio
 
-from baoha.errors import FencedWrite, LeadershipLost, NotActive, RequestError
+from baoha.core.landed import counting_writes
+from baoha.errors import FencedWrite, LeadershipLost, NotActive, ReadOnly, RequestError
 from baoha.ha.tenure import Tenure
 
 UNWIND_S = 0.1  # cancelled requests unwind in microseconds, unless a store write is under way
@@ -95,17 +96,22 @@ class RequestGate:
         if len(self._inside) == 1:
             self._empty = trio.Event()
         try:
-            with admission.scope:
+            with counting_writes() as landed, admission.scope:
                 yield admission
-        except FencedWrite as exc:
-            # The store knows better than our clock: somebody else holds the lock.
-            tenure.end(f"a write was fenced off: {exc}")
+        except (FencedWrite, ReadOnly) as exc:
+            if isinstance(exc, FencedWrite):
+                # The store knows better than our clock: somebody else holds the lock.
+                tenure.end(f"a write was fenced off: {exc}")
+            if landed:
+                raise LeadershipLost("active duty ended in the middle of the request") from exc
             raise
         except RequestError as exc:
-            # A refusal is an answer too, and it may come from a state of the past. Nothing was
-            # applied, so the request may go to whoever is active now.
+            # A refusal is an answer too, and it may come from a state of the past. If nothing was
+            # applied, the request may go to whoever is active now.
             if not tenure.is_valid():
                 tenure.end_if_overdue()
+                if landed:
+                    raise LeadershipLost("active duty ended before the refusal") from exc
                 raise NotActive("this node is not active any more") from exc
             raise
         finally:
