@@ -340,8 +340,6 @@ async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> 
     with trio.move_on_after(ctx.timing.cleanup_s) as scope:
         scope.shield = True
         try:
-            if successor is None:
-                await ctx.barrier.delete(names.LEADER_PREFIX + tenure.uuid)
             await ctx.lock.release(tenure.fence, successor=successor, ttl_s=ctx.timing.lock_ttl_s)
         except BaohaError as exc:
             problem = str(exc)

@@ -60,14 +60,14 @@ class HALoop:
                 self._is_granted = True
                 try:
                     await self._finish_former_tenure()
-                    handed_over = await nursery.start(self._run_tenure, grant)
+                    stands_back = await nursery.start(self._run_tenure, grant)
                 except BaseException:
                     self._is_granted = False
                     limit_s = self._ctx.timing.cleanup_s
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
                         await self._give_back(grant)
                     raise
-                hold_off_s = self._ctx.timing.step_down_pause_s if handed_over else 0.0
+                hold_off_s = self._ctx.timing.step_down_pause_s if stands_back else 0.0
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request to the active node; see ``LinkKeeper.forward``."""
@@ -143,7 +143,7 @@ class HALoop:
     async def _run_tenure(
         self, grant: Grant, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Run one tenure; ``started`` reports its end (was it handed over?), clean-up follows."""
+        """Run one tenure; ``started`` reports its end (do others go first?), clean-up follows."""
         ctx = self._ctx
         tenure = Tenure(
             uuid=grant.uuid,
@@ -163,7 +163,7 @@ class HALoop:
 
         def over() -> None:
             """Cease to be active. One synchronous block, whatever ended the tenure."""
-            handed_over = ctx.board.phase is Phase.LEAVING
+            phase = ctx.board.phase
             ctx.gate.close()
             ctx.gate.cancel_inside()
             ctx.barrier.end_writes()
@@ -175,9 +175,10 @@ class HALoop:
                 active_since=None,
                 epoch=0,
             )
-            self._desk.close(tenure.cause, is_left=handed_over)
+            self._desk.close(tenure.cause, is_left=phase is Phase.LEAVING)
             log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
-            task_status.started(handed_over)
+            # Whoever could not even take up active duty would only fail again at once.
+            task_status.started(phase is not Phase.ACTIVE)
 
         tenure.on_end = over
         try:
