@@ -127,9 +127,11 @@ class HALoop:
         if tenure is None:
             return 0.0
         age_s = (self._ctx.now() - tenure.since).total_seconds()
+        wait_s = self._ctx.timing.handover_wait_s
         if self._peers.rows():
-            return self._ctx.timing.handover_wait_s
-        return max(0.0, self._ctx.timing.handover_wait_s - age_s)
+            return wait_s
+        # The wall clock may have been set back meanwhile.
+        return min(wait_s, max(0.0, wait_s - age_s))
 
     async def _finish_former_tenure(self) -> None:
         """Close the former tenure's listener: it may be finishing replies, but we need its port."""
