@@ -7,6 +7,7 @@ Production uses TCP; simulations give each node a ``Network`` over memory stream
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol
@@ -55,6 +56,8 @@ class TCPNetwork:
         """Open a TCP connection (all addresses of the name are tried, RFC 8305)."""
         try:
             return await trio.open_tcp_stream(host, port)
+        except UnicodeError as exc:
+            raise _no_name(exc) from exc
         except OSError as exc:
             # trio wraps the errors of all attempts into one that does not say "refused".
             attempts = exc.__cause__
@@ -73,10 +76,18 @@ class TCPNetwork:
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on one address."""
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+        except UnicodeError as exc:
+            raise _no_name(exc) from exc
         bound = listeners[0].socket.getsockname()
         task_status.started((bound[0], bound[1]))
         await trio.serve_listeners(partial(_handle, handler), listeners)
+
+
+def _no_name(exc: UnicodeError) -> OSError:
+    # What cannot be a host name (an empty or over-long label) never reaches the resolver.
+    return socket.gaierror(socket.EAI_NONAME, f"not a host name: {exc}")
 
 
 async def _handle(handler: StreamHandler, stream: trio.abc.Stream) -> None:

@@ -247,8 +247,11 @@ class Standby:
         return True
 
     async def _refuses(self, address: str) -> bool:
-        url = urlsplit(address)
-        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            url = urlsplit(address)
+            port = url.port or (443 if url.scheme == "https" else 80)
+        except ValueError:
+            return False
         with trio.move_on_after(PORT_CHECK_S):
             try:
                 stream = await self._ctx.network.connect(url.hostname or "", port)
@@ -389,7 +392,11 @@ class Standby:
         self._nudged = trio.Event()
 
     async def _wait_store(self, lock: HALock, scope: trio.CancelScope) -> None:
-        await lock.wait_change()
+        try:
+            await lock.wait_change()
+        except StorageError as exc:
+            log.debug("the store does not announce changes now: cause=%r", str(exc))
+            await trio.sleep(self._ctx.timing.watch_poll_s)
         scope.cancel()
 
     def _wait_s(self) -> float:
