@@ -154,10 +154,12 @@ class Node:
 
     async def leave(self) -> None:
         """
-        Prepare for the end: hand active duty over and contend no more; the node goes on forwarding.
+        Prepare for the end: hand active duty over and contend no more; the node goes on forwarding
+        (without HA: serving).
         """
         self._board.publish(stopping=True)
-        if self._loop is not None:
+        # Without an HA lock nobody could take over: it serves to the end.
+        if self._loop is not None and self._ha_backend is not None:
             await self._loop.retire(reason="the node is shutting down")
 
     async def _wait_unsealed(self) -> None:
@@ -205,7 +207,7 @@ class Node:
             with self._unsealed_scope:
                 await self._open_lock()
                 self._loop = HALoop(self._ha_context())
-                if self._board.status.stopping:
+                if self._board.status.stopping and self._lock is not None:
                     await self._loop.retire(reason="the node is shutting down")
                 await self._loop.run()
         except* StorageCorrupt as group:

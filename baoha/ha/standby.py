@@ -179,6 +179,7 @@ class Standby:
 
     async def _contend_alone(self) -> Grant:
         while not self.eligible:
+            self._nudged = trio.Event()
             await self._nudged.wait()
         return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=self._ctx.boot_clock())
 
