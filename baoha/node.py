@@ -359,10 +359,10 @@ class Node:
 
     async def seal(self, *, token: str) -> None:
         """Seal this node; the active one hands over first."""
-        loop = self._loop
-        if loop is None:
+        if self._board.status.sealed:
             return
-        if self._board.phase is not Phase.ACTIVE:
+        loop = self._loop
+        if loop is None or self._board.phase is not Phase.ACTIVE:
             raise RequestError(
                 "vault cannot seal when in standby mode; please restart instead", status=500
             )
