@@ -23,7 +23,7 @@ from uuid import UUID
 from baoha import names
 from baoha.core.barrier import Barrier, BarrierTransaction, BarrierView
 from baoha.core.request import Engine
-from baoha.errors import InvalidRequest, StorageError
+from baoha.errors import InvalidRequest, StorageCorrupt, StorageError
 from baoha.sansio.routing import Match, MountTable
 
 AUTH_PATH: Final = "auth/"
@@ -67,8 +67,11 @@ class MountEntry:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> MountEntry:
-        """Return the entry of a stored form."""
-        return cls(**json.loads(blob))
+        """Return the entry of a stored form. Raises StorageCorrupt: it is none of ours."""
+        try:
+            return cls(**json.loads(blob))
+        except (ValueError, TypeError) as exc:
+            raise StorageCorrupt("a mount entry is malformed, or of a newer version") from exc
 
     @property
     def full_path(self) -> str:
@@ -163,7 +166,10 @@ class MountStore:
         known = self._table.get(entry.full_path) if reuse else None
         if known is not None and _same_engine(known.entry, entry):
             return Mount(entry, known.engine, known.storage)
-        engine = self._factories[entry.table, entry.type](entry)
+        make_engine = self._factories.get((entry.table, entry.type))
+        if make_engine is None:
+            raise StorageCorrupt(f"this version has no engine {entry.type!r} for {entry.path!r}")
+        engine = make_engine(entry)
         return Mount(entry, engine, self._barrier.view(f"{names.LOGICAL_PREFIX}{entry.uuid}/"))
 
     # --- changing ---------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Final
 
 from baoha import names
 from baoha.core.barrier import BarrierTransaction
+from baoha.errors import StorageCorrupt
 from baoha.sansio.durations import format_timestamp, parse_timestamp
 
 SERVICE_PREFIX: Final = "s."
@@ -73,10 +74,13 @@ class TokenEntry:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> TokenEntry:
-        """Return the entry of a stored form."""
-        fields = json.loads(blob)
-        fields["policies"] = tuple(fields["policies"])
-        return cls(**fields)
+        """Return the entry of a stored form. Raises StorageCorrupt: it is none of ours."""
+        try:
+            fields = json.loads(blob)
+            fields["policies"] = tuple(fields["policies"])
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as exc:
+            raise StorageCorrupt("a token entry is malformed, or of a newer version") from exc
 
     @property
     def expires_at(self) -> datetime | None:

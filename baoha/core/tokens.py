@@ -21,6 +21,7 @@ Source: OpenBao's token store as documented and measured; the layout is in ``tok
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -42,6 +43,8 @@ from baoha.core.token_entry import (
 )
 from baoha.errors import InvalidRequest, RequestError, StorageCorrupt
 from baoha.sansio.durations import format_timestamp
+
+log = logging.getLogger("baoha.core")
 
 # Validity walks to the root, so the depth of a tree is bounded.
 DEPTH_MAX: Final = 256
@@ -316,10 +319,17 @@ class TokenStore:
         Cancellation: safe at every checkpoint; what is left is found by the next sweep.
         """
         removed = 0
+        unreadable = 0
         for token_id in await self._storage.list("id/"):
-            if await self.find_id(token_id) is None:
-                await self.revoke(token_id)
-                removed += 1
+            try:
+                if await self.find_id(token_id) is None:
+                    await self.revoke(token_id)
+                    removed += 1
+            except StorageCorrupt:
+                # It stays. The others are no worse for it.
+                unreadable += 1
+        if unreadable:
+            log.error("tokens that cannot be read were left alone: count=%d", unreadable)
         return removed
 
 

@@ -1,0 +1,395 @@
+"""Nodes at odds with their store, keys or surroundings: what must not end the process."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+
+from baoha import names
+from baoha.api.app import build_app
+from baoha.cluster.network import TCPNetwork
+from baoha.core.view import InitParameters, Role
+from baoha.errors import RequestError, StorageUnavailable
+from baoha.ha.loop import HALoop
+from baoha.node import MAINTENANCE_INTERVAL_S, Node, NodeSettings
+from baoha.storage.base import (
+    Backend,
+    Batch,
+    Capabilities,
+    Fence,
+    HABackend,
+    HALock,
+    Keys,
+    LockRecord,
+)
+from baoha.storage.faulty import Faults, FaultyBackend
+from baoha.storage.inmem import Observer, World
+from tests.support.asgi_client import call
+from tests.support.memory_network import MemoryHub
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class LockLog(Observer):
+    """Remembers when the HA lock was acquired, and by whom."""
+
+    def __init__(self) -> None:
+        self.acquired: list[tuple[float, str]] = []
+        self.record: LockRecord | None = None
+        self._epoch = 0
+
+    def lock_changed(self, key: str, record: LockRecord | None, epoch: int) -> None:
+        if epoch > self._epoch and record is not None:
+            self.acquired.append((trio.current_time(), record.identity))
+        self._epoch, self.record = epoch, record
+
+
+class Lab:
+    """Nodes over one store in memory, data and locks apart, on a virtual clock."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.world = World()
+        self.hub = MemoryHub()
+        self.locks = LockLog()
+        self.world.observers.append(self.locks)
+        self.shares: tuple[bytes, ...] = ()
+        self.token = ""
+        self.wall_jump_s = 0.0
+
+    async def start(
+        self,
+        name: str,
+        *,
+        data: Backend | None = None,
+        locks: HABackend | None = None,
+        ha: bool = True,
+    ) -> Node:
+        store = self.world.open(name)
+        node = Node(
+            NodeSettings(
+                api_addr=f"http://{name}:8200",
+                cluster_addr=f"https://{name}:8201",
+                cluster_listen=((name, 8201),),
+                hostname=name,
+            ),
+            backend=data or store,
+            ha_backend=(locks or store) if ha else None,
+            network=self.hub.network(name),
+            boot_clock=trio.current_time,
+            now=lambda: EPOCH + timedelta(seconds=trio.current_time() + self.wall_jump_s),
+            random_bytes=random.Random(name).randbytes,
+        )
+        await self.nursery.start(node.run)
+        if not self.shares:
+            result = await node.initialize(InitParameters(secret_shares=1, secret_threshold=1))
+            self.shares, self.token = result.shares, result.root_token
+        return node
+
+    async def unseal(self, node: Node) -> None:
+        await node.unseal(self.shares[0])
+
+    async def active(self, name: str, *, ha: bool = True) -> Node:
+        node = await self.start(name, ha=ha)
+        await self.unseal(node)
+        await until(node, Role.ACTIVE)
+        return node
+
+    async def call(
+        self, node: Node, method: str, path: str, body: object = None, *, token: str = ""
+    ) -> tuple[int, str]:
+        """Make a request; returns status and body."""
+        content = json.dumps(body).encode() if body is not None else b""
+        headers = [("x-vault-token", token or self.token)]
+        answer = await call(build_app(node), method, f"/v1/{path}", content, headers)
+        assert answer is not None
+        return answer.status, answer.body.decode()
+
+
+async def until(node: Node, role: Role, limit_s: float = 30) -> None:
+    with trio.fail_after(limit_s):
+        while node.status().role is not role:
+            await node.wait_change(node.status())
+
+
+@asynccontextmanager
+async def lab() -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab(nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def test_leave_without_ha_goes_on_serving(autojump_clock: object) -> None:
+    """Goal: nobody could take over, so a planned end answers what still comes."""
+    async with lab() as here:
+        node = await here.active("n0", ha=False)
+        await node.leave()
+        status, _ = await here.call(node, "POST", "secret/data/k", {"data": {"v": "x"}})
+        assert status == 200
+
+
+async def test_seal_without_ha_while_retired_does_not_spin(autojump_clock: object) -> None:
+    """Goal: a node that contends no more waits. (The virtual clock cannot jump if it spins.)"""
+    async with lab() as here:
+        node = await here.active("n0", ha=False)
+        loop = node._loop
+        assert isinstance(loop, HALoop)
+        await loop.retire(reason="test")
+        await trio.sleep(5)
+        assert node.status().role is Role.STANDBY
+
+
+class MutinousBackend(FaultyBackend):
+    """A data store whose reads below one prefix can be made to fail for one node."""
+
+    prefix = ""
+    writes_fail = False
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner, Faults())
+
+    async def get(self, key: str) -> bytes | None:
+        await self._check(key)
+        return await super().get(key)
+
+    async def list(self, prefix: str) -> Keys:
+        await self._check(prefix)
+        return await super().list(prefix)
+
+    async def apply(self, batch: Batch) -> None:
+        if self.writes_fail:
+            await trio.lowlevel.checkpoint()
+            raise StorageUnavailable("disk is full")
+        await super().apply(batch)
+
+    async def _check(self, key: str) -> None:
+        if self.prefix and key.startswith(self.prefix):
+            await trio.lowlevel.checkpoint()
+            raise StorageUnavailable("no answer")
+
+
+@pytest.mark.parametrize("writes_fail", [False, True])
+async def test_node_that_cannot_take_up_duty_leaves_the_lock_to_others(
+    autojump_clock: object, writes_fail: bool
+) -> None:
+    """
+    Goal: no tight loop of acquire and give up; whoever can lead gets its turn at once.
+
+    Method: the data store fails for the node that gets the lock first.
+    """
+    async with lab() as here:
+        broken = MutinousBackend(here.world.open("bad"))
+        bad = await here.start("bad", data=broken)
+        if writes_fail:
+            broken.writes_fail = True
+        else:
+            broken.prefix = names.MOUNTS_PREFIX
+        await here.unseal(bad)
+        await trio.sleep(10)
+        assert bad.status().role is Role.STANDBY
+        assert 1 <= len(here.locks.acquired) <= 20
+        good = await here.start("good")
+        await here.unseal(good)
+        await until(good, Role.ACTIVE, 3.0)
+
+
+async def test_mount_of_an_unknown_type_does_not_end_a_standby(autojump_clock: object) -> None:
+    """
+    Goal: a node of an older version survives what a newer one has mounted.
+
+    Method: an entry with a type that nobody knows; then the standby is asked to prepare.
+    """
+    async with lab() as here:
+        active = await here.active("n0")
+        standby = await here.start("n1")
+        await here.unseal(standby)
+        await trio.sleep(1)
+        entry = {
+            "table": "mounts",
+            "path": "new/",
+            "type": "transit-of-tomorrow",
+            "uuid": "00000000-0000-4000-8000-000000000000",
+            "accessor": "a",
+        }
+        await active._barrier.put(names.MOUNTS_PREFIX + entry["uuid"], json.dumps(entry).encode())
+        assert await step_down(here, active) == 409
+        assert active.status().role is Role.ACTIVE
+        assert standby.status().role is Role.STANDBY
+
+
+async def step_down(here: Lab, node: Node) -> int:
+    status, _ = await here.call(node, "PUT", "sys/step-down")
+    return status
+
+
+@pytest.mark.parametrize("prefix", [names.MOUNTS_PREFIX, names.TOKEN_ID_PREFIX])
+async def test_malformed_entry_does_not_end_the_node(autojump_clock: object, prefix: str) -> None:
+    """Goal: one entry that nobody can read harms whoever needs it, and no more."""
+    async with lab() as here:
+        active = await here.active("n0")
+        await active._barrier.put(prefix + "x", b"{}")
+        await trio.sleep(2.5 * MAINTENANCE_INTERVAL_S)
+        assert active.status().role is Role.ACTIVE
+        status, _ = await here.call(active, "POST", "secret/data/k", {"data": {"v": "x"}})
+        assert status == 200
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "", "a b", "foo_bar"])
+async def test_host_name_that_is_none_is_an_os_error(host: str) -> None:
+    """Goal: an address that somebody has mistyped is a failed attempt, not the end of a node."""
+    network = TCPNetwork()
+    with pytest.raises(socket.gaierror), trio.fail_after(5):
+        await network.connect(host or "..", 1)
+
+    async def handler(stream: trio.abc.Stream) -> None:
+        pytest.fail("connected")
+
+    with pytest.raises(socket.gaierror), trio.fail_after(5):
+        await network.serve(handler, host or "..", 0)
+
+
+async def test_seal_before_the_lock_is_open_is_not_answered_as_done(
+    autojump_clock: object,
+) -> None:
+    """Goal: "sealed" is not claimed, without a token at that, by a node that is not."""
+
+    class NoLocks(HABackend):
+        name = "inmem"
+        capabilities = Capabilities(ha=True)
+
+        async def open_lock(self, key: str, identity: str) -> HALock:
+            await trio.lowlevel.checkpoint()
+            raise StorageUnavailable("no answer")
+
+    async with lab() as here:
+        node = await here.start("n0", locks=NoLocks())
+        await here.unseal(node)
+        await trio.sleep(1)
+        assert not node.status().sealed
+        with pytest.raises(RequestError):
+            await node.seal(token="wrong")
+
+
+class StolenLock(Observer):
+    """Takes the HA lock away in the moment in which a write below a prefix has landed."""
+
+    def __init__(self, here: Lab, prefix: str) -> None:
+        self.here = here
+        self.prefix = prefix
+        self.landed = 0
+
+    def applied(self, batch: Batch, fence: object) -> None:
+        if any(key.startswith(self.prefix) for key in batch.writes):
+            self.landed += 1
+            world = self.here.world
+            row = world.row(names.HA_LOCK)
+            world.locks[names.HA_LOCK] = replace(row, identity="thief", epoch=row.epoch + 1)
+
+
+async def test_write_whose_first_half_has_landed_is_not_called_unexecuted(
+    autojump_clock: object,
+) -> None:
+    """
+    Goal: a request that has changed something is not sent round again as if it had not.
+
+    Method: a token with two uses; the lock is lost right after the use was counted.
+    """
+    async with lab() as here:
+        node = await here.active("n0")
+        status, text = await here.call(
+            node, "POST", "auth/token/create", {"num_uses": 2, "policies": ["root"]}
+        )
+        assert status == 200
+        token = json.loads(text)["auth"]["client_token"]
+        thief = StolenLock(here, names.TOKEN_ID_PREFIX)
+        here.world.observers.append(thief)
+        status, text = await here.call(
+            node, "POST", "secret/data/k", {"data": {"v": "x"}}, token=token
+        )
+        assert thief.landed == 1
+        assert status == 503
+        assert "unknown" in text
+
+
+async def test_leave_with_a_wall_clock_that_was_set_back_does_not_wait_for_it(
+    autojump_clock: object,
+) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        await trio.sleep(60)
+        here.wall_jump_s = -3600.0
+        with trio.fail_after(10):
+            await node.leave()
+        assert node.status().role is Role.STANDBY
+
+
+class DeafLock(HALock):
+    """A lock whose store cannot announce changes just now."""
+
+    def __init__(self, inner: HALock) -> None:
+        self.key, self.identity, self._inner = inner.key, inner.identity, inner
+
+    async def acquire(
+        self, value: str, *, ttl_s: float, evict: LockRecord | None = None
+    ) -> Fence | None:
+        return await self._inner.acquire(value, ttl_s=ttl_s, evict=evict)
+
+    async def renew(self, fence: Fence, *, ttl_s: float) -> None:
+        await self._inner.renew(fence, ttl_s=ttl_s)
+
+    async def release(
+        self, fence: Fence, *, successor: str | None = None, ttl_s: float = 0.0
+    ) -> None:
+        await self._inner.release(fence, successor=successor, ttl_s=ttl_s)
+
+    async def read(self) -> LockRecord | None:
+        return await self._inner.read()
+
+    async def wait_change(self) -> None:
+        await trio.lowlevel.checkpoint()
+        raise StorageUnavailable("connection lost")
+
+
+class DeafBackend(HABackend):
+    """Locks of a world, without announcements."""
+
+    name = "inmem"
+    capabilities = Capabilities(ha=True, fencing=True, watch=True)
+
+    def __init__(self, world: World) -> None:
+        self._inner = world.open("deaf")
+
+    async def open_lock(self, key: str, identity: str) -> HALock:
+        return DeafLock(await self._inner.open_lock(key, identity))
+
+
+async def test_store_that_fails_to_announce_changes_is_polled(autojump_clock: object) -> None:
+    async with lab() as here:
+        active = await here.active("n0")
+        deaf = await here.start("n1", locks=DeafBackend(here.world))
+        await here.unseal(deaf)
+        await trio.sleep(5)
+        assert deaf.status().role is Role.STANDBY
+        assert await step_down(here, active) == 204
+        await until(deaf, Role.ACTIVE, 1.0)
+
+
+async def test_lock_is_given_back_although_the_data_store_fails(autojump_clock: object) -> None:
+    """Goal: a node whose data store is gone hands the lock to a node whose store is not."""
+    async with lab() as here:
+        broken = MutinousBackend(here.world.open("bad"))
+        bad = await here.start("bad", data=broken)
+        await here.unseal(bad)
+        await until(bad, Role.ACTIVE)
+        broken.writes_fail = True
+        status, _ = await here.call(bad, "PUT", "sys/step-down", {"force": True})
+        assert status == 204
+        assert here.locks.record is None
