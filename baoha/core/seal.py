@@ -132,7 +132,12 @@ class Seal:
         if config.type != self.type:
             raise ConfigError(
                 f"the store was initialised with the seal type {config.type!r}, "
-                f"but {self.type!r} is configured"
+                f"but {self.type!r} is configured: "
+                + (
+                    "remove the seal from the configuration"
+                    if config.type == SHAMIR
+                    else f"configure [seal.{config.type}] with the key that it was initialised with"
+                )
             )
         if self._static_key is not None:
             blob = await self._backend.get(names.RECOVERY_CONFIG)

@@ -16,11 +16,12 @@ from baoha.config.load import load
 from baoha.errors import ConfigError
 from baoha.server.process import complain, run
 
+EXIT_USAGE = 64  # Source: sysexits.h EX_USAGE; 2 means "sealed" to those who ask a status
 USAGE = "usage: python -m baoha.server --config FILE [--exit-with-parent FD]"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a server; return its exit code, 2 for wrong usage."""
+    """Run a server; return its exit code, 64 for wrong usage."""
     paths: list[Path] = []
     parent: int | None = None
     rest = list(arguments)
@@ -32,10 +33,10 @@ def main(arguments: Sequence[str]) -> int:
             parent = int(rest.pop(0))
         else:
             complain(USAGE)
-            return 2
+            return EXIT_USAGE
     if not paths:
         complain(USAGE)
-        return 2
+        return EXIT_USAGE
     try:
         config = load(paths, os.environ)
     except ConfigError as error:

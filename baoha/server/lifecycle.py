@@ -34,7 +34,7 @@ import trio
 
 from baoha.config.model import ServerConfig
 from baoha.core.view import NodeStatus, Role
-from baoha.errors import BaohaError, ConfigError
+from baoha.errors import BaohaError, ConfigError, SealError
 from baoha.server import banner
 from baoha.server.asgi import ASGIApp
 from baoha.server.dump import dump_stacks
@@ -262,6 +262,14 @@ class ServerProcess:
 
     def _report_fatal(self, group: BaseExceptionGroup[Exception]) -> None:
         for error in _leaves(group):
+            if isinstance(error, ConfigError) or type(error) is SealError:
+                # The operator's to mend, and found out when the store is read: no place in our
+                # code would help. (Errors derived from SealError would be bugs here.) Said on
+                # standard error too, the log may be a file.
+                if self._is_up:
+                    logger.critical("the server ends: cause=%s", error)
+                self._around.complain(f"Error starting baoha: {error}")
+                continue
             if not self._is_up and isinstance(error, BaohaError):
                 self._around.complain(f"Error starting baoha: {error}")
                 continue
@@ -305,7 +313,11 @@ def _pid_file(name: str) -> Iterator[None]:
         return
     path = Path(name)
     try:
-        path.write_text(f"{os.getpid()}\n")
+        # Whatever the umask: who could write it would choose whom the operator's signals reach.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(f"{os.getpid()}\n")
     except OSError as error:
         raise ConfigError(f'cannot write pid file "{name}": {error.strerror}') from error
     try:

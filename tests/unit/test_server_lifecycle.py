@@ -23,7 +23,7 @@ import trustme
 from baoha.config.load import load
 from baoha.config.model import ServerConfig
 from baoha.core.view import Leader, NodeStatus, Role
-from baoha.errors import ConfigError, StorageUnavailable
+from baoha.errors import ConfigError, SealError, StorageUnavailable
 from baoha.server.asgi import ASGIApp, Receive, Scope, Send
 from baoha.server.lifecycle import (
     Parts,
@@ -220,6 +220,28 @@ async def test_process_node_fails_listeners_close_and_exit_code_is_one(world: Wo
         await trio.open_tcp_stream("127.0.0.1", world.port)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("the store was initialised with the seal type 'static'"),
+        SealError("the static seal key 'a' does not open this store"),
+    ],
+)
+async def test_process_wrong_seal_says_so_without_a_traceback(
+    world: World, error: Exception
+) -> None:
+    world.node.failure = error
+    codes: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, world.make(), codes)
+        await world.wait_notification("READY=1")
+        world.node.fail.set()
+    assert codes == [1]
+    assert world.complained == [f"Error starting baoha: {error}"]
+    assert f"the server ends: cause={error}\n" in world.log()
+    assert "File " not in world.log()
+
+
 async def test_process_foreign_error_is_logged_without_its_text(world: World) -> None:
     secret = "hunter" + "2"
     world.node.failure = KeyError(secret)
@@ -257,11 +279,14 @@ async def test_process_store_that_does_not_open_says_so_and_exits(world: World) 
 
 async def test_process_pid_file_lives_as_long_as_the_process(world: World) -> None:
     pid_file = world.folder / "pid"
+    pid_file.touch()
+    pid_file.chmod(0o666)
     world.write_config(top=f'pid_file = "{pid_file}"')
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.make().run)
         await world.wait_notification("READY=1")
         assert pid_file.read_text() == f"{os.getpid()}\n"
+        assert pid_file.stat().st_mode & 0o777 == 0o644
         os.kill(os.getpid(), signal.SIGTERM)
     assert not pid_file.exists()
 

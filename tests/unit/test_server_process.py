@@ -94,7 +94,7 @@ async def call(node: DevNode, method: str, path: str, body: Any = None) -> tuple
 
 def test_server_without_configuration_is_wrong_usage() -> None:
     with started("-m", "baoha.server") as process:
-        assert process.wait(30) == 2
+        assert process.wait(30) == 64
 
 
 def test_server_missing_file_is_exit_code_one(tmp_path: Path) -> None:
