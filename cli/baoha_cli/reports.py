@@ -388,7 +388,7 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _label_text(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return one_line(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _by_code(result: Result) -> dict[str, list[Fault]]:
