@@ -40,7 +40,8 @@ def apply_reload(
 
     Never raises for a bad file: the signal has no answer, so the log gets the error.
     """
-    fresh = _load(current, load_again)
+    loaded = _load(current, load_again)
+    fresh = current if loaded is None else loaded
     level_changed = fresh.log_level != current.log_level
     if level_changed:
         logs.set_level(parse_level(fresh.log_level))
@@ -51,14 +52,17 @@ def apply_reload(
         logger.error("log file not reopened: error=%s", str(error))
     _reload_listeners(current.listeners, fresh.listeners, listeners)
     changed = _changed(current, fresh)
-    if fresh == current:
+    if loaded == current:
         logger.info("configuration reloaded: nothing in it has changed")
     for key in changed:
         logger.warning("changed, and takes effect with the next start: key=%s", key)
     return replace(current, log_level=fresh.log_level)
 
 
-def _load(current: ServerConfig, load_again: Callable[[], ServerConfig] | None) -> ServerConfig:
+def _load(
+    current: ServerConfig, load_again: Callable[[], ServerConfig] | None
+) -> ServerConfig | None:
+    """Return the configuration as its files say now; None: they cannot be loaded."""
     if load_again is None:
         return current
     try:
@@ -66,7 +70,7 @@ def _load(current: ServerConfig, load_again: Callable[[], ServerConfig] | None) 
         parse_level(fresh.log_level)
     except ConfigError as error:
         logger.error("configuration not reloaded, the old one stays: error=%s", str(error))
-        return current
+        return None
     return fresh
 
 

@@ -345,6 +345,7 @@ async def test_process_sighup_bad_file_changes_nothing(world: World) -> None:
         await world.wait_notification("READY=1")
         os.kill(os.getpid(), signal.SIGTERM)
     assert "configuration not reloaded, the old one stays" in world.log()
+    assert "configuration reloaded" not in world.log()
 
 
 async def test_process_sigusr2_dumps_tasks_and_threads(world: World) -> None:
