@@ -23,6 +23,7 @@ import os
 import re
 import secrets
 import socket
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +45,10 @@ class Folder:
     """
     The open ``<db>.ha`` folder.
 
-    Owns: one directory descriptor, until ``close``.
+    What an announcement needs is opened beforehand: a process that is out of descriptors must be
+    able to hand over.
+
+    Owns: two directory descriptors and a socket, until ``close``.
 
     Raises:
         StorageUnavailable: it cannot be made or opened.
@@ -53,14 +57,22 @@ class Folder:
     def __init__(self, path: Path) -> None:
         try:
             path.mkdir(mode=_MODE_FOLDER, exist_ok=True)
-            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with ExitStack() as opened:
+                kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+                self._sender = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
+                self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, self.fd)
+                self._spare_fd = os.dup(self.fd)
+                opened.pop_all()
         except OSError as exc:
             raise StorageUnavailable(f"cannot open {path}: {exc.strerror}") from exc
 
     def close(self) -> None:
-        """Close the descriptor; a writer that is late finds nothing instead of another's file."""
+        """Close the descriptors; a writer that is late finds nothing instead of another's file."""
         fd, self.fd = self.fd, -1
         os.close(fd)
+        self._drop_spare()
+        self._sender.close()
 
     def can_bind(self) -> bool:
         """Say whether announcements can be heard here, by trying."""
@@ -87,16 +99,15 @@ class Folder:
 
     def announce(self) -> None:
         """Tell every handle of every process that the lock may have changed hands."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            for name in self._names(".sock"):
-                try:
-                    sender.sendto(_ANNOUNCEMENT, self.socket_path(name))
-                except ConnectionRefusedError:
-                    # Nobody is bound to it, and names are never used twice: a dead process's.
-                    self.remove(name)
-                except OSError:
-                    # A full buffer: its owner has been told and has not looked yet. Or it is gone.
-                    continue
+        for name in self._names(".sock") or self._names_without_descriptor(".sock"):
+            try:
+                self._sender.sendto(_ANNOUNCEMENT, self.socket_path(name))
+            except ConnectionRefusedError:
+                # Nobody is bound to it, and names are never used twice: a dead process's.
+                self.remove(name)
+            except OSError:
+                # A full buffer: its owner has been told and has not looked yet. Or it is gone.
+                continue
 
     def sweep(self) -> None:
         """Remove what dead processes left. Files of the living are never removed."""
@@ -128,6 +139,19 @@ class Folder:
             return [name for name in os.listdir(self.fd) if name.endswith(suffix)]
         except OSError:
             return []
+
+    def _names_without_descriptor(self, suffix: str) -> list[str]:
+        """Do what ``_names`` does, with the descriptor that was kept for it. One thread at once."""
+        self._drop_spare()
+        names = self._names(suffix)
+        with suppress(OSError):  # somebody else was quicker; there may be one the next time
+            self._spare_fd = os.dup(self.fd)
+        return names
+
+    def _drop_spare(self) -> None:
+        fd, self._spare_fd = self._spare_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 @dataclass
