@@ -112,12 +112,15 @@ class ClusterLink:
             # Dialling could not help; the leader has to advertise anew.
             self._fail(str(exc))
             await trio.sleep_forever()
-        context = client_context(identity)
+        context: ssl.SSLContext | None = None
         self._change(LinkState.CONNECTING)
         failures = 0
         try:
             while True:
-                up_since = await self._dial(host, port, identity, context)
+                context = context or self._make_context(identity)
+                up_since: float | None = None
+                if context is not None:
+                    up_since = await self._dial(host, port, identity, context)
                 lasted_s = -math.inf if up_since is None else trio.current_time() - up_since
                 if lasted_s >= self._timing.reconnect_max_s:
                     # It was good: the next attempt follows at once.
@@ -151,6 +154,14 @@ class ClusterLink:
         """Wait until no request is under way on the current connection."""
         if self._session is not None:
             await self._session.wait_idle()
+
+    def _make_context(self, identity: TenureIdentity) -> ssl.SSLContext | None:
+        try:
+            return client_context(identity)
+        except OSError as exc:
+            # It takes a descriptor for a moment, and there may be none.
+            self._fail(f"cannot prepare TLS: {exc.strerror or exc}".lower())
+            return None
 
     async def _dial(
         self, host: str, port: int, identity: TenureIdentity, context: ssl.SSLContext
