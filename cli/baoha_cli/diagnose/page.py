@@ -1,0 +1,111 @@
+"""
+The page docs/cli/diagnostics.md, made from the catalogue.
+
+Rule of this file: pure; a test compares the page in the tree with this one. To write it anew:
+``python -m baoha_cli.diagnose.page > docs/cli/diagnostics.md``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from baoha_cli.diagnose.catalogue import AREAS, CHECKS, GROUPS, Check
+from baoha_cli.exits import TABLE, Verdict
+from baoha_cli.findings import Severity
+
+_HEAD: Final = """\
+# Diagnostics
+
+<!-- Made by `python -m baoha_cli.diagnose.page`; a test compares it. Do not edit. -->
+
+`baoha diagnose` finds what is wrong with a cluster of baoha, OpenBao or Vault, says why it matters
+and how to mend it. It reads only (GET), asks all nodes at the same time, and needs no token: none
+is sent unless `--token-file` is given, and then only to the addresses that were given. Redirects
+are walked hop by hop without credentials. Certificates are judged, not trusted: the requests carry
+nothing that could be stolen.
+
+    baoha diagnose addresses --addr https://a:8200,https://b:8200 --via https://vault.example.com
+    baoha diagnose forwarding --addr $NODES -o nagios
+    baoha diagnose config deploy/*.hcl -o github
+    baoha diagnose all --addr $NODES --report junit=ha.xml --report prometheus=ha.prom
+
+A finding that an election would explain for a moment is asked again, three times over three
+seconds (`--settle`), before it counts. One fault is one finding: what only follows from it is left
+out, and what explains it is named as its cause. On a healthy cluster nothing is found at all; what
+is true of healthy clusters and worth knowing is shown with `--facts`.
+
+The probes `GET sys/ha-status` can appear in the audit log of the active node as denied requests;
+`--no-audit-noise` leaves them out, and with them what they find. At the cluster port one or two TLS
+handshakes are begun, which a server may log as a warning.
+
+`--baseline FILE` takes the findings of an older `--report baseline=FILE` (or `json=FILE`): they are
+shown and do not count. `--only` and `--skip` take patterns such as `BH-3*`.
+"""
+_CONFIG: Final = """\
+`diagnose config` uses no network. Each file (or directory) is one node; several are compared with
+each other. OpenBao's HCL and JSON files are read as they are. A file with blocks that baoha does
+not have is judged by its addresses, stores and listeners.
+"""
+_WORDS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "info"}
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [_HEAD, _areas(), _CONFIG, _exit_codes()]
+    for digit, title in GROUPS.items():
+        checks = [check for check in CHECKS.values() if check.code[3] == digit]
+        parts.append(f"## {title}\n")
+        parts += [_check(check) for check in checks]
+    return "\n".join(parts)
+
+
+def _areas() -> str:
+    lines = ["## Commands", "", "| command | looks for |", "| --- | --- |"]
+    for name, patterns in AREAS.items():
+        listed = ", ".join(pattern.replace("[", "\\[") for pattern in patterns)
+        lines.append(f"| `diagnose {name}` | {listed} |")
+    return "\n".join(lines) + "\n"
+
+
+def _exit_codes() -> str:
+    wanted = (
+        *(Verdict.OK, Verdict.NO, Verdict.SEALED, Verdict.UNINITIALIZED, Verdict.UNREACHABLE),
+        *(Verdict.TLS, Verdict.TIMEOUT, Verdict.USAGE, Verdict.BUG),
+    )
+    lines = ["## Exit codes", "", "| code | nagios | meaning |", "| --- | --- | --- |"]
+    for verdict in wanted:
+        row = TABLE[verdict]
+        lines.append(f"| {row.detailed} | {row.nagios} | {verdict.value} |")
+    lines += ["", '"No" means: a finding at or above `--fail-on` (error, unless told otherwise).']
+    return "\n".join(lines) + "\n"
+
+
+def _check(check: Check) -> str:
+    lines = [f"### {check.code}: {check.title}", ""]
+    facts = [_WORDS[check.severity]]
+    if check.is_transient:
+        facts.append("asked again before it counts")
+    if check.needs_token:
+        facts.append("needs a token")
+    if check.is_on_request:
+        facts.append("shown with `--facts`")
+    facts.append(
+        "for people: no probe can see it"
+        if check.is_by_hand
+        else "found by " + ", ".join(f"`{area}`" for area in check.areas)
+    )
+    lines += [f"*{'; '.join(facts)}*", ""]
+    if check.symptom:
+        lines.append(f"- **Symptom:** {_escaped(check.symptom)}")
+    lines.append(f"- **Why:** {_escaped(check.why)}")
+    lines.append(f"- **Fix:** {_escaped(check.fix)}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;").replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

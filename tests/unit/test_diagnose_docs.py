@@ -1,0 +1,52 @@
+"""The page of diagnostics, and the words of the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from baoha_cli.diagnose.catalogue import CHECKS, GROUPS
+from baoha_cli.diagnose.page import page
+from baoha_cli.diagnose.words import catalogue_document, explanation_text, find_check
+from baoha_cli.failures import UsageFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_page_in_the_tree_is_the_one_of_the_catalogue() -> None:
+    written = (ROOT / "docs" / "cli" / "diagnostics.md").read_text()
+    assert written == page(), "run: python -m baoha_cli.diagnose.page > docs/cli/diagnostics.md"
+
+
+def test_page_has_every_code_once_as_a_heading() -> None:
+    headings = [line for line in page().splitlines() if line.startswith("### ")]
+    assert [line[4:10] for line in headings] == list(CHECKS)
+    assert all(f"## {title}" in page() for title in GROUPS.values())
+
+
+@pytest.mark.parametrize("code", CHECKS)
+def test_explanation_of_each_code_says_why_and_how_to_mend_it(code: str) -> None:
+    text = explanation_text(CHECKS[code])
+    assert text.startswith(f"{code}  ")
+    assert "\n  why " in text
+    assert "\n  fix " in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("text", ["BH-401", "bh-401", "401", "BH401", " bh-401 "])
+def test_code_is_found_in_every_spelling(text: str) -> None:
+    assert find_check(text).code == "BH-401"
+
+
+def test_unknown_code_names_a_near_one() -> None:
+    with pytest.raises(UsageFailed) as caught:
+        find_check("BH-409")
+    assert "BH-40" in caught.value.hint
+
+
+def test_list_of_checks_has_all_of_them_in_every_format() -> None:
+    document = catalogue_document()
+    assert document.names == list(CHECKS)
+    assert document.records is not None
+    assert len(document.records) == len(CHECKS)
+    assert len(document.table(False).splitlines()) == len(CHECKS) + 1
