@@ -115,6 +115,8 @@ class MountStore:
         self._factories = factories
         self._random_bytes = random_bytes
         self._table: MountTable[Mount] = MountTable()
+        # Counts what has happened to the table in memory, so that a reading notices it is outdated.
+        self._changes = 0
         # A change whose outcome is unknown was sent: the table is read anew before it is used.
         self._is_stale = False
 
@@ -145,6 +147,16 @@ class MountStore:
         Raises:
             StorageError: the table in use is still the old one.
         """
+        while True:
+            seen = self._changes
+            table = await self._read()
+            if seen == self._changes:
+                break
+        self._table = table
+        self._is_stale = False
+        self._changes += 1
+
+    async def _read(self) -> MountTable[Mount]:
         found: list[MountEntry] = []
         for prefix in _TABLES.values():
             for name in await self._barrier.list(prefix):
@@ -154,8 +166,7 @@ class MountStore:
         table: MountTable[Mount] = MountTable()
         for entry in found:
             table.mount(entry.full_path, self._open(entry, reuse=False))
-        self._table = table
-        self._is_stale = False
+        return table
 
     def forget(self) -> None:
         """Let every engine drop its cached state."""
@@ -206,6 +217,7 @@ class MountStore:
 
         with self._unless_unknown():
             await self._barrier.run_transaction(body)
+        self._changes += 1
         self._table.mount(entry.full_path, opened)
 
     async def unmount(self, table: str, path: str) -> None:
@@ -215,6 +227,7 @@ class MountStore:
             return
         with self._unless_unknown():
             await self._barrier.delete(entry.storage_key)
+        self._changes += 1
         current = self._table.get(entry.full_path)
         if current is not None and current.entry.uuid == entry.uuid:
             self._table.unmount(entry.full_path)
@@ -239,6 +252,7 @@ class MountStore:
 
         with self._unless_unknown():
             changed = await self._barrier.run_transaction(body)
+        self._changes += 1
         current = self._table.get(changed.full_path)
         if current is None or current.entry.uuid != changed.uuid:
             return
@@ -251,7 +265,9 @@ class MountStore:
         try:
             yield
         except StorageError as exc:
-            self._is_stale = self._is_stale or exc.outcome == "unknown"
+            if exc.outcome == "unknown":
+                self._is_stale = True
+                self._changes += 1
             raise
 
 

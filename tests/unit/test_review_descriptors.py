@@ -64,6 +64,10 @@ async def test_lock_without_a_free_descriptor_still_changes_hands(tmp_path: Path
         await store.aclose()
 
 
+def is_up(link: ClusterLink) -> bool:
+    return link.state is LinkState.UP
+
+
 async def test_link_that_begins_without_a_free_descriptor_comes_up_later() -> None:
     """Goal: a standby that is out of descriptors when the leader changes is late, not dead."""
     network, timing = TCPNetwork(), HATiming()
@@ -75,8 +79,8 @@ async def test_link_that_begins_without_a_free_descriptor_comes_up_later() -> No
         with no_descriptor_free():
             nursery.start_soon(link.run)
             await trio.testing.wait_all_tasks_blocked(0.05)
-            assert link.state is not LinkState.UP
+            assert not is_up(link)
         with trio.fail_after(5):
-            while link.state is not LinkState.UP:  # noqa: ASYNC110 - nobody tells us
+            while not is_up(link):  # noqa: ASYNC110 - nobody tells us
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()

@@ -393,3 +393,43 @@ async def test_lock_is_given_back_although_the_data_store_fails(autojump_clock: 
         status, _ = await here.call(bad, "PUT", "sys/step-down", {"force": True})
         assert status == 204
         assert here.locks.record is None
+
+
+class SlowReads(FaultyBackend):
+    """A data store that holds its next listing of one prefix back, with what it had read."""
+
+    def __init__(self, inner: Backend, prefix: str) -> None:
+        super().__init__(inner, Faults())
+        self.prefix = prefix
+        self.go_on: trio.Event | None = None
+
+    async def list(self, prefix: str) -> Keys:
+        found = await super().list(prefix)
+        if prefix == self.prefix and self.go_on is not None:
+            go_on, self.go_on = self.go_on, None
+            await go_on.wait()
+        return found
+
+
+async def test_mounts_that_were_read_too_early_do_not_replace_later_ones(
+    autojump_clock: object,
+) -> None:
+    """
+    Goal: a mount does not vanish from memory because an older reading ends after it was made.
+
+    Method: a reading (as of a standby that prepares, and then has to lead at once) is held back.
+    """
+    async with lab() as here:
+        slow = SlowReads(here.world.open("n0"), names.MOUNTS_PREFIX)
+        node = await here.start("n0", data=slow)
+        await here.unseal(node)
+        await until(node, Role.ACTIVE)
+        go_on = slow.go_on = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node._core.load)
+            await trio.sleep(1)
+            status, _ = await here.call(node, "POST", "sys/mounts/new", {"type": "kv"})
+            assert status == 204
+            go_on.set()
+        status, _ = await here.call(node, "POST", "new/k", {"v": "x"})
+        assert status == 204
