@@ -9,7 +9,7 @@ Rules of this file:
 2. Every wait has an end: each read has a deadline, each write a stall limit, each queue a bound.
 3. Private names of hypercorn are used here, in app_tasks.py and in http1.py, and nowhere else.
    That is why pyproject.toml pins ``hypercorn==0.18.*``; a newer version is taken only with these
-   three files read against it.
+   three files read against it. (One private name of trio's is used too, in ``_shake_hands``.)
 
 Theory of operation. hypercorn keeps the protocol work (h11, h2, the ASGI stream). Replaced are the
 parts around it: ``Connection`` stands for ``TCPServer`` (TLS handshake, reading, writing, closing),
@@ -267,16 +267,20 @@ class Connection(TCPServer):
             cause = error.__cause__
             reason = cause.reason if isinstance(cause, ssl.SSLError) else type(cause).__name__
             logger.debug("TLS handshake failed: reason=%s", reason)
-            if reason == "HTTP_REQUEST":
-                await self._answer_plain_http()
+            # trio keeps what OpenSSL has to say about a handshake that failed: without the alert
+            # a client sees a reset, and nobody learns that a certificate is missing.
+            alert = self.stream._outgoing.read()
+            await self._say_last(_PLAIN_HTTP_ON_TLS if reason == "HTTP_REQUEST" else alert)
             return False
         return not self._shaking.cancelled_caught
 
-    async def _answer_plain_http(self) -> None:
+    async def _say_last(self, data: bytes) -> None:
         transport = self.stream.transport_stream
         with trio.move_on_after(LINGER_S):
-            await transport.send_all(_PLAIN_HTTP_ON_TLS)
+            await transport.send_all(data)
             await transport.send_eof()
+            while await transport.receive_some(RECEIVE_BYTES):
+                pass
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -145,6 +145,19 @@ async def test_tls_required_client_certificate_missing_is_refused(tmp_path: Path
         assert b"200" in answer.data
 
 
+async def test_tls_refused_client_is_told_why(tmp_path: Path) -> None:
+    settings = with_client_ca(write_certificate(tmp_path), tmp_path, require_client_cert=True)
+    async with listening(settings) as listener:
+        port = int(listener.address.rpartition(":")[2])
+        async with await trio.open_tcp_stream("127.0.0.1", port) as transport:
+            stream = trio.SSLStream(transport, client_context(), server_hostname="127.0.0.1")
+            await stream.do_handshake()
+            with pytest.raises(trio.BrokenResourceError) as caught:
+                await stream.receive_some(10)
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+    assert caught.value.__cause__.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+
+
 async def test_tls_reload_new_connections_get_the_new_certificate(tmp_path: Path) -> None:
     settings = write_certificate(tmp_path)
     async with listening(settings) as listener:
