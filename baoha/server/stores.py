@@ -55,6 +55,13 @@ async def open_stores(config: ServerConfig) -> AsyncIterator[Stores]:
         async with _opened(config.ha_storage, "HA storage") as separate:
             if not isinstance(separate, HABackend) or not separate.capabilities.ha:
                 raise ConfigError("specified HA storage does not support HA")
+            if data.capabilities.fencing:
+                # It proves the fence of a write against a lock of its own, and has none.
+                raise ConfigError(
+                    f"ha_storage cannot be used beside storage {config.storage.type!r}, which "
+                    "accepts writes only from the holder of an HA lock in itself: leave ha_storage "
+                    "out"
+                )
             yield Stores(data=data, ha=separate, separate=separate)
 
 
