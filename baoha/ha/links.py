@@ -33,8 +33,7 @@ class LinkKeeper:
         self._jitter = jitter
         self._nursery: trio.Nursery | None = None
         self.current: ClusterLink | None = None
-        self._retire_current = trio.Event()
-        self._linger_s = LINGER_S
+        self._retirement = _Retirement()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """
@@ -66,9 +65,8 @@ class LinkKeeper:
         Args:
             linger_s: how long the former channel may finish what is under way.
         """
-        self._linger_s = linger_s
-        self._retire_current.set()
-        self._retire_current = trio.Event()
+        self._retirement.begin(linger_s)
+        self._retirement = _Retirement()
         self.current = None
         if advertisement is None or self._nursery is None:
             return
@@ -76,7 +74,7 @@ class LinkKeeper:
             self._network, advertisement, handler, timing=self._timing, jitter=self._jitter
         )
         self.current = link
-        self._nursery.start_soon(self._run_link, link, self._retire_current)
+        self._nursery.start_soon(_run_link, link, self._retirement)
 
     @property
     def state(self) -> LinkState:
@@ -95,10 +93,23 @@ class LinkKeeper:
             raise CannotForward("no active node is known")
         return await self.current.forward(request)
 
-    async def _run_link(self, link: ClusterLink, retire: trio.Event) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(link.run)
-            await retire.wait()
-            with trio.move_on_after(self._linger_s):
-                await link.wait_idle()
-            nursery.cancel_scope.cancel()
+
+class _Retirement:
+    """The end of one channel's use: when, and how long it may finish what is under way."""
+
+    def __init__(self) -> None:
+        self.begun = trio.Event()
+        self.linger_s = 0.0
+
+    def begin(self, linger_s: float) -> None:
+        self.linger_s = linger_s
+        self.begun.set()
+
+
+async def _run_link(link: ClusterLink, retirement: _Retirement) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await retirement.begun.wait()
+        with trio.move_on_after(retirement.linger_s):
+            await link.wait_idle()
+        nursery.cancel_scope.cancel()
