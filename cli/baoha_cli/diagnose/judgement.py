@@ -89,6 +89,10 @@ def fault(
 # What explains what, at the same place. "*" is any place: the fault is the whole cluster's.
 _SAME: Final[dict[str, tuple[str, ...]]] = {
     "BH-101": ("BH-109",),
+    "BH-102": ("BH-109",),
+    "BH-103": ("BH-109",),
+    "BH-111": ("BH-109",),
+    "BH-112": ("BH-109",),
     "BH-106": ("BH-107",),
     "BH-201": ("BH-205", "BH-206", "BH-210", "BH-505"),
     "BH-204": ("BH-312",),
