@@ -24,6 +24,7 @@ import trio
 from benchmarks.ports import HOST, free_ports
 from benchmarks.processes import ServerProcess
 
+STOP_S = 20.0
 START_S = 30.0
 UNPRIVILEGED = "nobody"
 
@@ -81,7 +82,8 @@ async def run_postgresql(folder: Path) -> AsyncIterator[PostgreSQL]:
         url = f"postgres://postgres@{HOST}:{port}/postgres?sslmode=disable"
         yield PostgreSQL(url, port, server)
     finally:
-        await server.stop()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_S):
+            await server.stop()
 
 
 async def _wait_ready(server: ServerProcess) -> None:

@@ -21,6 +21,7 @@ from benchmarks.processes import ServerProcess
 pytestmark = pytest.mark.cluster
 
 READY = "==> baoha dev cluster is ready"
+STOP_S = 20.0
 BAOHA = Path(sys.executable).parent / "baoha"
 
 
@@ -49,7 +50,8 @@ async def test_dev_cluster_prints_how_to_use_it_works_and_ends_on_ctrl_c(tmp_pat
         assert [pid for pid in children if _is_alive(pid)] == []
         assert "Traceback" not in process.log_text()
     finally:
-        await process.stop()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_S):
+            await process.stop()
         print(process.log_text())
 
 
@@ -63,7 +65,8 @@ async def test_dev_cluster_that_is_killed_leaves_no_orphans(tmp_path: Path) -> N
         with trio.fail_after(30):
             await _wait_gone(children)
     finally:
-        await process.stop()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_S):
+            await process.stop()
 
 
 def _start(folder: Path) -> ServerProcess:
