@@ -10,7 +10,7 @@ Source: spec/cluster-cli.md sections 3.2 and 6.1.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -143,11 +143,10 @@ async def _run(cli: Cli, name: str, probe: Probe) -> Verdict:
     import trio
 
     from baoha_cli.client import Client
+    from baoha_cli.diagnose.probes import for_given
 
     outcomes: dict[Endpoint, Outcome] = {}
-    # Nothing is sent that could be stolen, and `probe tls` judges certificates.
-    transport = replace(cli.transport, tls=replace(cli.transport.tls, skip_verify=True))
-    async with Client(transport) as client, trio.open_nursery() as nursery:
+    async with Client(for_given(cli.transport)) as client, trio.open_nursery() as nursery:
 
         async def one(endpoint: Endpoint) -> None:
             outcomes[endpoint] = await probe(client, endpoint)
@@ -277,9 +276,10 @@ async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
 
 
 async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
+    from baoha_cli.client import Client as AnyClient
     from baoha_cli.diagnose.chains import walk_from
     from baoha_cli.diagnose.evidence import ChainEnd
-    from baoha_cli.diagnose.probes import BARE, HA_STATUS, ask
+    from baoha_cli.diagnose.probes import BARE, HA_STATUS, ask, for_strangers
 
     reply, _ = await ask(client, endpoint, HA_STATUS, headers=BARE)
     failed = _failed(reply)
@@ -287,7 +287,8 @@ async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
         return failed
     if not reply.redirects:
         return Outcome(Verdict.OK, "none", {"status": reply.status})
-    chain = await walk_from(client, endpoint, endpoint.netloc, reply)
+    async with AnyClient(for_strangers(client.transport)) as bare:
+        chain = await walk_from(bare, endpoint, endpoint.netloc, reply)
     data: dict[str, object] = {
         "hops": [hop.location for hop in chain.hops],
         "status": chain.reply.status or None,

@@ -105,3 +105,29 @@ def test_healthy_world_is_asked_once(world: World, cli: CommandLine) -> None:
         paths = [one.path for one in node.fake.seen]
         assert paths.count("/v1/sys/seal-status") == 1
         assert paths.count("/v1/sys/health") == 1
+
+
+def test_headers_of_the_operator_stay_with_the_addresses_given(
+    world: World, cli: CommandLine
+) -> None:
+    active, *standbys = world.cluster()
+    active.api_addr = world.fake(active.answer)
+    given = ",".join(node.url for node in standbys)
+    header = ["--header", "Authorization=Bearer secret", "--namespace", "team"]
+    for command in (["diagnose", "all"], ["probe", "redirect"]):
+        cli(*command, "--addr", given, *header)
+    for node in standbys:
+        assert all(one.headers["authorization"] == "Bearer secret" for one in node.fake.seen)
+    strangers = [one for other in world.others for one in other.seen]
+    assert strangers
+    for one in strangers:
+        assert not {"authorization", "x-vault-namespace"} & set(one.headers)
+
+
+def test_headers_of_the_operator_are_not_sent_over_unverified_tls(
+    world: World, cli: CommandLine
+) -> None:
+    world.cluster(2, context=world.context())
+    ran = cli("diagnose", "all", "--addr", world.addresses(), "--header", "Authorization=secret")
+    assert ran.code == 6
+    assert not [one for node in world.nodes for one in node.fake.seen]

@@ -46,6 +46,45 @@ _SUMMARIES: Final = {
 REPORTS: Final = ("junit", "github", "gitlab", "tap", "tap13", "nagios", "prometheus")
 _POINTS: Final = ("local", "node")
 
+Via = Annotated[
+    list[str] | None,
+    typer.Option("--via", metavar="URL", help="A load balancer to sample; repeatable."),
+]
+Configs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Also check these configuration files; repeatable."
+    ),
+]
+Point = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="WHERE",
+        help="local: advertised addresses must work from here too; node: only what the nodes "
+        "themselves see.",
+    ),
+]
+Facts = Annotated[
+    bool, typer.Option("--facts", help="Also print what is true of healthy clusters.")
+]
+Watch = Annotated[
+    str, typer.Option("--watch", metavar="TIME", help="Look for so long, for leader changes.")
+]
+Settle = Annotated[
+    str,
+    typer.Option(
+        "--settle", metavar="TIME", help="What could be an election must last so long to count."
+    ),
+]
+Slow = Annotated[str, typer.Option("--slow", metavar="TIME", help="What counts as a slow answer.")]
+NoNoise = Annotated[
+    bool,
+    typer.Option(
+        "--no-audit-noise",
+        help="Leave out the probes that the active node may write into its audit log.",
+    ),
+]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="CODE", help="Only these codes (BH-3*); repeat or comma list."),
@@ -91,58 +130,24 @@ def _declare(area: str) -> None:
     async def diagnose(
         cli: Cli,
         *,
-        via: Annotated[
-            list[str] | None,
-            typer.Option("--via", metavar="URL", help="A load balancer to sample; repeatable."),
-        ] = None,
-        config: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--config", metavar="FILE", help="Also check these configuration files; repeatable."
-            ),
-        ] = None,
-        point: Annotated[
-            str,
-            typer.Option(
-                "--from",
-                metavar="WHERE",
-                help="local: advertised addresses must work from here too; node: only what the "
-                "nodes themselves see.",
-            ),
-        ] = "local",
+        via: Via = None,
+        config: Configs = None,
+        point: Point = "local",
         only: Only = None,
         skip: Skip = None,
         fail_on: FailOn = "error",
-        facts: Annotated[
-            bool, typer.Option("--facts", help="Also print what is true of healthy clusters.")
-        ] = False,
-        watch: Annotated[
-            str,
-            typer.Option("--watch", metavar="TIME", help="Look for so long, for leader changes."),
-        ] = "0s",
-        settle: Annotated[
-            str,
-            typer.Option(
-                "--settle",
-                metavar="TIME",
-                help="What could be an election must last so long to count.",
-            ),
-        ] = "3s",
-        slow: Annotated[
-            str, typer.Option("--slow", metavar="TIME", help="What counts as a slow answer.")
-        ] = "500ms",
-        no_audit_noise: Annotated[
-            bool,
-            typer.Option(
-                "--no-audit-noise",
-                help="Leave out the probes that the active node may write into its audit log.",
-            ),
-        ] = False,
+        facts: Facts = False,
+        watch: Watch = "0s",
+        settle: Settle = "3s",
+        slow: Slow = "500ms",
+        no_audit_noise: NoNoise = False,
         report: Reports = None,
         baseline: Baseline = None,
     ) -> Verdict:
         if point not in _POINTS:
             raise UsageFailed(f"--from: {point[:40]!a} is not local or node")
+        if area == "lb" and not via:
+            raise UsageFailed("give the load balancer's address with --via URL")
         choice = _choice(area, only, skip, fail_on, baseline, facts=facts)
         looks = _Looks(
             tuple(via or ()),
@@ -152,8 +157,6 @@ def _declare(area: str) -> None:
             duration_s(slow, what="--slow"),
             not no_audit_noise,
         )
-        if area == "lb" and not via:
-            raise UsageFailed("give the load balancer's address with --via URL")
         return await _ask(cli, choice, looks, config or [], report or [])
 
     diagnose.__doc__ = _SUMMARIES[area]
@@ -191,6 +194,7 @@ def check_config(
     given = [*(config or []), *(files or [])]
     if not given:
         raise UsageFailed("give configuration files: --config FILE, one per node")
+    _choose_profile(cli)
     choice = _choice("config", only, skip, fail_on, baseline)
     began = monotonic()
     found, count = _judge_files(cli, given, choice)
@@ -220,6 +224,12 @@ def explain_code(
 
 
 # --- what the commands share ----------------------------------------------------------------------
+
+
+def _choose_profile(cli: Cli) -> None:
+    """Give Nagios its own exit codes, also when the command ends early."""
+    if cli.report == "nagios" and cli.shared.exit_codes is None:
+        cli.profile = Profile.NAGIOS
 
 
 def _choice(
@@ -281,6 +291,7 @@ async def _ask(
     from baoha_cli.diagnose.probes import ProbeOptions
     from baoha_cli.diagnose.run import conclude, may_be_election
 
+    _choose_profile(cli)
     vias = parse_addresses(looks.via)
     wanted = Wanted(
         nodes=cli.labels,
@@ -334,8 +345,6 @@ def _finish(cli: Cli, result: Result, reports: Sequence[str]) -> Verdict:
     else:
         cli.emit(document(result, cli.out.paint))
     write_reports(wanted, result, now)
-    if cli.report == "nagios" and cli.shared.exit_codes is None:
-        cli.profile = Profile.NAGIOS
     if cli.profile is Profile.NAGIOS:
         return nagios_verdict(result)
     return result.verdict

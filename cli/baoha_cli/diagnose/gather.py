@@ -3,7 +3,8 @@ Gathering: which looks are taken, and when.
 
 Rules of this file. Everything that can run at the same time does. The nodes are asked again, at
 least three times over at least three seconds, when what was seen could be an election; the looks
-at addresses run meanwhile, once.
+at addresses run meanwhile, once. Addresses that servers name get nothing of the operator's: no
+token, no headers, no client certificate.
 
 Theory of operation. `Gathering.run` takes the first round, starts the looks at the addresses that
 it named, goes on with rounds while `keep_asking` says that something is suspicious, and looks at
@@ -45,6 +46,8 @@ from baoha_cli.diagnose.probes import (
     SEAL_STATUS,
     ProbeOptions,
     ask,
+    for_given,
+    for_strangers,
     look_at_members,
     look_at_node,
     look_at_nodes,
@@ -110,17 +113,22 @@ async def gather(
     Cancellation:
         All connections are closed; nothing was changed anywhere.
     """
-    open_tls = replace(wanted.transport.tls, skip_verify=True)
-    async with Client(replace(wanted.transport, tls=open_tls)) as client:
-        return await _Gathering(wanted, client, progress).run(keep_asking)
+    async with (
+        Client(for_given(wanted.transport)) as client,
+        Client(for_strangers(wanted.transport)) as bare,
+    ):
+        return await _Gathering(wanted, client, bare, progress).run(keep_asking)
 
 
 class _Gathering:
     """One run; the dictionaries fill as looks come back."""
 
-    def __init__(self, wanted: Wanted, client: Client, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, wanted: Wanted, client: Client, bare: Client, progress: Callable[[str], None]
+    ) -> None:
         self._wanted = wanted
         self._client = client
+        self._bare = bare  # for addresses that servers name
         self._progress = progress
         self._began = 0.0
         self._rounds: list[tuple[NodeLook, ...]] = []
@@ -189,8 +197,7 @@ class _Gathering:
         wanted = self._wanted
 
         async def look(endpoint: Endpoint, label: str) -> None:
-            open_tls = replace(wanted.transport.tls, skip_verify=True)
-            transport = replace(wanted.transport, tls=open_tls)
+            transport = for_given(wanted.transport)
             self._vias[endpoint] = await sample(transport, endpoint, label, wanted.options)
 
         for endpoint, label in wanted.vias.items():
@@ -250,7 +257,7 @@ class _Gathering:
     # --- the looks ----------------------------------------------------------------------------
 
     async def _walk(self, node: NodeLook) -> None:
-        chain = await walk(self._client, node)
+        chain = await walk(self._bare, node)
         if chain is not None:
             self._chains[node.endpoint] = chain
 
@@ -262,7 +269,7 @@ class _Gathering:
         self._ports[address] = look
 
     async def _look_at_reach(self, address: str, endpoint: Endpoint, path: str) -> None:
-        self._reach[address], _ = await ask(self._client, endpoint, path)
+        self._reach[address], _ = await ask(self._bare, endpoint, path)
 
     async def _look_at_tls(self, endpoint: Endpoint, await_alert: bool) -> None:
         look = await look_at_tls(endpoint, self._wanted.transport.tls, await_alert=await_alert)
@@ -287,7 +294,7 @@ class _Gathering:
         found: list[str] = []
         for address in addresses:
             endpoint = Endpoint(scheme, address, port, name=host)
-            look = await look_at_node(self._client, endpoint, address, ProbeOptions(noise=False))
+            look = await look_at_node(self._bare, endpoint, address, ProbeOptions(noise=False))
             if look.is_api:
                 found.append(f"{look.role.value} {look.report.cluster_id}")
         return tuple(found)

@@ -28,6 +28,7 @@ from baoha_cli.diagnose.evidence import NOT_ASKED, Member, Members, NodeLook, Re
 from baoha_cli.environment import Token
 from baoha_cli.failures import RequestFailed
 from baoha_cli.text import one_line
+from baoha_cli.transport import Transport
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
 LEADER: Final = "/v1/sys/leader"
@@ -53,6 +54,24 @@ class ProbeOptions:
 
     noise: bool = True
     hang_s: float = HANG_S
+
+
+def for_given(transport: Transport) -> Transport:
+    """
+    Return how to ask addresses that were given.
+
+    A wrong certificate is evidence as well, so any is accepted, as long as nothing is sent that
+    could be stolen: the operator's own headers may be secrets.
+    """
+    if transport.headers:
+        return transport
+    return replace(transport, tls=replace(transport.tls, skip_verify=True))
+
+
+def for_strangers(transport: Transport) -> Transport:
+    """Return how to ask addresses that servers name: without anything of the operator's."""
+    tls = replace(transport.tls, skip_verify=True, client_cert="", client_key="")
+    return replace(transport, tls=tls, headers=(), namespace="")
 
 
 def time_of_day() -> float:
