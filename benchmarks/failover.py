@@ -2,7 +2,7 @@
 How long a cluster does not answer when its active node goes away, and what that costs.
 
     python -m benchmarks.failover                              baoha and OpenBao, all events
-    python -m benchmarks.failover --events step-down SIGKILL --repeat 10 baoha-sqlite openbao-raft
+    python -m benchmarks.failover --events step-down,SIGKILL --repeat 10 baoha-sqlite openbao-raft
 
 Rules of this file:
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -209,8 +210,8 @@ def row(result: Result) -> list[object]:
     for repetition in repetitions:
         on_survivors.update(repetition.failed_on_survivors)
         on_victim.update(repetition.failed_on_victim)
-    gap = [None if r.gap_s is None else r.gap_s for r in repetitions]
-    wait = [None if r.wait_s is None else r.wait_s for r in repetitions]
+    gap = [repetition.gap_s for repetition in repetitions]
+    wait = [repetition.wait_s for repetition in repetitions]
     return [
         result.cluster,
         result.event,
@@ -227,10 +228,9 @@ def row(result: Result) -> list[object]:
 
 
 def _median_and_max(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    known = [value * 1000 for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return (statistics.median(known) if known else None, None)
-    return statistics.median(known), max(known)
+    """Return both in milliseconds; a survivor that never answered again counts as infinite."""
+    all_ms = [math.inf if value is None else value * 1000 for value in values]
+    return (statistics.median_high(all_ms), max(all_ms)) if all_ms else (None, None)
 
 
 def _kinds(counts: Counter[str]) -> str:
@@ -244,6 +244,14 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _events(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in EVENTS:
+            raise argparse.ArgumentTypeError(f"unknown event {name!r}: one of {', '.join(EVENTS)}")
+    return names
+
+
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.failover")
     parser.add_argument(
@@ -252,7 +260,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         default=DEFAULT_CLUSTERS,
         help=f"description files, or names of those in benchmarks/clusters ({DEFAULT_CLUSTERS})",
     )
-    parser.add_argument("--events", nargs="+", choices=list(EVENTS), default=list(EVENTS))
+    parser.add_argument(
+        "--events", type=_events, default=list(EVENTS), help=f"comma list of {', '.join(EVENTS)}"
+    )
     parser.add_argument("--repeat", type=int, default=5, help="how often each event happens (5)")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--writes", type=float, default=50.0, help="per second, in all (50)")

@@ -64,7 +64,7 @@ async def run_postgresql(folder: Path) -> AsyncIterator[PostgreSQL]:
         "listen_addresses": HOST,
         "port": str(port),
         "unix_socket_directories": "",
-        "max_connections": "200",
+        "max_connections": "600",
     }
     server = ServerProcess(
         [

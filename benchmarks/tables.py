@@ -6,6 +6,7 @@ Rule of this file: columns of numbers are to the right, everything else to the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 GAP = "  "
@@ -36,6 +37,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _text(cell: object) -> str:
     if cell is None:
         return "-"
+    if isinstance(cell, float) and math.isinf(cell):
+        return "never"
     if isinstance(cell, float):
         digits = 0 if abs(cell) >= 100 else 1 if abs(cell) >= 10 else 2
         return f"{cell:.{digits}f}"

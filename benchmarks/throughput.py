@@ -153,6 +153,10 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput")
     parser.add_argument(
@@ -161,7 +165,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         default=DEFAULT_CLUSTERS,
         help=f"description files, or names of those in benchmarks/clusters ({DEFAULT_CLUSTERS})",
     )
-    parser.add_argument("--connections", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument(
+        "--connections", type=_numbers, default=[1, 16, 64], help="comma list (1,16,64)"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="each measurement (3)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     return parser.parse_args(arguments)

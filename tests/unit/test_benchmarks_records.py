@@ -66,7 +66,8 @@ def test_damage_of_one_value_in_two_versions_is_a_double_execution() -> None:
 
 def test_damage_of_a_failed_write_is_none_whether_it_is_there_or_not() -> None:
     failed = write(0, 1, outcome="status 503", value=5, version=0)
-    for stored in ({"k": {1: 5}}, {"k": {}}):
+    states: list[dict[str, dict[int, int]]] = [{"k": {1: 5}}, {"k": {}}]
+    for stored in states:
         damage = find_damage([failed], stored, 10)
         assert (damage.lost, damage.overwritten, damage.executed_twice) == ([], [], [])
 
