@@ -8,8 +8,10 @@ Rules of this file:
 
 Theory of operation. The C decoder of the standard library does the work; it is as strict as Go's
 once constants, control characters and numbers beyond a float are refused. Only when it fails, or
-when a body *may* be over a limit (cheap counts of its bytes), ``_Scanner`` reads the text token by
-token, builds nothing, and finds the exact complaint.
+when a small body *may* be over a limit (cheap counts of its bytes), ``_Scanner`` reads the text
+token by token, builds nothing, and finds the exact complaint. It costs microseconds per token, so a
+large body is counted instead, and a large malformed one gets no more than "invalid JSON". What runs
+in C holds the interpreter lock: every such step is bounded too, or strangers could stop the clock.
 
 Integers stay exact, whatever their size; other numbers become floats; "-0" stays negative.
 
@@ -22,13 +24,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 from math import isinf
 from typing import Any, Final
 
 from baoha.errors import InvalidRequest
 
 STRINGS_MAX: Final = 1000  # keys included. Source: measured
-VALUES_MAX: Final = 2_000_000  # OpenBao stops between 1 and 3 million small values
+VALUES_MAX: Final = 500_000  # a quarter of a second; OpenBao stops between 1 and 3 million
+# Bodies up to here are read token by token when they may be too complex; larger ones are counted.
+EXACT_BYTES_MAX: Final = 16 * 1024
+# Texts up to here are read token by token when they are malformed.
+SCAN_CHARS_MAX: Final = 256 * 1024
 # Python's own recursion limit (1000) must not be reached by whoever walks the result.
 DEPTH_MAX: Final = 700
 MAP_TYPE: Final = "map[string]interface {}"
@@ -37,6 +44,7 @@ _PREFIX: Final = "failed to decode JSON input: "
 _COMPLEX: Final = "refused JSON input due to high complexity: exceeded maximum "
 _WHITESPACE: Final = " \t\r\n"
 _UNDECODABLE: Final = re.compile("[\ud800-\udfff]")
+_PIECE_CHARS: Final = 64 * 1024
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -162,17 +170,39 @@ def _decode(body: bytes, decoder: json.JSONDecoder) -> Any:
     if start == len(text):
         return None
     if _may_be_complex(body):
-        _Scanner(text).run()
-    clean = _UNDECODABLE.sub("\ufffd", text)
+        if len(body) <= EXACT_BYTES_MAX:
+            _Scanner(text).run()
+        else:
+            _refuse_complex(body)
+    clean = _without_undecodable(text)
     try:
         value, end = decoder.raw_decode(clean, start)
     except (ValueError, RecursionError) as exc:
-        _Scanner(text).run()
-        raise InvalidRequest(f"{_PREFIX}invalid JSON") from exc
+        raise _complaint(text) from exc
     if clean[end:].strip(_WHITESPACE):
         # More values may follow; the first one counts, but all must be well-formed.
+        if len(text) > SCAN_CHARS_MAX:
+            raise _complaint(text)
         _Scanner(text).run()
     return _mended(value) if _SURROGATE_ESCAPE.search(clean) else value
+
+
+def _complaint(text: str) -> InvalidRequest:
+    """Return what is wrong with a malformed text: exactly, if it is not too long to look."""
+    if len(text) <= SCAN_CHARS_MAX:
+        try:
+            _Scanner(text).run()
+        except InvalidRequest as exc:
+            return exc
+    return InvalidRequest(f"{_PREFIX}invalid JSON")
+
+
+def _without_undecodable(text: str) -> str:
+    if _UNDECODABLE.search(text) is None:
+        return text
+    # Piece by piece: other threads get a turn in between.
+    pieces = range(0, len(text), _PIECE_CHARS)
+    return "".join(_UNDECODABLE.sub("\ufffd", text[at : at + _PIECE_CHARS]) for at in pieces)
 
 
 def _may_be_complex(body: bytes) -> bool:
@@ -185,16 +215,44 @@ def _may_be_complex(body: bytes) -> bool:
     )
 
 
+_STRING_BYTES: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKET_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS: Final = bytes(set(range(256)) - _BRACKET_STEPS.keys())
+
+
+def _refuse_complex(body: bytes) -> None:
+    """Refuse a large body by counting, after its strings were taken out."""
+    # What is counted as escaped may be a backslash before the end: then there are more strings.
+    if body.count(b'"') - body.count(b'\\"') > 2 * STRINGS_MAX:
+        raise InvalidRequest(f"{_COMPLEX}number of strings")
+    bare, strings = _STRING_BYTES.subn(b"", body, count=STRINGS_MAX + 1)
+    if strings > STRINGS_MAX:
+        raise InvalidRequest(f"{_COMPLEX}number of strings")
+    opening = bare.count(b"[") + bare.count(b"{")
+    # A bracket that is not empty holds one more value than commas.
+    if bare.count(b",") + opening - bare.count(b"[]") - bare.count(b"{}") >= VALUES_MAX:
+        raise InvalidRequest(f"{_COMPLEX}estimated memory limits")
+    if bare.count(b"]") + bare.count(b"}") > opening:
+        return  # malformed: the decoder will stop at the first one too many
+    brackets = bare.translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_BRACKET_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX:
+        raise InvalidRequest(f"{_PREFIX}exceeded max depth")
+
+
 def _mended(value: Any) -> Any:
-    """Replace the surrogates that no escape sequence completed."""
+    """Replace the surrogates that no escape sequence completed. One frame per level."""
     if isinstance(value, NumberText):
         return value
     if isinstance(value, str):
         return _UNDECODABLE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
+        for index, item in enumerate(value):
+            value[index] = _mended(item)
+    elif isinstance(value, dict):
+        for key in list(value):
+            # In this order: of keys that become the same one, the last counts.
+            item = _mended(value.pop(key))
+            value[_mended(key)] = item
     return value
 
 

@@ -38,6 +38,7 @@ def encode(value: Any) -> bytes:
 
 
 def _write(value: Any, put: Callable[[str], None]) -> None:
+    """Write a value. One frame per level: what the decoder lets in must get out."""
     if isinstance(value, str):
         put(_string(value))
     elif value is None:
@@ -49,31 +50,21 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
     elif isinstance(value, float):
         put(_number(value))
     elif isinstance(value, dict):
-        _write_object(value, put)
+        separator = "{"
+        for key in value if isinstance(value, Fields) else sorted(value):
+            put(f"{separator}{_string(key)}:")
+            _write(value[key], put)
+            separator = ","
+        put("}" if value else "{}")
     elif isinstance(value, list | tuple):
-        _write_array(value, put)
+        separator = "["
+        for item in value:
+            put(separator)
+            _write(item, put)
+            separator = ","
+        put("]" if value else "[]")
     else:
         raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _write_object(value: dict[str, Any], put: Callable[[str], None]) -> None:
-    separator = "{"
-    for key in value if isinstance(value, Fields) else sorted(value):
-        put(separator)
-        put(_string(key))
-        put(":")
-        _write(value[key], put)
-        separator = ","
-    put("}" if value else "{}")
-
-
-def _write_array(value: list[Any] | tuple[Any, ...], put: Callable[[str], None]) -> None:
-    separator = "["
-    for item in value:
-        put(separator)
-        _write(item, put)
-        separator = ","
-    put("]" if value else "[]")
 
 
 def _string(text: str) -> str:

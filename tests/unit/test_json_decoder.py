@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.errors import InvalidRequest
-from baoha.sansio.json_decoder import DEPTH_MAX, decode_object, decode_record
+from baoha.sansio.json_decoder import (
+    DEPTH_MAX,
+    EXACT_BYTES_MAX,
+    VALUES_MAX,
+    decode_object,
+    decode_record,
+)
+from baoha.sansio.json_encoder import encode
 
 MEASURED = json.loads(
     (Path(__file__).parent.parent / "conformance/recordings/json-errors.json").read_text()
@@ -20,6 +28,7 @@ MEASURED = json.loads(
 INIT = {"secret_shares": "int", "pgp_keys": "[]string", "root_token_pgp_key": "string"}
 UNSEAL = {"key": "string", "reset": "bool"}
 PREFIX = "failed to decode JSON input: "
+COMPLEX = "refused JSON input due to high complexity: exceeded maximum "
 
 
 def _error(body: bytes) -> str | None:
@@ -109,6 +118,63 @@ def test_decode_object_number_of_strings_is_bounded(strings: int, refused: bool)
     text = "refused JSON input due to high complexity: exceeded maximum number of strings"
 
     assert _error(body) == (text if refused else None)
+
+
+# Larger ones are counted, not read token by token: the same answers.
+_LARGE = b" " * EXACT_BYTES_MAX
+
+
+@pytest.mark.parametrize("padding", [b"", _LARGE])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (b'"' + b'\\"' * 5000 + b'"', None),
+        (b'"' + b"\\\\" * 5000 + b'"', None),
+        (b'"' + b"[{,\\n" * 2000 + b'"', None),
+        (b"[" + b"[]," * 2000 + b"0]", None),
+        (b"[" * 699 + b"]" * 699, None),
+        (b"[" * 700 + b"]" * 700, "failed to decode JSON input: exceeded max depth"),
+        (b"[" + b'"",' * 1000 + b"0]", f"{COMPLEX}number of strings"),
+        (b"[" + b'"\\"",' * 1000 + b"0]", f"{COMPLEX}number of strings"),
+        (b"[" + b'"\\\\",' * 1000 + b"0]", f"{COMPLEX}number of strings"),
+        (
+            b"[" + b"0," * 800 + b"x]",
+            f"{PREFIX}invalid character 'x' looking for beginning of value",
+        ),
+        (b"[]" * 701, f"{PREFIX}invalid character '[' after object key:value pair"),
+        (b"]" * 2000, f"{PREFIX}invalid character ']' looking for beginning of value"),
+    ],
+)
+def test_decode_object_large_and_small_bodies_are_judged_alike(
+    value: bytes, error: str | None, padding: bytes
+) -> None:
+    assert _error(b'{"a":' + padding + value + b"}") == error
+
+
+@pytest.mark.parametrize(("values", "refused"), [(VALUES_MAX - 2, False), (VALUES_MAX + 1, True)])
+def test_decode_object_number_of_values_is_bounded(values: int, refused: bool) -> None:
+    body = b'{"a":[' + b"0," * (values - 1) + b"0]}"
+
+    assert _error(body) == (f"{COMPLEX}estimated memory limits" if refused else None)
+
+
+def test_decode_object_large_malformed_body_is_refused_at_once() -> None:
+    body = b'{"a":[' + b"[]," * 400_000 + b"x]}"
+
+    started = time.thread_time()
+    assert _error(body) == f"{PREFIX}invalid JSON"
+    assert time.thread_time() - started < 1
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_what_is_let_in_gets_out(opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+    inner = DEPTH_MAX - 1
+    body = '{"a":' + opening * inner + '"\\ud800"' + closing * inner + "}"
+
+    assert encode(decode_object(body.encode())).decode() == (
+        body.replace("\\ud800", "\ufffd") + "\n"
+    )
 
 
 def test_decode_object_escaped_quotes_are_not_strings() -> None:
