@@ -4,8 +4,8 @@ Mount routing: the longest mounted prefix of a path.
 Rule of this file: a mount path ends in "/", and no mount lies inside another one, so that what a
 path routes to never depends on the order in which mounts were made.
 
-The lookup walks the path's own "/" boundaries from the longest to the shortest: its cost depends
-on the path, not on the number of mounts.
+The lookup walks the path's own "/" boundaries from the longest that a mount can have to the
+shortest: its cost depends neither on the number of mounts nor on what a stranger makes of the path.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class MountTable(Generic[T]):
 
     def __init__(self) -> None:
         self._targets: dict[str, T] = {}
+        self._length_max = 0  # of a mount path
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -44,10 +45,13 @@ class MountTable(Generic[T]):
         """Mount a target; the caller has checked ``conflict``."""
         assert mount_path.endswith("/"), "a mount path ends in a slash"
         self._targets[mount_path] = target
+        self._length_max = max(self._length_max, len(mount_path))
 
     def unmount(self, mount_path: str) -> T | None:
         """Remove what is mounted exactly here and return it."""
-        return self._targets.pop(mount_path, None)
+        target = self._targets.pop(mount_path, None)
+        self._length_max = max(map(len, self._targets), default=0)
+        return target
 
     def conflict(self, mount_path: str) -> str | None:
         """Return the mount that a new one at this path would lie in, equal, or hide."""
@@ -58,13 +62,12 @@ class MountTable(Generic[T]):
 
     def match(self, path: str) -> Match[T] | None:
         """Return the longest mount that is a prefix of the path ("a" leads to the mount "a/")."""
-        end = len(path)
         candidate = path if path.endswith("/") else path + "/"
-        while True:
+        if len(candidate) > self._length_max:
+            candidate = path[: path.rfind("/", 0, self._length_max) + 1]
+        while candidate:
             target = self._targets.get(candidate)
             if target is not None:
                 return Match(candidate, target, path[len(candidate) :])
-            end = path.rfind("/", 0, end)
-            if end < 0:
-                return None
-            candidate = path[: end + 1]
+            candidate = candidate[: candidate.rfind("/", 0, -1) + 1]
+        return None

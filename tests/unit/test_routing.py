@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +75,24 @@ def test_unmount_removes_only_that_mount() -> None:
     assert table.match("a/x") is None
     assert table.match("b/x") is not None
     assert len(table) == 1
+
+
+def test_match_cost_does_not_grow_with_the_depth_of_the_path() -> None:
+    table: MountTable[str] = MountTable()
+    table.mount("secret/", "kv")
+
+    for path in ("a/" * 100_000, "secret/" + "a/" * 100_000):
+        started = time.thread_time()
+        match = table.match(path)
+        assert time.thread_time() - started < 1  # walking every prefix took 10 s
+        assert (match is not None) == path.startswith("secret/")
+
+
+def test_match_after_unmounting_the_longest() -> None:
+    table: MountTable[str] = MountTable()
+    table.mount("a/", "short")
+    table.mount("b/long/path/", "long")
+    table.unmount("b/long/path/")
+
+    assert table.match("b/long/path/x") is None
+    assert table.match("a") == ("a/", "short", "")
