@@ -54,6 +54,8 @@ logger = logging.getLogger("baoha.server.listener")
 RECEIVE_BYTES = 65_536
 # A response leaves in pieces of this size; each piece has ``write_stall_s`` of its own.
 SEND_BYTES = 65_536
+# A request that is larger than this takes turns with others of its kind.
+HEAVY_BYTES = 4096
 # How long unread input is discarded before the socket is closed. Source: Go net/http, 500 ms.
 LINGER_S = 0.5
 
@@ -74,8 +76,8 @@ class Limits:
         read_s: from the first byte of a request to the end of its body.
         idle_s: between two requests on one connection.
         write_stall_s: for 64 KiB of a response to be taken by the client's side.
-        header_bytes_max: request line and headers together. Go's limit is 1 MiB; a head of that
-            size on every connection would be 4 GiB, so it is a quarter of it here.
+        header_bytes_max: request line and headers together. Go's limit is 1 MiB; here a head of
+            that size would take half a second to parse, and 4 GiB on all connections together.
     """
 
     handshake_s: float = 10.0
@@ -83,7 +85,7 @@ class Limits:
     read_s: float = 30.0
     idle_s: float = 300.0
     write_stall_s: float = 30.0
-    header_bytes_max: int = 262_144
+    header_bytes_max: int = 65_536
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -99,6 +101,7 @@ class Surroundings:
     # Without a request: idle, or nothing whole was received yet. Those that are so longest first.
     expendable: dict[Connection, None] = field(default_factory=dict)
     open: set[Connection] = field(default_factory=set)
+    turn: trio.Lock = field(default_factory=trio.Lock)  # of large requests
     crowded: bool = False  # somebody waits for a place: nobody is kept alive
 
     @property
@@ -192,6 +195,7 @@ class Connection(TCPServer):
         self._read_scope: trio.CancelScope | None = None
         # When the request that is being received began, on trio's clock; None between requests.
         self._request_at: float | None = None
+        self._request_bytes = 0  # of it so far
         self._idle = False
         self._broken = False
         self._seen_eof = False
@@ -301,8 +305,22 @@ class Connection(TCPServer):
                 return
             if self._request_at is None:
                 self._request_at = trio.current_time()
+                self._request_bytes = 0
+            self._request_bytes += len(data)
+            if self._request_bytes > HEAVY_BYTES:
+                await self._take_turn()
             await self.protocol.handle(RawData(bytes(data)))
             self._set_read_deadline()
+
+    async def _take_turn(self) -> None:
+        """
+        Let everybody else run once before more of a large request is taken in.
+
+        Parsing a large head costs tens of milliseconds. Many of them in one round of the event loop
+        would stop the clock of the whole node, and with it the renewal of the HA lock.
+        """
+        async with self.around.turn:
+            await trio.lowlevel.checkpoint()
 
     async def _half_close(self) -> None:
         await self.protocol.handle(RawData(b""))

@@ -28,8 +28,16 @@ _REASON_AT = 13
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
+# h11 takes any number that fits; each one costs the app microseconds. Source: Go has no such limit.
+HEADERS_MAX = 1000
+
+
 class _RefusedError(Exception):
-    """The client speaks a protocol that is not spoken here."""
+    """What the client speaks is not spoken here, or too much."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class HTTP1(H11Protocol):
@@ -69,8 +77,8 @@ class HTTP1(H11Protocol):
         """Take bytes or the end of the connection."""
         try:
             await super().handle(event)
-        except _RefusedError:
-            await self._send_error_response(505)
+        except _RefusedError as error:
+            await self._send_error_response(error.status)
             await self.send(Closed())
 
     async def time_out(self) -> None:
@@ -85,10 +93,12 @@ class HTTP1(H11Protocol):
         await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
+        if len(event.headers) > HEADERS_MAX:
+            raise _RefusedError(431)
         if self.http2:
             await super()._check_protocol(event)
         elif event.http_version not in (b"1.1", b"1.0"):
-            raise _RefusedError
+            raise _RefusedError(505)
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Hand a request to the app: its method as it was written, and never as a WebSocket."""

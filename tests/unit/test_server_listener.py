@@ -284,6 +284,44 @@ async def test_listener_header_at_the_limit_passes_and_above_is_431() -> None:
             assert answer[9:12] == status
 
 
+async def test_listener_too_many_headers_are_431() -> None:
+    async with listening() as listener:
+        for number, status in ((900, b"200"), (1100, b"431")):
+            head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + b"a: b\r\n" * number
+            assert (await exchange(listener, head + b"\r\n"))[9:12] == status
+
+
+async def test_listener_large_heads_take_turns() -> None:
+    """However many large heads are complete at once, everybody else runs between two of them."""
+    rounds, begun = 0, []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(rounds)
+        await reply(send, b"")
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            await trio.lowlevel.checkpoint()
+            rounds += 1
+
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + b"a: b\r\n" * 900 + b"\r\n"
+    async with listening(app) as listener, trio.open_nursery() as nursery:
+        streams = [await connect(listener) for _ in range(10)]
+        for stream in streams:
+            await stream.send_all(head[:-1])
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.start_soon(count_rounds)
+        for stream in streams:
+            await stream.send_all(head[-1:])
+        for stream in streams:
+            assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")
+            await stream.aclose()
+        nursery.cancel_scope.cancel()
+
+    assert len(set(begun)) == len(streams)
+
+
 async def test_listener_slow_body_is_408() -> None:
     async with listening(limits=Limits(read_s=0.2)) as listener, await connect(listener) as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
