@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -35,6 +36,8 @@ UNKNOWN_OUTCOME: Final = (
     "read before you repeat it"
 )
 RETRY_AFTER_S: Final = 1  # seconds
+_INTERNAL_TEXT: Final = "internal error"
+_PLACES_MAX: Final = 20
 
 # The characters that Go leaves as they are in a path. Source: net/url as measured (Location).
 _PATH_SAFE: Final = "/:;=@&+$,-_.~"
@@ -92,6 +95,23 @@ def redirect_location(redirect_addr: str, request: HTTPRequest) -> str:
     return f"{address.scheme}://{address.netloc}{path}{query}"
 
 
+def unforeseen(request: HTTPRequest, exc: Exception) -> HTTPResponse:
+    """
+    Log an error that nobody foresaw, and return its answer.
+
+    Its text may quote what a client or a store has sent: only its type and place are logged, and
+    no more of them than is useful (a recursion without end has a thousand places).
+    """
+    log.error(
+        "request failed: method=%s path=%.200r error=%s\n%s",
+        request.method,
+        request.path,
+        type(exc).__name__,
+        "".join(traceback.format_tb(exc.__traceback__, limit=-_PLACES_MAX)).rstrip(),
+    )
+    return error_answer(500, _INTERNAL_TEXT)
+
+
 def failure_answer(exc: BaohaError) -> HTTPResponse:
     """Return the answer to an error of ours that was raised while a request was executed."""
     if isinstance(exc, RequestError):
@@ -105,4 +125,4 @@ def failure_answer(exc: BaohaError) -> HTTPResponse:
     log.error("request failed: kind=%s cause=%r", type(exc).__name__, str(exc))
     if isinstance(exc, TransactionConflict):
         return error_answer(exc.status_hint, "transaction commit failed")
-    return error_answer(exc.status_hint, "internal error")
+    return error_answer(exc.status_hint, _INTERNAL_TEXT)

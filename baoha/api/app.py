@@ -3,7 +3,8 @@ The ASGI application: one callable for every listener.
 
 Rules of this file:
 
-1. A failure harms one request. This is the one place that catches everything, and it logs it.
+1. A failure harms one request. Here everything is caught and logged (and where a forwarded request
+   is executed, ``requests.serve_forwarded``).
 2. A read ends with its client. A write that has begun is finished.
 
 Source: DESIGN.md sections 3 and 4.
@@ -18,7 +19,7 @@ from typing import Final
 
 import trio
 
-from baoha.api.answers import RETRY_AFTER_S, error_answer, unknown_outcome
+from baoha.api.answers import RETRY_AFTER_S, error_answer, unforeseen, unknown_outcome
 from baoha.api.asgi import (
     ASGIApp,
     ClientGone,
@@ -51,7 +52,6 @@ DEFAULT_RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 _NO_ROOM_TEXT: Final = "too many large requests at once"
 _UPLOAD_TIMEOUT_TEXT: Final = "the request body did not arrive in time"
 _TIMEOUT_TEXT: Final = "the request took too long"
-_INTERNAL_TEXT: Final = "internal error"
 
 
 def build_app(
@@ -152,10 +152,9 @@ async def _serve_bounded(
         with trio.fail_after(request.listener.max_request_s):
             return await serve_request(view, request, park_s=park_s, is_abandoned=is_abandoned)
     except trio.TooSlowError:
-        log.warning("request took too long: method=%s path=%r", request.method, request.path)
+        log.warning("request took too long: method=%s path=%.200r", request.method, request.path)
         if is_read(request):
             return error_answer(503, _TIMEOUT_TEXT, retry_after_s=RETRY_AFTER_S)
         return unknown_outcome()
-    except Exception:
-        log.exception("request failed: method=%s path=%r", request.method, request.path)
-        return error_answer(500, _INTERNAL_TEXT)
+    except Exception as exc:
+        return unforeseen(request, exc)

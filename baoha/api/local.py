@@ -21,7 +21,7 @@ from typing import Final
 
 from baoha import names
 from baoha.api.answers import error_answer, json_answer, no_content
-from baoha.api.logical import decode_body, token_of, wants_help
+from baoha.api.logical import decode_body, decoded, token_of, wants_help
 from baoha.api.operator_input import init_parameters, unseal_input
 from baoha.api.paths import api_path
 from baoha.api.query import parse_bool, parse_query
@@ -258,7 +258,10 @@ def _initialized(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 
 
 async def _init(view: NodeView, request: HTTPRequest) -> HTTPResponse:
-    parameters = init_parameters(request.body, seal_type=view.seal_status().type)
+    seal_type = view.seal_status().type
+    parameters = await decoded(
+        lambda body: init_parameters(body, seal_type=seal_type), request.body
+    )
     result = await view.initialize(parameters)
     body = Fields(
         keys=[share.hex() for share in result.shares],
@@ -276,7 +279,7 @@ def _base64(data: bytes) -> str:
 
 
 async def _unseal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
-    given = unseal_input(request.body)
+    given = await decoded(unseal_input, request.body)
     if given.migrate:
         raise RequestError("can't perform a seal migration, no migration seal found", status=500)
     seal = await view.unseal(given.share, reset=given.reset)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import trio
@@ -33,6 +33,8 @@ from baoha.sansio.envelope import envelope_body
 from baoha.sansio.json_decoder import decode_object
 from baoha.sansio.json_encoder import Fields
 from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
+
+T = TypeVar("T")
 
 _OPERATIONS: Final = {
     "GET": Operation.READ,
@@ -58,9 +60,15 @@ _REPLICATION_STATUS: Final = "sys/replication/status"
 _WRAP_TTL_HEADER: Final = "x-vault-wrap-ttl"
 # What proves who somebody is: not for engines to see.
 _CREDENTIALS: Final = frozenset({names.TOKEN_HEADER, "authorization", "cookie"})
-# Decoding more than this takes milliseconds: not in the event loop.
-_INLINE_BYTES_MAX: Final = 256 * 1024
-_DECODERS: Final = trio.CapacityLimiter(2)
+# Decoding more than this may take 10 ms: not in the event loop.
+_INLINE_BYTES_MAX: Final = 16 * 1024
+# Apart, so that what is large does not keep the rest waiting.
+_MEDIUM_BYTES_MAX: Final = 1024 * 1024
+_MEDIUM_DECODERS: Final = trio.CapacityLimiter(2)
+_LARGE_DECODERS: Final = trio.CapacityLimiter(1)
+# Source: Go reads 10 MiB of a form. The number is ours: each field costs microseconds and memory.
+_FORM_BYTES_MAX: Final = 10 * 1024 * 1024
+_FORM_FIELDS_MAX: Final = 10_000
 
 
 async def execute(view: NodeView, request: HTTPRequest) -> HTTPResponse:
@@ -106,19 +114,26 @@ def token_of(request: HTTPRequest) -> str:
 
 async def decode_body(request: HTTPRequest) -> dict[str, Any]:
     """
-    Return the JSON object (or form) of a body; large ones are decoded in a worker thread.
+    Return the JSON object (or form) of a body.
 
     Raises:
         InvalidRequest: with OpenBao's text.
 
-    Cancellation: the thread is abandoned; it ends by itself, and two at most run at once.
+    Cancellation: as ``decoded``.
     """
-    decode = _decode_form if _is_form(request) else decode_object
-    if len(request.body) <= _INLINE_BYTES_MAX:
-        return decode(request.body)
-    return await trio.to_thread.run_sync(
-        decode, request.body, limiter=_DECODERS, abandon_on_cancel=True
-    )
+    return await decoded(_decode_form if _is_form(request) else decode_object, request.body)
+
+
+async def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    """
+    Decode a body; one that is not small in a worker thread.
+
+    Cancellation: the thread is abandoned; it ends by itself, and three at most run at once.
+    """
+    if len(body) <= _INLINE_BYTES_MAX:
+        return decode(body)
+    limiter = _MEDIUM_DECODERS if len(body) <= _MEDIUM_BYTES_MAX else _LARGE_DECODERS
+    return await trio.to_thread.run_sync(decode, body, limiter=limiter, abandon_on_cancel=True)
 
 
 async def logical_request(request: HTTPRequest) -> Request:
@@ -240,6 +255,8 @@ def _is_form(request: HTTPRequest) -> bool:
 
 
 def _decode_form(body: bytes) -> dict[str, Any]:
+    if len(body) > _FORM_BYTES_MAX or body.count(b"&") >= _FORM_FIELDS_MAX:
+        raise InvalidRequest("error parsing form data")
     text = body.decode("utf-8", "replace")
     if ";" in text or is_malformed(text):
         raise InvalidRequest("error parsing form data")

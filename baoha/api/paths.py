@@ -23,6 +23,8 @@ from baoha.sansio.json_decoder import decode_object
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 API_PREFIX: Final = "/v1/"
+# Each costs a microsecond or two in the event loop, and nobody has more than a handful.
+QUERY_PARAMETERS_MAX: Final = 1000
 _UI_PATHS: Final = frozenset({"/", "/ui", "/robots.txt"})
 _UI_PREFIX: Final = "/ui/"
 # Where a path that was resolved to one without its last slash gets it back. Source: measured
@@ -71,13 +73,17 @@ def refusal(request: HTTPRequest) -> HTTPResponse | None:
     clean = _clean(request.raw_path)
     if clean != request.raw_path and not _is_folder_to_explain(clean, request):
         return _moved(clean, request)
-    if any(segment in (".", "..") for segment in request.path.split("/")):
+    if "/." in request.path and any(part in (".", "..") for part in request.path.split("/")):
         return error_answer(400, "relative paths not supported")
+    if request.query.count("&") >= QUERY_PARAMETERS_MAX:
+        return error_answer(400, "too many query parameters")
     return _consistency_refusal(request) or _namespace_refusal(request) or _listing_refusal(request)
 
 
 def _clean(raw_path: str) -> str:
     """Resolve empty, "." and ".." segments; an escaped slash is not a separator here."""
+    if "//" not in raw_path and "/." not in raw_path and raw_path not in _FOLDERS:
+        return raw_path
     kept: list[str] = []
     segments = raw_path.split("/")
     for segment in segments:
@@ -91,8 +97,9 @@ def _clean(raw_path: str) -> str:
 
 def _is_folder_to_explain(clean: str, request: HTTPRequest) -> bool:
     """Say whether only the last slash is missing and help is asked for. Source: measured"""
-    asks_help = request.method == "HELP" or bool(joined_values(request.query).get("help"))
-    return asks_help and clean == f"{request.raw_path}/"
+    if clean != f"{request.raw_path}/":
+        return False
+    return request.method == "HELP" or bool(joined_values(request.query).get("help"))
 
 
 def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:

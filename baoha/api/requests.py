@@ -28,6 +28,7 @@ from baoha.api.answers import (
     no_content,
     redirect,
     redirect_location,
+    unforeseen,
     unknown_outcome,
 )
 from baoha.api.local import serve_local
@@ -51,6 +52,7 @@ DEFAULT_PARK_S: Final = 5.0
 # After a failed attempt the picture may already be the new one, or never change: look again.
 RETRY_PAUSE_S: Final = 0.25
 TOO_LARGE_TEXT: Final = "http: request body too large"
+_NODE_NAME_MAX: Final = 256  # characters; what is asked for stands in the answer and in the log
 _STEP_DOWN: Final = "sys/step-down"
 # Streams of a whole store: always the active node's own, never through the channel.
 _NEVER_FORWARDED: Final = frozenset(
@@ -116,6 +118,8 @@ async def serve_forwarded(view: NodeView, request: HTTPRequest) -> HTTPResponse:
         raise
     except BaohaError as exc:
         return failure_answer(exc)
+    except Exception as exc:
+        return unforeseen(request, exc)
 
 
 async def execute_active(view: NodeView, request: HTTPRequest) -> HTTPResponse:
@@ -136,10 +140,17 @@ async def _step_down(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     given = await decode_body(request)
     await view.step_down(
         token=token_of(request),
-        to=_optional(given, "to", str, "string") or None,
+        to=_successor(given),
         force=_optional(given, "force", bool, "bool") or False,
     )
     return no_content()
+
+
+def _successor(given: dict[str, Any]) -> str | None:
+    to: str | None = _optional(given, "to", str, "string")
+    if to is not None and len(to) > _NODE_NAME_MAX:
+        raise InvalidRequest("'to' is longer than any node id")
+    return to or None
 
 
 def _optional(given: dict[str, Any], name: str, kind: type, kind_name: str) -> Any:

@@ -102,12 +102,13 @@ def to_int(value: Any, at: str = "", *, name: str = "int") -> int:
     """Return a number, or the number that a text spells."""
     if value is None:
         return 0
-    if isinstance(value, list | Mapping):
+    if type(value) is int:  # a list may have half a million of them
+        number: int | None = value
+    elif isinstance(value, list | Mapping):
         raise _unconvertible(name, value, at)
-    text = to_string(value)
-    if not text:
-        return 0
-    number = _parse_int(text)
+    else:
+        text = to_string(value)
+        number = _parse_int(text) if text else 0
     if number is None:
         raise FieldError(f"'{at}' cannot parse value as '{name}': strconv.ParseInt: invalid syntax")
     if abs(number) > _INT_MAX:

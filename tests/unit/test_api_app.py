@@ -241,6 +241,7 @@ async def test_request_is_passed_on_without_hop_by_hop_and_internal_headers() ->
         ("v1/sys/health", 400, b"400 Bad Request"),
         ("http://a/V1/x", 404, b'{"errors":[]}\n'),
         ("/v1/sys/health?list=banana", 400, b'{"errors":[]}\n'),
+        (f"/v1/x?{'a&' * 1000}", 400, b'{"errors":["too many query parameters"]}\n'),
         ("/v1/sys/health?list=true&scan=true", 400, b'{"errors":[]}\n'),
     ],
 )
@@ -336,10 +337,11 @@ async def test_unknown_failure_harms_one_request_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     node = FakeNode(ACTIVE)
+    text = "".join(["hun", "ter2"])
 
     async def handle(request: Request) -> Response:
         if request.path == "bad":
-            raise ZeroDivisionError("a secret in the text")
+            raise ZeroDivisionError(text)
         return Response(data={"fine": True})
 
     node.on_handle = handle
@@ -351,10 +353,13 @@ async def test_unknown_failure_harms_one_request_and_is_logged(
 
     assert (bad.status, bad.body) == (500, b'{"errors":["internal error"]}\n')
     assert good.status == 200
-    assert [record.message for record in caplog.records] == [
-        "request failed: method=GET path='/v1/bad'"
-    ]
+    (record,) = caplog.records
+    assert record.message.startswith(
+        "request failed: method=GET path='/v1/bad' error=ZeroDivisionError\n"
+    )
+    assert "in handle" in record.message
     assert "s.t" not in caplog.text
+    assert text not in caplog.text
 
 
 @pytest.mark.parametrize(("method", "unknown"), [("GET", False), ("POST", True)])
@@ -484,3 +489,38 @@ async def test_websocket_is_refused() -> None:
     await build_app(FakeNode())({"type": "websocket"}, receive, send)
 
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+async def test_endless_recursion_is_logged_briefly(caplog: pytest.LogCaptureFixture) -> None:
+    node = FakeNode(ACTIVE)
+
+    async def handle(request: Request) -> Response:
+        return await handle(request)
+
+    node.on_handle = handle
+
+    with caplog.at_level(logging.ERROR):
+        answer = await ask(build_app(node), "GET", "/v1/x", headers=TOKEN)
+
+    assert answer.status == 500
+    assert len(caplog.text.splitlines()) < 100
+
+
+async def test_large_json_is_not_decoded_in_the_event_loop() -> None:
+    node = FakeNode(SEALED)
+    body = b'{"key":[' + b"[]," * 120_000 + b"0]}"
+    rounds = 0
+
+    async def tick() -> None:
+        nonlocal rounds
+        while True:
+            await trio.sleep(0.001)
+            rounds += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        for path in ("/v1/sys/unseal", "/v1/sys/init", "/v1/sys/storage/raft/join"):
+            before = rounds
+            await ask(build_app(node), "PUT", path, body)
+            assert rounds > before, path
+        nursery.cancel_scope.cancel()

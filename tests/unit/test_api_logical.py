@@ -325,3 +325,11 @@ def test_any_of_several_authorization_headers_may_hold_the_token() -> None:
 
     assert token_of(make("GET", "secret/x", basic, bearer)) == "s.t"
     assert token_of(make("GET", "secret/x", basic)) == ""
+
+
+@pytest.mark.parametrize("body", [b"a=b&" * 10_000, b"a=" + b"x" * (10 * 1024 * 1024)])
+async def test_form_beyond_any_use_is_refused(body: bytes) -> None:
+    assert await refused(make("POST", "secret/x", FORM, body=body)) == (
+        400,
+        ("error parsing form data",),
+    )

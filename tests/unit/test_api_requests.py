@@ -365,6 +365,7 @@ async def test_step_down_without_a_body() -> None:
     [
         ("GET", b"", 405, []),
         ("PUT", b'{"to":1}', 400, ["'to' must be a string"]),
+        ("PUT", b'{"to":"' + b"n" * 257 + b'"}', 400, ["'to' is longer than any node id"]),
         ("PUT", b'{"force":"x"}', 400, ["'force' must be a bool"]),
         ("PUT", b"{x", 400, None),
     ],
