@@ -16,6 +16,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -66,6 +67,10 @@ _INLINE_BYTES_MAX: Final = 16 * 1024
 _MEDIUM_BYTES_MAX: Final = 1024 * 1024
 _MEDIUM_DECODERS: Final = trio.CapacityLimiter(2)
 _LARGE_DECODERS: Final = trio.CapacityLimiter(1)
+# Encoding more than this takes milliseconds too.
+_LIGHT_CHARS_MAX: Final = 64 * 1024
+_LIGHT_VALUES_MAX: Final = 2000
+_ENCODERS: Final = trio.CapacityLimiter(2)
 # Source: Go reads 10 MiB of a form. The number is ours: each field costs microseconds and memory.
 _FORM_BYTES_MAX: Final = 10 * 1024 * 1024
 _FORM_FIELDS_MAX: Final = 10_000
@@ -83,8 +88,35 @@ async def execute(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     logical = await logical_request(request)
     with view.admit() as ticket:
         response = await view.handle(logical)
+        answer = await _encoded(response, request_id=logical.id, index=_index(view.status()))
         ticket.require_valid()
-    return http_response(response, request_id=logical.id, index=_index(view.status()))
+    return answer
+
+
+async def _encoded(response: Response, *, request_id: str, index: str) -> HTTPResponse:
+    """Return the HTTP form of an answer; of a heavy one, made in a worker thread."""
+    encode = partial(http_response, response, request_id=request_id, index=index)
+    if not _is_heavy(response.data):
+        return encode()
+    return await trio.to_thread.run_sync(encode, limiter=_ENCODERS, abandon_on_cancel=True)
+
+
+def _is_heavy(data: Any) -> bool:
+    """Say whether encoding a value takes milliseconds, without looking at all of it."""
+    texts, values = _LIGHT_CHARS_MAX, _LIGHT_VALUES_MAX
+    pending = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            texts -= len(value)
+        elif isinstance(value, list | tuple | Mapping):
+            values -= len(value)
+            if values < 0:
+                return True
+            pending.extend(value.values() if isinstance(value, Mapping) else value)
+        if texts < 0:
+            return True
+    return False
 
 
 def is_read(request: HTTPRequest) -> bool:

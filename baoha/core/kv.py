@@ -19,6 +19,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+import trio
+
 from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_int
 from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
@@ -29,6 +31,8 @@ from baoha.errors import InvalidRequest, NotFound
 from baoha.sansio.durations import format_timestamp
 
 _UINT32: Final = 1 << 32
+_INLINE_BYTES_MAX: Final = 256 * 1024
+_DECODERS: Final = trio.CapacityLimiter(2)
 _VERBS: Final = {
     Operation.READ: "get",
     Operation.CREATE: "put",
@@ -245,7 +249,12 @@ async def _read_data(storage: BarrierView, path: str, number: int) -> Any:
     if blob is None:
         # Between the two reads the version was destroyed or dropped.
         raise NotFound
-    return decode_json(blob)
+    if len(blob) <= _INLINE_BYTES_MAX:
+        return decode_json(blob)
+    # Takes tens of milliseconds: not in the event loop.
+    return await trio.to_thread.run_sync(
+        decode_json, blob, limiter=_DECODERS, abandon_on_cancel=True
+    )
 
 
 def _put_version(

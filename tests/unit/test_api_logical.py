@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+import trio
 
-from baoha.api.logical import http_response, is_read, logical_request, token_of
-from baoha.core.request import Auth, Operation, Response
+from baoha.api.logical import execute, http_response, is_read, logical_request, token_of
+from baoha.core.request import Auth, Operation, Request, Response
 from baoha.errors import RequestError
 from baoha.sansio.messages import HTTPRequest
+from tests.support.fake_node import ACTIVE, FakeNode
 
 FORM = ("content-type", "application/x-www-form-urlencoded")
 MERGE_PATCH = ("content-type", "application/merge-patch+json")
@@ -333,3 +335,29 @@ async def test_form_beyond_any_use_is_refused(body: bytes) -> None:
         400,
         ("error parsing form data",),
     )
+
+
+@pytest.mark.parametrize("data", [{"a": [{}] * 300_000}, {"a": "<" * 1_000_000}])
+async def test_heavy_answer_is_not_encoded_in_the_event_loop(data: dict[str, Any]) -> None:
+    node = FakeNode(ACTIVE)
+    rounds = 0
+
+    async def handle(request: Request) -> Response:
+        nonlocal rounds
+        rounds = 0
+        return Response(data=data)
+
+    async def tick() -> None:
+        nonlocal rounds
+        while True:
+            await trio.sleep(0.001)
+            rounds += 1
+
+    node.on_handle = handle
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        answer = await execute(node, make())
+        nursery.cancel_scope.cancel()
+
+    assert rounds > 0
+    assert json.loads(answer.body)["data"] == data
