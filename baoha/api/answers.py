@@ -120,8 +120,10 @@ def failure_answer(exc: BaohaError) -> HTTPResponse:
         return error_answer(exc.status_hint, str(exc))
     if isinstance(exc, StorageUnavailable):
         log.error("request failed, the store does not answer: cause=%r", str(exc))
-        doubt = "; the outcome is unknown" if exc.outcome == "unknown" else ""
-        return error_answer(exc.status_hint, f"storage is unavailable{doubt}")
+        if exc.outcome == "unknown":
+            text = "storage is unavailable; the outcome is unknown, read before you repeat it"
+            return error_answer(503, text, retry_after_s=RETRY_AFTER_S)
+        return error_answer(exc.status_hint, "storage is unavailable")
     log.error("request failed: kind=%s cause=%r", type(exc).__name__, str(exc))
     if isinstance(exc, TransactionConflict):
         return error_answer(exc.status_hint, "transaction commit failed")

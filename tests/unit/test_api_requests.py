@@ -472,6 +472,7 @@ async def test_store_failure_names_no_address_and_says_what_is_unknown(outcome: 
 
     answer = await serve_request(node, make("POST"))
 
-    assert answer.status == 500
+    assert answer.status == (503 if outcome == "unknown" else 500)
+    assert (answer.header("retry-after") is not None) == (outcome == "unknown")
     assert b"db.internal" not in answer.body
     assert ("unknown" in errors(answer)[0]) == (outcome == "unknown")
