@@ -173,17 +173,18 @@ def to_time(value: Any) -> datetime:
         raise FieldError("could not parse string as date and time") from None
 
 
-def to_map(value: Any) -> dict[str, Any]:
-    """Return a JSON object."""
+def to_map(value: Any, at: str = "") -> dict[str, Any]:
+    """Return a JSON object; a list of objects is all of them, merged. Source: measured"""
     if value is None:
         return {}
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, list) and value:
-        raise _unconvertible("map[string]interface {}", value[0], "[0]")
-    if isinstance(value, list):
-        return {}
-    raise _unconvertible("map[string]interface {}", value)
+    if not isinstance(value, list):
+        raise _unconvertible("map[string]interface {}", value, at)
+    merged: dict[str, Any] = {}
+    for index, item in enumerate(value):
+        merged |= to_map(item, f"{at}[{index}]")
+    return merged
 
 
 def to_strings(value: Any) -> list[str]:
@@ -212,12 +213,22 @@ def to_ints(value: Any) -> list[int]:
         raise FieldError(f"decoding failed due to the following error(s):\n\n{exc}") from exc
 
 
+def _texts(value: Any) -> list[str]:
+    try:
+        return to_list(value)
+    except FieldError as exc:
+        raise FieldError(f"decoding failed due to the following error(s):\n\n{exc}") from exc
+
+
 def to_pairs(value: Any) -> dict[str, str]:
     """Return an object of texts; a list of "key=value" (or one of them) is one too."""
-    if isinstance(value, Mapping) or value is None:
+    try:
         return {key: to_string(text, key) for key, text in to_map(value).items()}
+    except FieldError:
+        # As texts, then; what is wrong with them is the complaint.
+        texts = _texts([value] if isinstance(value, Mapping) else value)
     pairs: dict[str, str] = {}
-    for index, item in enumerate(to_list(value)):
+    for index, item in enumerate(texts):
         key, separator, text = item.partition("=")
         if not separator:
             raise FieldError(f"invalid key pair at index {index}")

@@ -175,8 +175,10 @@ def _open_call(
 def _warn_about_fields(
     response: Response, route: Route, captured: Mapping[str, str], request: Request
 ) -> None:
-    is_empty = response.data is None and response.auth is None and response.status is None
-    if route.takes_any or response.raw is not None or (is_empty and not response.warnings):
+    is_empty = response.data is None and response.auth is None
+    # An answer with a status of its own is final, as one with a body of its own.
+    is_final = response.status is not None or response.raw is not None
+    if route.takes_any or is_final or (is_empty and not response.warnings):
         return
     sent = _sent(request)
     ignored = sorted(name for name in sent if name not in route.fields and name not in captured)

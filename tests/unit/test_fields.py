@@ -62,3 +62,60 @@ def test_duration_other_spellings_are_refused(value: Any, problem: str) -> None:
         convert(Kind.DURATION, "d", value)
 
     assert str(caught.value) == f'error converting input for field "d": {problem}'
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, {}),
+        ({"a": 1}, {"a": 1}),
+        ([], {}),
+        ([{"a": 1}, {"b": 2}, {"a": 3}], {"a": 3, "b": 2}),
+        ([[{"a": 1}], [[]]], {"a": 1}),
+    ],
+)
+def test_map_lists_of_objects_are_merged(value: Any, expected: dict[str, Any]) -> None:
+    assert convert(Kind.MAP, "m", value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "kind"),
+    [
+        (1, "", "json.Number"),
+        ([1], "[0]", "json.Number"),
+        ([{"a": 1}, 5], "[1]", "json.Number"),
+        ([[["x"]]], "[0][0][0]", "string"),
+    ],
+)
+def test_map_other_values_are_refused_with_their_place(value: Any, place: str, kind: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Kind.MAP, "m", value)
+
+    assert str(caught.value) == (
+        f"error converting input for field \"m\": '{place}' expected type "
+        f"'map[string]interface {{}}', got unconvertible type '{kind}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"a": 1, "b": None, "c": True}, {"a": "1", "b": "", "c": "1"}),
+        ("a=b", {"a": "b"}),
+        (["a=b", "c=d=e"], {"a": "b", "c": "d=e"}),
+        ([{"a": 1}, [{"b": 2}]], {"a": "1", "b": "2"}),
+    ],
+)
+def test_pairs_are_read_from_objects_and_texts(value: Any, expected: dict[str, str]) -> None:
+    assert convert(Kind.PAIRS, "p", value) == expected
+
+
+@pytest.mark.parametrize("value", [{"a": [1]}, [{"a": [1]}], [{"a": 1}, "b=c"]])
+def test_pairs_other_values_are_refused_as_texts(value: Any) -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Kind.PAIRS, "p", value)
+
+    assert str(caught.value) == (
+        'error converting input for field "p": decoding failed due to the following error(s):'
+        "\n\n'[0]' expected type 'string', got unconvertible type 'map[string]interface {}'"
+    )

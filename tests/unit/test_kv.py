@@ -299,6 +299,15 @@ async def test_listings_pages_scan_and_details() -> None:
         await logical.call("LIST", "secret/data")
 
 
+async def test_answer_with_a_status_of_its_own_has_no_warnings() -> None:
+    logical = await open_logical()
+    await logical.call("POST", "secret/data/a", {"data": {"k": 1}})
+    assert (await logical.call("GET", "secret/data/a?x=1")).warnings != []
+    await logical.call("DELETE", "secret/data/a")
+    response = await logical.call("GET", "secret/data/a?x=1")
+    assert (response.status, response.warnings) == (404, [])
+
+
 async def test_subkeys_show_no_values() -> None:
     logical = await open_logical()
     data = {"a": {"b": 1, "c": [1], "e": {}}, "d": None}
