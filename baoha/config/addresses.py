@@ -358,9 +358,11 @@ def _is_loopback(address: Address) -> bool:
 
 def _shown(text: str, address: Address) -> str:
     """Return the address for a message, without what may be a password."""
-    if not address.userinfo:
+    if "@" not in text:
         return f'"{text}"'
-    return f'"{address.scheme}://***@{address.host}"'
+    # Whatever form the rest has: what is no URL may hold a password too.
+    scheme = f"{address.scheme}://" if address.scheme else ""
+    return f'"{scheme}***@{text.rpartition("@")[2]}"'
 
 
 def _numbers(ports: Sequence[int]) -> str:

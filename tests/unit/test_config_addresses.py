@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from baoha.config import ServerConfig, build, check_addresses, enforce, parse_document
@@ -250,6 +250,8 @@ _PARTS += [
     st.lists(st.sampled_from(_PARTS), max_size=7).map("".join),
     st.lists(st.sampled_from(_PARTS), max_size=7).map("".join),
 )
+@example(api_addr="", cluster_addr="://u:secret@")
+@example(api_addr="http:///u:secret@a.b", cluster_addr="u:secret@?@")
 def test_any_addresses_are_judged(api_addr: str, cluster_addr: str) -> None:
     try:
         config = config_of(api_addr=api_addr, cluster_addr=cluster_addr)
