@@ -102,7 +102,7 @@ def to_int(value: Any, at: str = "", *, name: str = "int") -> int:
     """Return a number, or the number that a text spells."""
     if value is None:
         return 0
-    if type(value) is int:  # a list may have half a million of them
+    if type(value) is int:  # a list may have hundreds of thousands of them
         number: int | None = value
     elif isinstance(value, list | Mapping):
         raise _unconvertible(name, value, at)

@@ -159,7 +159,7 @@ def test_decode_object_number_of_values_is_bounded(values: int, refused: bool) -
 
 
 def test_decode_object_large_malformed_body_is_refused_at_once() -> None:
-    body = b'{"a":[' + b"[]," * 400_000 + b"x]}"
+    body = b'{"a":[' + b"[]," * 200_000 + b"x]}"
 
     started = time.thread_time()
     assert _error(body) == f"{PREFIX}invalid JSON"
