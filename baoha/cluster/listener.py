@@ -147,7 +147,7 @@ class _Connection:
 
     def _leave(self) -> None:
         self._owner_left = True
-        if self._session is None:
+        if self._session is None or self._session.is_stuck:
             self._carrier.cancel()
         else:
             self._session.finish(self._farewell)

@@ -62,6 +62,7 @@ class PeerSession:
 
     Attributes:
         accepting: set once requests can be run (or never will be).
+        is_stuck: the outcome of a request could not be told; a GOODBYE would be a lie about it.
     """
 
     def __init__(
@@ -78,10 +79,11 @@ class PeerSession:
         self._wall_clock = wall_clock
         self._echoed_at = trio.current_time()
         self._echoed_at_unix_s = wall_clock()
-        self._requests = _Requests(transport, handler, limits, stuck=self.end)
+        self._requests = _Requests(transport, handler, limits, stuck=self._give_up)
         self._prepares = _Prepares()
         self._ended = trio.Event()
         self.accepting: Final = trio.Event()
+        self.is_stuck = False
 
     @property
     def info(self) -> NodeInfo:
@@ -144,6 +146,10 @@ class PeerSession:
         self._requests.close()
         self._prepares.end()
         self._ended.set()
+
+    def _give_up(self) -> None:
+        self.is_stuck = True
+        self.end()
 
     def handle(self, frames: Sequence[Frame]) -> None:
         """
