@@ -11,6 +11,10 @@ and every unsealed standby must forward.
 
 from __future__ import annotations
 
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,8 +37,13 @@ FAULTS = (
     "store silent",
     "store slow",
     "store away",
+    "store full",
     "reply lost",
 )
+# What operators do on purpose. Alone, these fail no request.
+PLANNED = ("stop and start", "seal and unseal", "rotate", "two step-downs")
+# In every value that is written: nothing of it may be seen in a log.
+CANARY = "canary"
 
 
 @dataclass(frozen=True)
@@ -49,21 +58,31 @@ class Options:
 
 
 class Scenario:
-    """One run of one seed."""
+    """
+    One run of one seed.
 
-    def __init__(self, simulation: Simulation) -> None:
+    Args:
+        faults: what may happen; None: what the seed chooses.
+    """
+
+    def __init__(self, simulation: Simulation, *, faults: tuple[str, ...] | None = None) -> None:
         self.sim = simulation
         rng = simulation.random
         self.options = Options(
             nodes=len(simulation.nodes),
-            faults=tuple(rng.sample(FAULTS, rng.randint(1, len(FAULTS)))),
+            faults=faults or _choose_faults(rng),
             fault_every_s=rng.choice([2.0, 4.0, 8.0]),
             step_down_every_s=rng.choice([3.0, 10.0, 1000.0]),
             drift=rng.choice([0.0, 0.0, 0.05]),
         )
         for place in simulation.nodes:
             place.drift = rng.uniform(-self.options.drift, self.options.drift)
+            if self._all_is_planned():
+                # A slow store stretches the moments in which plans can cross.
+                place.faults.latency_s = rng.choice([0.0, 0.02, 0.15])
         self._stop = False
+        # Nodes that an operator is stopping or has sealed: they refuse, and may.
+        self._withdrawn: set[str] = set()
 
     async def run(self) -> None:
         """Safety, then liveness."""
@@ -84,6 +103,9 @@ class Scenario:
         if sim.data.acknowledged < 10:
             raise Violation(f"only {sim.data.acknowledged} writes were acknowledged")
 
+    def _all_is_planned(self) -> bool:
+        return set(self.options.faults) <= set(PLANNED)
+
     # --- clients ---------------------------------------------------------------------------------
 
     async def _client(self, number: int) -> None:
@@ -95,9 +117,12 @@ class Scenario:
             await trio.sleep(rng.uniform(0.05, 0.4))
             place = rng.choice(sim.nodes)
             key = rng.choice(sorted(versions))
-            if rng.random() < 0.5:
+            choice = rng.random()
+            if choice < 0.5:
                 counter += 1
-                await self._write(place, key, versions, f"v{number}.{counter}")
+                await self._write(place, key, versions, f"{CANARY}{number}.{counter}")
+            elif choice < 0.55:
+                await self._use_once(place)
             else:
                 other = f"c{rng.randrange(CLIENTS)}k{rng.randrange(KEYS_PER_CLIENT)}"
                 await self._read(place, other)
@@ -110,6 +135,7 @@ class Scenario:
         try:
             answer = await self.sim.call(place, "POST", f"/v1/secret/data/{key}", body)
         except CallFailed as exc:
+            self._failed(place, str(exc))
             if not exc.sent:
                 data.refused(key, version, value)
             versions[key] = await self._current_version(key, versions[key])
@@ -120,6 +146,7 @@ class Scenario:
             data.acked(key, version, value)
             versions[key] = version
             return
+        self._failed(place, str(answer))
         if not is_unknown(answer):
             data.refused(key, version, value)
         versions[key] = await self._current_version(key, versions[key])
@@ -138,16 +165,49 @@ class Scenario:
         floor = self.sim.data.floor(key)
         try:
             answer = await self.sim.call(place, "GET", f"/v1/secret/data/{key}")
-        except CallFailed:
+        except CallFailed as exc:
+            self._failed(place, str(exc))
             return None
         if answer.status == 404:
             self.sim.data.read(key, floor, 0, None)
             return 0
         if answer.status != 200:
+            self._failed(place, str(answer))
             return None
         version = answer.body["data"]["metadata"]["version"]
         self.sim.data.read(key, floor, version, answer.body["data"]["data"]["v"])
         return int(version)
+
+    async def _use_once(self, place: SimNode) -> None:
+        """Write with a token that has one use: it is good for one write, and for no second one."""
+        sim = self.sim
+        body = {"num_uses": 1, "policies": ["root"]}
+        try:
+            made = await sim.call(place, "POST", "/v1/auth/token/create", body)
+            if made.status != 200:
+                self._failed(place, str(made))
+                return
+            token = made.body["auth"]["client_token"]
+            place = sim.random.choice(sim.nodes)
+            body = {"data": {"v": CANARY}}
+            headers = {"x-vault-token": token}
+            path = "/v1/secret/data/once"
+            first = await sim.call(place, "POST", path, body, headers=headers)
+            if first.status == 403:
+                raise Violation("the use of a token was counted without its write: not told")
+            if first.status != 200:
+                self._failed(place, str(first))
+                return
+            second = await sim.call(place, "POST", path, body, headers=headers)
+            if second.status == 200:
+                raise Violation("a token with one use was used twice")
+        except CallFailed as exc:
+            self._failed(place, str(exc))
+
+    def _failed(self, place: SimNode, what: str) -> None:
+        """Take note of a request that failed; where all is planned, none may."""
+        if self._all_is_planned() and place.name not in self._withdrawn:
+            raise Violation(f"a planned change failed a request through {place.group}: {what}")
 
     # --- faults ----------------------------------------------------------------------------------
 
@@ -186,7 +246,9 @@ class Scenario:
             await sim.restart(place)
             return
         sim.note(f"{fault} {place.group} for {lasts_s:g} s")
-        if fault == "pause":
+        if fault in PLANNED:
+            await self._planned(fault, place, lasts_s)
+        elif fault == "pause":
             sim.pause(place)
             await trio.sleep(lasts_s)
             if place.paused:
@@ -218,8 +280,68 @@ class Scenario:
             place.faults.unavailable = True
             await trio.sleep(lasts_s)
             place.faults.unavailable = False
+        elif fault == "store full":
+            place.faults.full = True
+            await trio.sleep(lasts_s)
+            place.faults.full = False
         elif fault == "reply lost":
             place.faults.fail_nth(sim.random.randint(1, 10), "after")
+
+    async def _planned(self, what: str, place: SimNode, lasts_s: float) -> None:
+        """Do what an operator does, one node at a time."""
+        sim = self.sim
+        if what == "rotate":
+            await self._ask(place, "/v1/sys/rotate")
+        elif what == "two step-downs":
+            async with trio.open_nursery() as nursery:
+                for through in sim.random.sample(sim.nodes, 2):
+                    nursery.start_soon(self._ask, through, "/v1/sys/step-down")
+        elif not self._withdrawn and all(node.alive and not node.paused for node in sim.nodes):
+            self._withdrawn.add(place.name)
+            async with trio.open_nursery() as nursery:
+                if sim.random.random() < 0.7:  # two plans that know nothing of each other
+                    through = sim.random.choice([node for node in sim.nodes if node is not place])
+                    nursery.start_soon(self._ask, through, "/v1/sys/step-down")
+                    await trio.sleep(sim.random.uniform(0.0, 1.0))
+                if what == "stop and start":
+                    await self._stop_and_start(place, lasts_s)
+                else:
+                    await self._ask(place, "/v1/sys/seal")
+                    await trio.sleep(lasts_s)
+                    if place.node is not None and place.node.status().sealed:
+                        await self._unseal(place)
+            # Its clients wait until it forwards, as a load balancer does.
+            await trio.sleep(3)
+            self._withdrawn.discard(place.name)
+
+    async def _stop_and_start(self, place: SimNode, lasts_s: float) -> None:
+        sim, node = self.sim, place.node
+        assert node is not None
+        with trio.move_on_after(20):
+            await node.leave()
+        # What it had accepted is answered before it goes.
+        await trio.sleep(sim.timing.park_s)
+        if place.node is not node:
+            return  # it has crashed meanwhile
+        if place.paused:
+            sim.resume(place)
+        sim.crash(place)
+        await trio.sleep(lasts_s)
+        await sim.restart(place)
+
+    async def _unseal(self, place: SimNode) -> None:
+        try:
+            await self.sim.unseal(place)
+        except (CallFailed, AssertionError) as exc:
+            self.sim.note(f"{place.group} stays sealed: {exc}")
+
+    async def _ask(self, place: SimNode, path: str) -> None:
+        try:
+            answer = await self.sim.call(place, "PUT", path, timeout_s=10)
+        except CallFailed as exc:
+            self.sim.note(f"{path} through {place.name}: {exc}")
+        else:
+            self.sim.note(f"{path} through {place.name}: {answer.status} {answer.body}")
 
     # --- liveness --------------------------------------------------------------------------------
 
@@ -259,6 +381,44 @@ class Scenario:
             await trio.sleep(0.1)
 
 
+def _choose_faults(rng: random.Random) -> tuple[str, ...]:
+    """Return what may happen in a seed's world; in one of six, nothing that was not planned."""
+    if rng.random() < 1 / 6:
+        return tuple(rng.sample(PLANNED, rng.randint(1, len(PLANNED))))
+    both = FAULTS + PLANNED
+    return tuple(rng.sample(both, rng.randint(1, len(FAULTS))))
+
+
+class SecretWatch(logging.Handler):
+    """Invariant 7: no token, no share and no value in any log record, whatever its level."""
+
+    def __init__(self, sim: Simulation) -> None:
+        super().__init__(logging.DEBUG)
+        self._sim = sim
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look at one record as a formatter would show it."""
+        sim = self._sim
+        text = self.format(record)
+        for secret in (CANARY, sim.token, *sim.shares):
+            if secret and secret in text:
+                sim.verdict.report(f"a log record of {record.name} holds a secret")
+
+
+@contextmanager
+def watched_logs(sim: Simulation) -> Iterator[None]:
+    """Watch all of baoha's log records, those that nobody would see included."""
+    logger = logging.getLogger("baoha")
+    watch, level = SecretWatch(sim), logger.level
+    logger.addHandler(watch)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(watch)
+
+
 def is_unknown(answer: Answer) -> bool:
     """Whether an error says that the outcome is unknown."""
     return "outcome" in json_text(answer) and "unknown" in json_text(answer)
@@ -270,7 +430,9 @@ def json_text(answer: Answer) -> str:
     return " ".join(str(error) for error in body.get("errors", ()))
 
 
-async def play(freezer: Freezer, *, seed: int, nodes: int = 3) -> None:
+async def play(
+    freezer: Freezer, *, seed: int, nodes: int = 3, faults: tuple[str, ...] | None = None
+) -> None:
     """
     Run one seed; what goes wrong is printed with the seed's trace.
 
@@ -281,7 +443,10 @@ async def play(freezer: Freezer, *, seed: int, nodes: int = 3) -> None:
         sim = Simulation(freezer, nursery, seed=seed, nodes=nodes, timing=HATiming())
         sim.verdict.on_violation = nursery.cancel_scope.cancel
         try:
-            await Scenario(sim).run()
+            with watched_logs(sim):
+                await Scenario(sim, faults=faults).run()
+            if sim.hub.handler_errors:
+                raise Violation(f"a connection's task failed: {sim.hub.handler_errors}")
         except Exception:
             print(sim.describe())
             raise
@@ -294,6 +459,6 @@ async def play(freezer: Freezer, *, seed: int, nodes: int = 3) -> None:
     sim.verdict.enforce()
 
 
-def play_seed(seed: int) -> None:
-    """Run one seed from the beginning."""
-    run_seeded(partial(play, seed=seed), seed)
+def play_seed(seed: int, *, faults: tuple[str, ...] | None = None) -> None:
+    """Run one seed from the beginning; ``faults`` as ``Scenario`` takes them."""
+    run_seeded(partial(play, seed=seed, faults=faults), seed)
