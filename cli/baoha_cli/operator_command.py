@@ -36,36 +36,56 @@ async def init(
     cli: Cli,
     *,
     key_shares: Annotated[
-        int, typer.Option("--key-shares", "-n", metavar="N", help="Unseal keys to make.")
-    ] = 5,
+        int | None,
+        typer.Option("--key-shares", "-n", metavar="N", help="Unseal keys to make. Default: 5."),
+    ] = None,
     key_threshold: Annotated[
-        int, typer.Option("--key-threshold", "-t", metavar="N", help="Keys needed to unseal.")
-    ] = 3,
+        int | None,
+        typer.Option("--key-threshold", "-t", metavar="N", help="Needed to unseal. Default: 3."),
+    ] = None,
     recovery_shares: Annotated[
-        int, typer.Option("--recovery-shares", metavar="N", help="With auto-unseal.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--recovery-shares", metavar="N", help="With auto-unseal: keys to make. Default: 5."
+        ),
+    ] = None,
     recovery_threshold: Annotated[
-        int, typer.Option("--recovery-threshold", metavar="N", help="With auto-unseal.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--recovery-threshold", metavar="N", help="With auto-unseal: keys needed. Default: 3."
+        ),
+    ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Only tell whether it is done: 0 yes, 2 no, 1 error.")
     ] = False,
 ) -> Verdict:
-    """Initialise the store: make the unseal keys and the first root token."""
+    """Initialise the store: make the unseal or recovery keys and the first root token."""
     if status:
         return await _init_status(cli)
     await _refuse_second_init(cli)
-    body: dict[str, object] = {
-        "secret_shares": key_shares,
-        "secret_threshold": key_threshold,
-        "recovery_shares": recovery_shares,
-        "recovery_threshold": recovery_threshold,
-    }
     with doing("initializing"):
+        seal = (await cli.call("GET", "sys/seal-status", with_token=False)).mapping()
+        if seal.get("recovery_seal") is True:
+            body = _shares(key_shares, key_threshold, (0, 0), "secret")
+            body |= _shares(recovery_shares, recovery_threshold, (5, 3), "recovery")
+        else:
+            if recovery_shares is not None or recovery_threshold is not None:
+                cli.out.note("no auto-unseal here: --recovery-shares and -threshold do nothing")
+            body = _shares(key_shares, key_threshold, (5, 3), "secret")
+            body |= _shares(0, 0, (0, 0), "recovery")
         answer = await cli.call("PUT", "sys/init", body=body, with_token=False)
-    data = _init_data(answer, key_shares, key_threshold)
+    data = _init_data(answer, body)
     cli.emit(Document(data, lambda _: _init_text(data)))
     return Verdict.OK
+
+
+def _shares(
+    shares: int | None, threshold: int | None, defaults: tuple[int, int], kind: str
+) -> dict[str, int]:
+    return {
+        f"{kind}_shares": defaults[0] if shares is None else shares,
+        f"{kind}_threshold": defaults[1] if threshold is None else threshold,
+    }
 
 
 async def _init_status(cli: Cli) -> Verdict:
@@ -99,18 +119,19 @@ async def _refuse_second_init(cli: Cli) -> None:
         )
 
 
-def _init_data(answer: Answer, shares: int, threshold: int) -> dict[str, object]:
+def _init_data(answer: Answer, asked: dict[str, int]) -> dict[str, object]:
     body = answer.mapping()
     recovery = as_list(body.get("recovery_keys_base64"))
     return {
         "unseal_keys_b64": as_list(body.get("keys_base64")),
         "unseal_keys_hex": as_list(body.get("keys")),
-        "unseal_shares": shares,
-        "unseal_threshold": threshold,
+        # With auto-unseal there is one key, and the seal keeps it.
+        "unseal_shares": asked["secret_shares"] or 1,
+        "unseal_threshold": asked["secret_threshold"] or 1,
         "recovery_keys_b64": recovery or None,
         "recovery_keys_hex": as_list(body.get("recovery_keys")) or None,
-        "recovery_keys_shares": len(recovery),
-        "recovery_keys_threshold": 0,
+        "recovery_keys_shares": asked["recovery_shares"],
+        "recovery_keys_threshold": asked["recovery_threshold"],
         "root_token": as_text(body.get("root_token")),
     }
 
@@ -122,11 +143,22 @@ def _init_text(data: dict[str, object]) -> str:
         f"Recovery Key {number}: {one_line(str(key))}" for number, key in enumerate(recovery, 1)
     ]
     lines += ["", f"Initial Root Token: {one_line(str(data['root_token']))}", ""]
-    if not unseal:
-        lines.append("Success! Vault is initialized")
-        return "\n".join(lines)
+    if unseal:
+        return "\n".join(lines + _unseal_advice(data))
+    lines.append("Success! Vault is initialized")
+    if recovery:
+        lines += [
+            "",
+            f"Recovery key initialized with {data['recovery_keys_shares']} key shares and a key "
+            f"threshold of {data['recovery_keys_threshold']}. Please",
+            "securely distribute the key shares printed above.",
+        ]
+    return "\n".join(lines)
+
+
+def _unseal_advice(data: dict[str, object]) -> list[str]:
     threshold = data["unseal_threshold"]
-    lines += [
+    return [
         f"Vault initialized with {data['unseal_shares']} key shares and a key threshold of "
         f"{threshold}. Please securely",
         "distribute the key shares printed above. When the Vault is re-sealed,",
@@ -136,7 +168,6 @@ def _init_text(data: dict[str, object]) -> str:
         f"Vault does not store the generated root key. Without at least {threshold} keys to",
         "reconstruct the root key, Vault will remain permanently sealed!",
     ]
-    return "\n".join(lines)
 
 
 @command(app, "unseal")
