@@ -95,6 +95,7 @@ def server(
     from baoha.errors import ConfigError
 
     _refuse_mixtures(dev=dev, dev_ha=dev_ha, config=config)
+    _check_level(log_level)
     level = log_level or _env(cli, "LOG_LEVEL") or "info"
     root_token = dev_root_token_id or _env(cli, "DEV_ROOT_TOKEN_ID") or ""
     try:
@@ -103,8 +104,10 @@ def server(
             address = dev_listen_address or _env(cli, "DEV_LISTEN_ADDRESS")
             raise ExitNow(_run_dev(address, root_token, keep, level))
         if dev_ha is not None:
-            from baoha.server.dev_ha import run_dev_ha
+            from baoha.server.dev_ha import NODES_MAX, run_dev_ha
 
+            if not 1 <= dev_ha <= NODES_MAX:
+                raise UsageFailed(f"--dev-ha takes 1 to {NODES_MAX} nodes, got {dev_ha}")
             code = run_dev_ha(
                 dev_ha,
                 folder=Path(dev_ha_dir) if dev_ha_dir else None,
@@ -138,6 +141,16 @@ def _refuse_mixtures(*, dev: bool, dev_ha: int | None, config: list[str] | None)
         raise UsageFailed("--dev and --dev-ha do not go together")
     if config and (dev or dev_ha is not None):
         raise UsageFailed("--config does not go together with --dev or --dev-ha")
+
+
+def _check_level(log_level: str | None) -> None:
+    from baoha.errors import ConfigError
+    from baoha.server.logs import LEVELS, parse_level
+
+    try:
+        parse_level(log_level or "")
+    except ConfigError as error:
+        raise UsageFailed(str(error), hint=f"--log-level takes {', '.join(LEVELS)}") from error
 
 
 def _config_from_environment(cli: Cli) -> list[str]:

@@ -92,7 +92,17 @@ def test_missing_file_is_a_local_error(cli: CommandLine) -> None:
     assert "/nonexistent.hcl" in ran.err
 
 
-def test_number_of_dev_nodes_is_checked(cli: CommandLine) -> None:
-    ran = cli("server", "--dev-ha", "99")
-    assert ran.code == 1
-    assert "number of nodes" in ran.err
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--dev-ha", "0"), "1 to 9 nodes"),
+        (("--dev-ha", "99"), "1 to 9 nodes"),
+        (("--dev", "--log-level", "loud"), "unknown log level: loud"),
+    ],
+)
+def test_option_with_a_value_that_cannot_be_is_a_usage_error(
+    cli: CommandLine, argv: tuple[str, ...], words: str
+) -> None:
+    ran = cli("server", *argv)
+    assert (ran.code, ran.out) == (64, "")
+    assert words in ran.err
