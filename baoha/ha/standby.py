@@ -286,6 +286,7 @@ class Standby:
             return
         self._advertised = found
         self._leaving = False
+        self._hold_until = 0.0  # others have had their turn: when this leader goes, nobody waits
         self._link_down_since = trio.current_time()
         log.info(
             "new leader found: redirect_addr=%s cluster_addr=%s epoch=%d",

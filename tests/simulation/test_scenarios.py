@@ -209,6 +209,26 @@ def test_step_down_without_a_ready_standby_is_refused_unless_forced() -> None:
     play(script)
 
 
+def test_node_that_stepped_down_takes_a_lock_that_its_successor_lets_go_at_once() -> None:
+    async def script(sim: Simulation, active: SimNode, standbys: list[SimNode]) -> None:
+        successor, other = standbys
+        to = {"to": f"http://{successor.name}:8200"}
+        assert (await sim.call(active, "PUT", "/v1/sys/step-down", to)).status == 204
+        await until_all_answer(sim)
+        sim.crash(other)
+        sim.hub.block(active.name, successor.name)
+        sim.hub.block(successor.name, active.name)
+        await trio.sleep(TIMING.heartbeat_timeout_s + 1)
+        assert successor.node is not None
+        # Nobody is connected to it: the lock is given back, not passed. Others have had their turn.
+        began = trio.current_time()
+        await successor.node.leave()
+        waited_s = trio.current_time() - began
+        assert waited_s + await seconds_until_written(sim, active) < TIMING.handover_wait_s + 0.5
+
+    play(script)
+
+
 def test_blocked_cluster_port_redirects_once_the_leader_is_known_to_live() -> None:
     async def script(sim: Simulation, active: SimNode, standbys: list[SimNode]) -> None:
         sim.hub.block(standbys[0].name, active.name)
