@@ -112,16 +112,20 @@ def commit_outcome(exc: sqlite3.Error) -> Outcome:
     return "not_applied" if not_applied else "unknown"
 
 
-def map_error(exc: sqlite3.Error, verb: str, outcome: Outcome = "not_applied") -> StorageError:
-    """Return our error for SQLite's: ``verb`` completes "cannot <verb> sqlite storage"."""
+def map_error(
+    exc: sqlite3.Error, verb: str, outcome: Outcome = "not_applied", *, place: str = ""
+) -> StorageError:
+    """Return our error for SQLite's: "cannot <verb> sqlite storage<place>: <cause>"."""
     code = primary_code(exc)
     if code in _CORRUPT:
-        return StorageCorrupt(f"cannot {verb} sqlite storage: {_CORRUPT[code]}")
+        return StorageCorrupt(f"cannot {verb} sqlite storage{place}: {_CORRUPT[code]}")
     if code == sqlite3.SQLITE_TOOBIG:
-        return StorageError(f"cannot {verb} sqlite storage: value is too large")
+        return StorageError(f"cannot {verb} sqlite storage{place}: value is too large")
     name = getattr(exc, "sqlite_errorname", type(exc).__name__)
     cause = _CAUSES.get(code, "unexpected error")
-    return StorageUnavailable(f"cannot {verb} sqlite storage: {cause} ({name})", outcome=outcome)
+    return StorageUnavailable(
+        f"cannot {verb} sqlite storage{place}: {cause} ({name})", outcome=outcome
+    )
 
 
 # --- opening ------------------------------------------------------------------------------------
@@ -146,7 +150,7 @@ def create(path: Path, busy_timeout_s: float) -> None:
         _switch_to_wal(connection, busy_timeout_s)
         _check_or_create_tables(connection, path)
     except sqlite3.Error as exc:
-        raise map_error(exc, "open") from exc
+        raise map_error(exc, "open", place=f" {path}") from exc
     finally:
         if connection is not None:
             connection.close()
@@ -204,7 +208,8 @@ def _check_or_create_tables(connection: sqlite3.Connection, path: Path) -> None:
             raise StorageCorrupt(f"cannot open sqlite storage: {path} belongs to another program")
         elif version != _FORMAT:
             raise StorageCorrupt(
-                f"cannot open sqlite storage: {path} has format {version}, this is {_FORMAT}"
+                f"cannot open sqlite storage: {path} has format {version}, and this release knows "
+                f"only format {_FORMAT}: run the release that wrote it"
             )
         connection.execute("COMMIT")
     finally:

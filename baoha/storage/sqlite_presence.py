@@ -23,6 +23,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from baoha.errors import StorageUnavailable
 
 _MODE_FOLDER = 0o700
 _MODE_FILE = 0o600
+_FLAGS_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 # A name in the folder, and short enough for a socket's address with the rest of it.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ANNOUNCEMENT = b"\0"
@@ -51,7 +53,7 @@ class Folder:
     Owns: two directory descriptors and a socket, until ``close``.
 
     Raises:
-        StorageUnavailable: it cannot be made or opened.
+        StorageUnavailable: it cannot be made or opened, or others could forge evidence in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,8 +62,10 @@ class Folder:
             with ExitStack() as opened:
                 kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
                 self._sender = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
-                self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+                self.fd = os.open(path, flags)
                 opened.callback(os.close, self.fd)
+                _refuse_strangers_folder(path, os.fstat(self.fd))
                 self._spare_fd = os.dup(self.fd)
                 opened.pop_all()
         except OSError as exc:
@@ -87,7 +91,7 @@ class Folder:
         if _IDENTITY.fullmatch(identity) is None:
             return False
         try:
-            fd = os.open(f"{identity}.lock", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.fd)
+            fd = os.open(f"{identity}.lock", _FLAGS_FILE, dir_fd=self.fd)
         except FileNotFoundError:
             return True
         except OSError:
@@ -113,7 +117,7 @@ class Folder:
         """Remove what dead processes left. Files of the living are never removed."""
         for name in self._names(".lock"):
             try:
-                fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self.fd)
+                fd = os.open(name, _FLAGS_FILE, dir_fd=self.fd)
             except OSError:
                 continue
             try:
@@ -199,7 +203,7 @@ class Session:
             return True
         self._let_go()
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            flags = _FLAGS_FILE | os.O_CREAT
             self._fd = os.open(self._name, flags, _MODE_FILE, dir_fd=self.folder.fd)
         except OSError:
             return False
@@ -271,6 +275,16 @@ class Ear:
                 pass
         except BlockingIOError:
             return
+
+
+def _refuse_strangers_folder(path: Path, folder: os.stat_result) -> None:
+    """Whoever can remove files there can make a living node look dead."""
+    if folder.st_mode & stat.S_IWOTH:
+        raise StorageUnavailable(f"cannot open {path}: everybody can write to it; chmod it to 700")
+    if os.geteuid() not in (0, folder.st_uid):
+        raise StorageUnavailable(
+            f"cannot open {path}: it belongs to another user; run all nodes as the same one"
+        )
 
 
 def _try_flock(fd: int, kind: int) -> bool:

@@ -19,7 +19,7 @@ from baoha.errors import (
     StorageError,
     StorageUnavailable,
 )
-from baoha.storage import sqlite_file
+from baoha.storage import sqlite_file, sqlite_presence
 from baoha.storage.base import Fence
 from baoha.storage.registry import load_opener, open_backend, store_names
 from baoha.storage.sqlite import SqliteBackend
@@ -109,6 +109,46 @@ async def test_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(StorageUnavailable, match="cannot open sqlite storage"):
         await open_at(tmp_path / "file")
+
+
+async def test_evidence_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "baoha.db.ha"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(StorageUnavailable, match="everybody can write to it; chmod it to 700"):
+        await open_at(tmp_path)
+    folder.chmod(0o700)
+    await (await open_at(tmp_path)).aclose()
+
+
+def test_evidence_folder_of_another_user_is_refused() -> None:
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(StorageUnavailable, match="belongs to another user"):
+            sqlite_presence.Folder(Path("/usr"))
+    finally:
+        if was_root:
+            os.seteuid(0)
+
+
+async def test_evidence_behind_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (tmp_path / "baoha.db.ha").symlink_to(elsewhere)
+    with pytest.raises(StorageUnavailable, match=r"cannot open .*baoha\.db\.ha"):
+        await open_at(tmp_path)
+
+
+async def test_session_file_that_is_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    backend = await open_at(tmp_path)
+    (tmp_path / "baoha.db.ha" / "node.lock").symlink_to(target)
+    with pytest.raises(StorageUnavailable, match="session file cannot be made or locked"):
+        await backend.open_lock("core/lock", "node")
+    assert not target.exists()
+    await backend.aclose()
 
 
 def no_database(path: Path) -> None:
