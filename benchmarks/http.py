@@ -65,10 +65,14 @@ class Response:
 
     @property
     def outcome(self) -> str:
-        """``ok`` for 2xx, ``redirect`` for 3xx, else ``status NNN``."""
+        """``ok`` for 2xx, ``redirect`` for 3xx, else ``status NNN``, or that it says "unknown"."""
         if self.status < 300:
             return "ok"
-        return REDIRECT if self.status < 400 else f"status {self.status}"
+        if self.status < 400:
+            return REDIRECT
+        # An error that admits that the write may have been executed; a client must not repeat it.
+        is_unknown = b"outcome is unknown" in self.body
+        return f"status {self.status} outcome unknown" if is_unknown else f"status {self.status}"
 
 
 class Connection:
