@@ -38,7 +38,8 @@ from baoha.storage.base import Fence, HALock, LockRecord
 log = logging.getLogger("baoha.ha")
 
 HEAD_START_S = 1.0  # a node that stepped down leaves a free lock to others for so long
-FIRST_LOOK_S = 0.002  # re-read for an advertisement that is not there yet; doubles
+FIRST_LOOK_S = 0.002  # re-read for an advertisement that is not there yet; grows with each look
+LOOK_GROWTH = 1.3  # a take-over lasts some milliseconds, and every one of them is a client's
 LAST_LOOK_S = 0.1
 EVIDENCE_FIRST_S = 0.02  # re-check of a holder whose channel broke; grows with the time since
 PORT_CHECK_S = 0.5  # a living port on this machine or in this rack answers well within
@@ -411,7 +412,7 @@ class Standby:
         waits = [record.expires_in_s - (now - self._read_at) + 0.001]
         if self._advertised is None and record.identity != self._ctx.identity:
             waits.append(self._look_s)
-            self._look_s = min(self._look_s * 2, LAST_LOOK_S)
+            self._look_s = min(self._look_s * LOOK_GROWTH, LAST_LOOK_S)
         if self._links.state is not LinkState.UP:
             down_s = now - (self._link_down_since or now)
             waits.append(min(timing.watch_poll_s, max(EVIDENCE_FIRST_S, down_s)))

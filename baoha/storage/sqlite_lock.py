@@ -80,6 +80,7 @@ class SqliteLock(HALock):
         self._ear = ear
         self._boot_clock = boot_clock
         self._boot_id = boot_id
+        self._was_busy = False  # the last attempt got no answer: somebody may be stopped in a write
         self.closed = False
 
     def __repr__(self) -> str:
@@ -93,7 +94,9 @@ class SqliteLock(HALock):
             lock_rules.is_evicted(row, evict)
         ):
             return None
-        if woken := wake_stopped_writer(self._path):
+        # Who gave the lock away or passed it to us was running then; looking takes milliseconds.
+        ran_out = row.identity not in ("", self.identity)
+        if (ran_out or self._was_busy) and (woken := wake_stopped_writer(self._path)):
             log.warning("woke a stopped process that held the write lock: pid=%d", woken)
 
         def run(connection: sqlite3.Connection) -> Fence | None:
@@ -107,8 +110,11 @@ class SqliteLock(HALock):
             sqlite_file.write_lock(connection, self.key, row, self._boot_id)
             return Fence(self.key, self.identity, row.epoch)
 
+        self._was_busy = True
         # The writer shields it: a fence that was given out is always returned, never stranded.
-        return await self._writer.submit(run, urgent=True, after=self._announce)
+        fence = await self._writer.submit(run, urgent=True, after=self._announce)
+        self._was_busy = False
+        return fence
 
     async def renew(self, fence: Fence, *, ttl_s: float) -> None:
         # A sign of life that somebody removed is put back before it is missed for long.

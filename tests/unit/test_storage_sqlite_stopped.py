@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from baoha.errors import StorageUnavailable
+from baoha.storage.sqlite import open_backend
 from baoha.storage.sqlite_stopped import _write_lock_holder, wake_stopped_writer
 
 HOLDER = """
@@ -34,15 +36,24 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "data.db"
 
 
-@pytest.fixture
-def holder(database: Path) -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def holding(database: Path) -> Iterator[subprocess.Popen[str]]:
+    """Lend a process that has begun to write."""
     command = [sys.executable, "-c", HOLDER, str(database)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def holder(database: Path) -> Iterator[subprocess.Popen[str]]:
+    with holding(database) as process:
         yield process
-        process.kill()
 
 
 def _wait_state(process: subprocess.Popen[str], *, stopped: bool) -> None:
@@ -99,6 +110,25 @@ def test_own_write_lock_and_missing_file_are_nobody(database: Path, tmp_path: Pa
         with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as other:
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("BEGIN IMMEDIATE")
+
+
+async def test_free_lock_behind_a_stopped_writer_is_acquired_at_the_second_attempt(
+    tmp_path: Path,
+) -> None:
+    backend = await open_backend({"path": str(tmp_path / "data.db"), "busy_timeout": "100ms"})
+    lock = await backend.open_lock("core/lock", "node")
+    with holding(tmp_path / "data.db") as process:
+        process.send_signal(signal.SIGSTOP)
+        _wait_state(process, stopped=True)
+        assert process.stdin is not None
+        print("go on", file=process.stdin, flush=True)
+        with pytest.raises(StorageUnavailable):
+            await lock.acquire("tenure", ttl_s=6)
+        _wait_state(process, stopped=True)
+        fence = await lock.acquire("tenure", ttl_s=6)
+    assert fence is not None
+    await lock.aclose()
+    await backend.aclose()
 
 
 @pytest.mark.parametrize(
