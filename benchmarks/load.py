@@ -153,28 +153,34 @@ class Load:
             nursery.start_soon(self._send, *prepared)
 
     def _write(self, number: int) -> tuple[_Client, Record]:
-        client = self._clients[number % len(self._clients)]
+        node, client = self._turn(number)
         client.writes += 1
         return client, Record(
             operation=WRITE,
-            # Shifted once per round, so that no client stays with one node.
-            node=(number + number // len(self._targets)) % len(self._targets),
+            node=node,
             key=self._key(client, client.writes),
             started=trio.current_time(),
             value=client.writes,
         )
 
     def _read(self, number: int) -> tuple[_Client, Record] | None:
-        client = self._clients[number % len(self._clients)]
+        node, client = self._turn(number)
         if not client.last_key:
             return None
         return client, Record(
             operation=READ,
-            node=(number + number // len(self._targets) + 1) % len(self._targets),
+            node=(node + 1) % len(self._targets),
             key=client.last_key,
             started=trio.current_time(),
             acknowledged_before=client.acknowledged[client.last_key],
         )
+
+    def _turn(self, number: int) -> tuple[int, _Client]:
+        """Every node at regular intervals, which bound what a gap can show; all clients in turn."""
+        nodes, clients = len(self._targets), len(self._clients)
+        # Shifted once both have gone round together, so that no client stays with one node.
+        shift = number // math.lcm(nodes, clients)
+        return number % nodes, self._clients[(number + shift) % clients]
 
     def _key(self, client: _Client, write: int) -> str:
         return f"{self.plan.prefix}/{client.number}/{math.ceil(write / WRITES_PER_KEY)}"
