@@ -22,24 +22,29 @@ WAIT_S = 20.0
 
 
 class Changing:
-    """A node whose script can be exchanged; ``rounds`` waits until it was asked again and again."""
+    """
+    A node whose script can be exchanged; ``rounds`` waits until it was asked again and again.
+
+    A look begins with the seal status. A script holds for whole looks, so that no look sees a half.
+    """
 
     def __init__(self, script: Script) -> None:
-        self._script = script
+        self._script = self._next = script
         self._asked = threading.Condition()
         self._count = 0
 
     def __call__(self, request: Seen) -> Reply:
         with self._asked:
             if request.path == "/v1/sys/seal-status":
+                self._script = self._next
                 self._count += 1
                 self._asked.notify_all()
             return self._script(request)
 
     def become(self, script: Script) -> None:
-        """Answer differently from now on."""
+        """Answer differently from the next look on."""
         with self._asked:
-            self._script = script
+            self._next = script
 
     def rounds(self, count: int) -> None:
         """Return when so many more looks have begun."""
