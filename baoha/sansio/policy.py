@@ -101,10 +101,11 @@ class Rule:
 
     def permits_parameters(self, data: Mapping[str, Any]) -> bool:
         """Say whether the parameters of a write keep to the restrictions."""
-        sent = {name.lower(): value for name, value in data.items()}
-        if not self.required <= sent.keys():
+        # Each one by itself: two spellings of a name are two parameters to an engine.
+        sent = [(name.lower(), value) for name, value in data.items()]
+        if not self.required <= {name for name, _ in sent}:
             return False
-        for name, value in sent.items():
+        for name, value in sent:
             if "*" in self.denied:
                 return False
             if name in self.denied and _value_in(value, self.denied[name]):

@@ -153,6 +153,25 @@ def test_decide_parameters_do_not_matter_to_reads_and_unknown_data() -> None:
     assert not acl.decide("update", "a", {}).allowed
 
 
+@pytest.mark.parametrize(
+    "bound",
+    [
+        'denied_parameters={"x"=["bad"]}',
+        'denied_parameters={"X"=[]}',
+        'allowed_parameters={"x"=["ok"]}',
+    ],
+)
+@pytest.mark.parametrize("names", [("x", "X"), ("X", "x")])
+def test_restriction_holds_for_every_spelling_of_a_parameter(
+    bound: str, names: tuple[str, str]
+) -> None:
+    """Goal: a second spelling beside a refused parameter does not hide it from the check."""
+    acl = acl_of(f'path "a" {{ capabilities=["update"] {bound} }}')
+    first, second = names
+    assert not acl.decide("update", "a", {first: "bad", second: "ok"}).allowed
+    assert not acl.decide("update", "a", {first: "ok", second: "bad"}).allowed
+
+
 def test_acl_two_policies_add_up_and_deny_wins() -> None:
     read, update = (f'path "a" {{ capabilities=["{c}"] }}' for c in ("read", "update"))
     deny = 'path "a" { capabilities=["deny"] }'
