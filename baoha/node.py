@@ -368,9 +368,13 @@ class Node:
             )
         with self._gate.admit():
             await self._core.require_sudo(token, "sys/seal", Operation.UPDATE)
-        await loop.retire(reason="the node is being sealed")
-        self._stays_sealed = True
-        self._unsealed_scope.cancel()
+        try:
+            await loop.retire(reason="the node is being sealed")
+        finally:
+            # Also when the caller has run out of time: there is no way back from retiring, and a
+            # node that contends no more is of no use unsealed.
+            self._stays_sealed = True
+            self._unsealed_scope.cancel()
         seen = self._board.status
         while not self._board.status.sealed:
             await self._board.wait_change(seen)
