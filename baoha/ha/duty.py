@@ -19,7 +19,6 @@ every standby. What was parked is forwarded to the successor.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from functools import partial
 
 import trio
@@ -133,14 +132,11 @@ async def _take_up(
             for address in unbound:
                 duty.start_soon(_retry_listener, ctx, tenure, identity, handler, address)
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
-    if tenure.cause:
-        return  # ended in the very last step; the scope is cancelled already
+    await trio.lowlevel.checkpoint_if_cancelled()  # the tenure may have ended in the very last step
     ctx.gate.open(tenure)
     ctx.board.fire(
         HAEvent.DUTY_READY,
-        leader=Leader(
-            uuid=tenure.uuid, redirect_addr=ctx.api_addr, cluster_addr=cluster_addr, is_self=True
-        ),
+        leader=_own_leader(ctx, tenure, cluster_addr=cluster_addr),
         link=LinkState.NONE,
         leader_changing=False,
         active_since=tenure.since,
@@ -151,6 +147,12 @@ async def _take_up(
     duty.start_soon(ctx.maintain)
     if ctx.lock is not None:
         duty.start_soon(_remove_stale_advertisements, ctx, tenure)
+
+
+def _own_leader(ctx: HAContext, tenure: Tenure, *, cluster_addr: str) -> Leader:
+    return Leader(
+        uuid=tenure.uuid, redirect_addr=ctx.api_addr, cluster_addr=cluster_addr, is_self=True
+    )
 
 
 async def _open_listeners(
@@ -215,18 +217,23 @@ async def _retry_listener(
 ) -> None:
     """Bind an address that was taken as soon as it is free, and advertise it then."""
     async with trio.open_nursery() as listeners:
-        bound = False
-        while not bound:
+        bound = advertised = False
+        while not advertised:
             await trio.sleep(BIND_RETRY_S)
-            with suppress(OSError):  # reported when it failed first, and until it is cleared
-                await _start_listener(ctx, identity, handler, address, listeners)
-                bound = True
-        try:
-            await _advertise(ctx, tenure, identity, cluster_addr=ctx.cluster_addr)
-        except FencedWrite as exc:
-            tenure.end(f"a write was fenced off: {exc}")
-        except StorageError as exc:
-            log.warning("cannot advertise the cluster address: cause=%r", str(exc))
+            try:
+                if not bound:
+                    await _start_listener(ctx, identity, handler, address, listeners)
+                    bound = True
+                await _advertise(ctx, tenure, identity, cluster_addr=ctx.cluster_addr)
+                advertised = True
+            except OSError:
+                continue  # reported when it failed first, and until it is cleared
+            except FencedWrite as exc:
+                tenure.end(f"a write was fenced off: {exc}")
+            except StorageError as exc:
+                log.warning("cannot advertise the cluster address: cause=%r", str(exc))
+        if not tenure.cause:
+            ctx.board.publish(leader=_own_leader(ctx, tenure, cluster_addr=ctx.cluster_addr))
 
 
 async def _advertise(
@@ -285,6 +292,8 @@ async def _hand_over(
             if not request.force:
                 raise
             log.warning("leaving without a successor: cause=%r", str(exc))
+    # The successor may have answered in the moment in which the tenure ended for another reason.
+    await trio.lowlevel.checkpoint_if_cancelled()
     log.warning(
         "stepping down from active operation to standby: reason=%r successor=%s",
         request.reason,
@@ -337,6 +346,7 @@ async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> 
     if ctx.lock is None or tenure.fence is None:
         return
     problem = "no answer in time"
+    tenure.is_given_back = True
     with trio.move_on_after(ctx.timing.cleanup_s) as scope:
         scope.shield = True
         try:

@@ -37,6 +37,7 @@ class HALoop:
         self._standby = Standby(ctx, self._links)
         self._desk = LeaveDesk()
         self._peers = PeerRegistry()
+        self._had_company = False  # in any former tenure
         self._tenure: Tenure | None = None
         self._is_granted = False  # the lock is held, and the phase does not say so yet
         self._gone = trio.Event()  # the former tenure's listener is closed
@@ -122,7 +123,10 @@ class HALoop:
         return sorted([own, *self._peers.rows()], key=lambda member: member.api_address)
 
     def _patience_s(self) -> float:
-        """How long to wait for a first standby: they need a moment after a change, not for ever."""
+        """
+        How long to wait for a first standby: they need a moment after a change, not for ever, and a
+        node that has never met another one waits for nobody.
+        """
         tenure = self._tenure
         if tenure is None:
             return 0.0
@@ -130,6 +134,8 @@ class HALoop:
         wait_s = self._ctx.timing.handover_wait_s
         if self._peers.rows():
             return wait_s
+        if not (self._had_company or self._peers.was_joined or self._standby.has_followed):
+            return 0.0
         # The wall clock may have been set back meanwhile.
         return min(wait_s, max(0.0, wait_s - age_s))
 
@@ -157,6 +163,7 @@ class HALoop:
         if grant.fence is not None:
             tenure.extend(grant.sent_boot_s)
         self._tenure = tenure
+        self._had_company |= self._peers.was_joined
         self._peers = PeerRegistry()
         self._gone = gone = trio.Event()
         self._standby.step_aside()

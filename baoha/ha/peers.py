@@ -64,14 +64,21 @@ def _why_not_ready(peer: Peer) -> str:
 
 
 class PeerRegistry:
-    """Who is connected now."""
+    """
+    Who is connected now.
+
+    Attributes:
+        was_joined: whether anybody ever was.
+    """
 
     def __init__(self) -> None:
+        self.was_joined = False
         self._peers: set[Peer] = set()
         self._changed = trio.Event()
 
     def joined(self, peer: Peer) -> None:
         """Add a standby."""
+        self.was_joined = True
         self._peers.add(peer)
         self._wake()
 

@@ -60,12 +60,14 @@ class Standby:
 
     Attributes:
         eligible: whether it contends for the lock; off once the node is stopping or sealing.
+        has_followed: whether there was ever a channel to another active node.
     """
 
     def __init__(self, ctx: HAContext, links: LinkKeeper) -> None:
         self._ctx = ctx
         self._links = links
         self.eligible = True
+        self.has_followed = False
         self._identity: TenureIdentity | None = None
         self._nudged = trio.Event()
         self._hold_until = 0.0
@@ -122,6 +124,7 @@ class Standby:
     def link_changed(self) -> None:
         """Take note of the channel's new state."""
         if self._links.state is LinkState.UP:
+            self.has_followed = True
             self._link_down_since = None
             if self._ctx.problems.clear("forwarding"):
                 log.info("forwarding to the active node works again")
@@ -226,7 +229,9 @@ class Standby:
             # Passed to us after we had said that we are prepared, or acquired while we were told
             # to stop. Nobody else may wait for its ttl.
             log.info("giving the HA lock on, this node is stopping: epoch=%d", fence.epoch)
-            await lock.release(fence)
+            limit_s = self._ctx.timing.cleanup_s
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
+                await lock.release(fence)
             return None
         log.info("acquired lock, enabling active operation: epoch=%d", fence.epoch)
         return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s)

@@ -36,6 +36,7 @@ class Tenure:
         uuid: the leader UUID, new for every tenure.
         scope: what the duty runs in.
         cause: why it ended; "" while it lasts.
+        is_given_back: the release of the lock is on its way: that it is lost is no news any more.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Tenure:
         self.since = since
         self.scope = trio.CancelScope()
         self.cause = ""
+        self.is_given_back = False
         self.on_end: Callable[[], None] = lambda: None
         self._boot_clock = boot_clock
         self._timing = timing
@@ -118,7 +120,7 @@ async def run_renewal(
     assert fence is not None
     failing = False
     await trio.sleep(timing.renew_interval_s)
-    while not tenure.cause:
+    while not (tenure.cause or tenure.is_given_back):
         sent_boot_s = boot_clock()
         problem = "no answer in time"
         renewed = False
@@ -127,7 +129,7 @@ async def run_renewal(
                 await lock.renew(fence, ttl_s=timing.lock_ttl_s)
                 renewed = True
         except LockLost as exc:
-            if not tenure.cause:  # else it was just given back, and this renewal came too late
+            if not (tenure.cause or tenure.is_given_back):
                 tenure.end(f"lock lost: {exc}")
             return
         except StorageError as exc:
