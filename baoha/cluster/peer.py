@@ -273,7 +273,12 @@ class _Requests:
             except LeadershipLost as exc:
                 self._refuse(request_id, Kind.UNKNOWN_OUTCOME, str(exc) or "leadership was lost")
             except BaohaError as exc:
-                _logger.exception("forwarded request failed path=%s", request.path)
+                _logger.error(
+                    "forwarded request failed path=%.200r kind=%s cause=%r",
+                    request.path,
+                    type(exc).__name__,
+                    str(exc),
+                )
                 unapplied = exc.outcome == "not_applied"
                 self._answer(request_id, _FAILED_UNAPPLIED if unapplied else _FAILED_UNKNOWN)
             except Exception:
@@ -297,10 +302,14 @@ class _Requests:
 
     def _refuse(self, request_id: int, kind: Kind, reason: str) -> None:
         self._release(request_id)
+        self._tell(kind, request_id, reason.encode(errors="replace"))
+
+    def _tell(self, kind: Kind, request_id: int, payload: bytes) -> None:
+        """Queue what the peer has to know; if that cannot be, there is no use in going on."""
         try:
-            self._outbox.control(kind, request_id, reason.encode(errors="replace"))
+            self._outbox.control(kind, request_id, payload)
         except FrameError as exc:
-            _logger.warning("forwarded request's outcome cannot be told cause=%s", exc)
+            _logger.warning("forwarded request: the peer cannot be told cause=%s", exc)
             self._stuck()
 
     def _answer_taken(self, answer: OutMessage) -> None:
@@ -316,7 +325,8 @@ class _Requests:
         self._assembly.release(request_id)
 
     def _grant(self, request_id: int, count_bytes: int) -> None:
-        self._outbox.control(Kind.CREDIT, request_id, encode_credit(count_bytes))
+        # Not an error of the request that has just made the room for this one.
+        self._tell(Kind.CREDIT, request_id, encode_credit(count_bytes))
 
 
 class _Question:
