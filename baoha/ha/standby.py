@@ -73,6 +73,7 @@ class Standby:
         self._hold_until = 0.0
         self._free_since: float | None = None
         self._record: LockRecord | None = None
+        self._asked_at = 0.0  # the record was read between these two
         self._read_at = 0.0
         self._advertised: Advertisement | None = None
         self._look_s = FIRST_LOOK_S
@@ -154,7 +155,8 @@ class Standby:
         pause_s = self._ctx.timing.store_retry_s
         while True:
             try:
-                self._take_record(await lock.read())
+                asked_at = trio.current_time()
+                self._take_record(await lock.read(), asked_at)
                 grant = await self._try_lock(lock)
                 if grant is not None:
                     return grant
@@ -187,8 +189,8 @@ class Standby:
             await self._nudged.wait()
         return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=self._ctx.boot_clock())
 
-    def _take_record(self, record: LockRecord | None) -> None:
-        """Compare what the store says now with what it said last."""
+    def _take_record(self, record: LockRecord | None, asked_at: float) -> None:
+        """Compare what the store says now, asked at ``asked_at``, with what it said last."""
         now = trio.current_time()
         before = self._record
         if record is None:
@@ -202,9 +204,11 @@ class Standby:
                 self._forget_leader()
             elif (before.epoch, before.value) != (record.epoch, record.value):
                 self._forget_leader(linger_s=self._linger_s(before, now))
-            elif now + record.expires_in_s > self._read_at + before.expires_in_s + 0.05:
-                self._alive_at = self._read_at
+            # An answer may be slow: the least that this one can mean, and the most of the last one.
+            elif asked_at + record.expires_in_s > self._read_at + before.expires_in_s + 0.05:
+                self._alive_at = self._asked_at
         self._record = record
+        self._asked_at = asked_at
         self._read_at = now
 
     async def _try_lock(self, lock: HALock) -> Grant | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from baoha.ha.loop import HALoop
 from baoha.node import Node
 from baoha.storage.base import Backend, Batch, LockRecord
 from baoha.storage.faulty import Faults, FaultyBackend, FaultyHABackend
-from baoha.storage.inmem import Observer
+from baoha.storage.inmem import EVERYTHING, Observer, World
 from tests.unit.test_review_ha import lab, step_down, until
 
 
@@ -224,3 +225,28 @@ async def test_cluster_address_that_could_not_be_advertised_is_advertised_later(
         leader = active.status().leader
         assert leader is not None
         assert leader.cluster_addr == "https://n0:8201"
+
+
+async def test_slow_answer_of_the_store_is_no_sign_of_life(autojump_clock: object) -> None:
+    """
+    Goal: no client is sent to a node that has died, although nothing proves its death.
+
+    Method: the store knows no sessions; the standby's reads of the lock take now shorter, now
+    longer.
+    """
+    async with lab() as here:
+        here.world = World(capabilities=replace(EVERYTHING, session_lock=False))
+        dead, slow = Faults(), Faults()
+        active = await here.start("n0", locks=FaultyHABackend(here.world.open("n0"), dead))
+        await here.unseal(active)
+        await until(active, Role.ACTIVE)
+        standby = await here.start("n1", locks=FaultyHABackend(here.world.open("n1"), slow))
+        await here.unseal(standby)
+        await trio.sleep(3)
+        assert standby.status().link is LinkState.UP
+        dead.unavailable = True
+        here.hub.kill("n0")
+        for number in range(80):
+            slow.reply_latency_s = 0.3 * (number // 7 % 2)
+            await trio.sleep(0.05)
+            assert standby.status().link is not LinkState.FAILED
