@@ -343,6 +343,8 @@ class Standby:
         self._dead = False
         self._alive_at = -1.0
         self._look_s = FIRST_LOOK_S
+        for subject in ("forwarding", "same address"):  # troubles with this leader
+            self._ctx.problems.clear(subject)
         if self._links.current is not None:
             self._links.follow(None, self, linger_s=linger_s)
 

@@ -250,3 +250,18 @@ async def test_slow_answer_of_the_store_is_no_sign_of_life(autojump_clock: objec
             slow.reply_latency_s = 0.3 * (number // 7 % 2)
             await trio.sleep(0.05)
             assert standby.status().link is not LinkState.FAILED
+
+
+async def test_trouble_with_a_former_leader_is_not_shown_for_ever(autojump_clock: object) -> None:
+    """Goal: an active node does not say that it cannot reach the active node."""
+    async with lab() as here:
+        first = await here.active("n0")
+        second = await here.start("n1")
+        await here.unseal(second)
+        here.hub.block("n1", "n0")
+        await trio.sleep(20)
+        assert "BH-401" in second.problems()[0]
+        status, _ = await here.call(first, "PUT", "sys/step-down", {"force": True})
+        assert status == 204
+        await until(second, Role.ACTIVE)
+        assert second.problems() == ()
