@@ -241,8 +241,7 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
 
 
 def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> None:
-    data = request.data if request.operation in _WRITES else None
-    decision = caller.acl.decide(request.operation.value, request.path, data)
+    decision = caller.acl.decide(request.operation.value, request.path, request.data)
     engine = match.target.engine if match is not None else None
     needs_sudo = (
         match is not None

@@ -146,11 +146,27 @@ def test_decide_parameters_of_a_write(path: str, data: dict[str, Any], allowed: 
     assert acl_of(PARAMETERS).decide("update", path, data).allowed is allowed
 
 
-def test_decide_parameters_do_not_matter_to_reads_and_unknown_data() -> None:
-    acl = acl_of('path "a" { capabilities=["read","update"] required_parameters=["x"] }')
-    assert acl.decide("read", "a", {}).allowed
-    assert acl.decide("update", "a").allowed
-    assert not acl.decide("update", "a", {}).allowed
+def test_decide_required_parameters_of_reads_and_writes() -> None:
+    acl = acl_of(
+        'path "a" { capabilities=["read","update","list","delete"] required_parameters=["x"] }'
+    )
+    for operation in ("read", "update"):
+        assert acl.decide(operation, "a").allowed  # its data is not known
+        assert acl.decide(operation, "a", {"x": "1"}).allowed
+        assert not acl.decide(operation, "a", {}).allowed
+        # An engine that asks for "x" does not see this one.
+        assert not acl.decide(operation, "a", {"X": "1"}).allowed
+    for operation in ("list", "delete"):
+        assert acl.decide(operation, "a", {}).allowed
+
+
+def test_decide_denied_and_allowed_parameters_of_a_read() -> None:
+    denied = acl_of('path "a" { capabilities=["read"] denied_parameters={"version"=["1"]} }')
+    assert denied.decide("read", "a", {"version": "2"}).allowed
+    assert not denied.decide("read", "a", {"version": "1"}).allowed
+    allowed = acl_of('path "a" { capabilities=["read"] allowed_parameters={"version"=["1"]} }')
+    assert allowed.decide("read", "a", {}).allowed
+    assert not allowed.decide("read", "a", {"depth": "1"}).allowed
 
 
 @pytest.mark.parametrize(
