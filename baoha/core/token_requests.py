@@ -120,7 +120,8 @@ def _seconds(fields: Mapping[str, Any], name: str) -> int:
         raise InvalidRequest(str(exc)) from exc
     if duration_ns < 0:
         raise InvalidRequest(f"{name} must be positive")
-    return duration_ns // SECOND_NS
+    # Less than a second is not "none": that would be a token without an end.
+    return max(1, duration_ns // SECOND_NS) if duration_ns else 0
 
 
 @dataclass(slots=True)

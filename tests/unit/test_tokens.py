@@ -109,6 +109,15 @@ async def test_token_ends_at_its_time_and_not_before() -> None:
     assert not await is_valid(logical, token)
 
 
+@pytest.mark.parametrize("field", ["ttl", "period", "explicit_max_ttl"])
+async def test_token_of_less_than_a_second_ends(field: str) -> None:
+    """Goal: a child of the root token that is to end at once does not live for ever."""
+    logical = await open_with_policy()
+    token = await logical.token("root", **{field: "500ms"})
+    logical.clock.advance(1.5)
+    assert not await is_valid(logical, token)
+
+
 async def test_token_of_an_expired_parent_is_dead_at_once() -> None:
     logical = await open_with_policy()
     parent = await logical.token("tp", ttl="10s")
