@@ -39,7 +39,7 @@ class Kind(Enum):
     BOOL = "bool"
     DURATION = "int seconds"
     DURATION_NS = "int nanoseconds, may be negative"
-    TIME = "aware datetime"
+    TIME = "aware datetime, or None"
     MAP = "dict"
     STRINGS = "list of str, one text split at commas"
     LIST = "list of str, one text taken whole"
@@ -164,8 +164,10 @@ def to_duration_s(value: Any) -> int:
     return seconds
 
 
-def to_time(value: Any) -> datetime:
-    """Return a moment; numbers count seconds since 1970."""
+def to_time(value: Any) -> datetime | None:
+    """Return a moment; numbers count seconds since 1970, and null is none."""
+    if value is None:
+        return None
     text = to_string(value)
     try:
         return datetime.fromtimestamp(int(text), UTC) if text.isdigit() else parse_timestamp(text)

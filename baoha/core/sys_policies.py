@@ -102,12 +102,18 @@ class PolicyPaths:
     async def _store(self, call: Call, text: str) -> Response:
         if not text:
             raise InvalidRequest("'policy' parameter not supplied or empty")
-        fields = call.fields
+        # null is as good as not there; 0 is a time, too.
+        fields = {name: call.fields[name] for name, sent in call.raw.items() if sent is not None}
         if "ttl" in fields and "expiration" in fields:
             raise InvalidRequest("cannot supply both 'expiration' and 'ttl' for policies")
+        now = self._now()
         expiration: datetime | None = fields.get("expiration")
-        if fields.get("ttl"):
-            expiration = self._now() + timedelta(seconds=fields["ttl"])
+        if "ttl" in fields:
+            expiration = now + timedelta(seconds=fields["ttl"])
+        if expiration is not None and expiration <= now:
+            raise InvalidRequest(
+                "refusing to update policy as expiration time has already elapsed"
+            )
         await self._policies.write(
             _name(call),
             text,

@@ -111,6 +111,30 @@ async def test_policy_refusals(
     assert caught.value.errors == (text,)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"ttl": 0},
+        {"ttl": "500ms"},
+        {"ttl": ""},
+        {"expiration": 0},
+        {"expiration": "2026-11-23T12:00:00Z"},
+    ],
+)
+async def test_policy_that_would_have_ended_is_refused(end: dict[str, Any]) -> None:
+    """Goal: no time at all is not taken for "for ever"."""
+    logical = await open_logical()
+    with pytest.raises(InvalidRequest, match="expiration time has already elapsed"):
+        await logical.call("PUT", "sys/policies/acl/p", {"policy": READ_A, **end})
+
+
+async def test_policy_times_that_are_null_are_none() -> None:
+    logical = await open_logical()
+    body = {"policy": READ_A, "ttl": None, "expiration": None}
+    await logical.call("PUT", "sys/policies/acl/p", body)
+    assert "expiration" not in await logical.data("GET", "sys/policies/acl/p")
+
+
 async def test_policy_cas_required_is_kept() -> None:
     logical = await open_logical()
     await logical.call("PUT", "sys/policies/acl/p", {"policy": READ_A, "cas_required": True})
