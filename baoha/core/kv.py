@@ -227,9 +227,11 @@ class KVEngine(PathEngine):
     ) -> Response:
         """Change some versions (None: the latest) in one transaction; ``change``: drop the data?"""
         path = call.path["path"]
+        if not path or path.endswith("/"):
+            return Response()  # no secret has such a name
 
         async def body(transaction: BarrierTransaction) -> None:
-            blob = await transaction.get(f"metadata/{path}") if path else None
+            blob = await transaction.get(f"metadata/{path}")
             if blob is None:
                 return
             secret = Secret.from_bytes(blob)

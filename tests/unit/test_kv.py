@@ -154,6 +154,14 @@ async def test_max_versions_drops_the_oldest_with_its_data() -> None:
     assert [key.rpartition("/")[2] for key in stored] == ["3", "4"]
 
 
+async def test_delete_of_a_folder_deletes_nothing_and_is_no_error() -> None:
+    logical = await open_logical()
+    await logical.call("POST", "secret/data/a", {"data": {"n": 1}})
+    for path in ("secret/data/a/", "secret/data/"):
+        assert (await logical.call("DELETE", path)).data is None
+    assert (await logical.data("GET", "secret/data/a"))["data"] == {"n": 1}
+
+
 async def test_delete_undelete_destroy_a_version() -> None:
     logical = await open_logical()
     await logical.call("POST", "secret/data/a", {"data": {"n": 1}})
