@@ -50,13 +50,18 @@ def apply_reload(
         logs.reopen()
     except ConfigError as error:
         logger.error("log file not reopened: error=%s", str(error))
-    _reload_listeners(current.listeners, fresh.listeners, listeners)
-    changed = _changed(current, fresh)
+    # What was taken over stays in force, whatever becomes of the files: it is what the next reload
+    # begins with.
+    in_force = replace(
+        current,
+        log_level=fresh.log_level,
+        listeners=_reload_listeners(current.listeners, fresh.listeners, listeners),
+    )
     if loaded == current:
         logger.info("configuration reloaded: nothing in it has changed")
-    for key in changed:
+    for key in _changed(in_force, fresh):
         logger.warning("changed, and takes effect with the next start: key=%s", key)
-    return replace(current, log_level=fresh.log_level)
+    return in_force
 
 
 def _load(
@@ -78,21 +83,31 @@ def _reload_listeners(
     before: Sequence[ListenerConfig],
     after: Sequence[ListenerConfig],
     listeners: Sequence[APIListener],
-) -> None:
-    """Take over certificates (from new files, where new ones are named) and response headers."""
+) -> tuple[ListenerConfig, ...]:
+    """Reload every listener that kept its address, and return what is in force now."""
     configured = {(config.type, config.address): config for config in after}
-    for config, listener in zip(before, listeners, strict=False):
-        fresh = configured.get((config.type, config.address), config)
-        if fresh.custom_response_headers != listener.headers.configured:
-            listener.headers.configured = fresh.custom_response_headers
-            logger.info("reloaded: custom_response_headers of %s", config.address)
-        try:
-            settings = tls_settings(fresh)
-        except ConfigError as error:
-            logger.error("listener not reloaded: address=%s error=%s", config.address, str(error))
-            continue
-        if settings is not None and listener.tls is not None:
-            listener.tls.reload(settings)
+    return tuple(
+        _reload_listener(config, configured.get((config.type, config.address), config), listener)
+        for config, listener in zip(before, listeners, strict=True)
+    )
+
+
+def _reload_listener(
+    config: ListenerConfig, fresh: ListenerConfig, listener: APIListener
+) -> ListenerConfig:
+    """Take over certificates (from new files, where new ones are named) and response headers."""
+    if fresh.custom_response_headers != config.custom_response_headers:
+        listener.headers.configured = fresh.custom_response_headers
+        config = replace(config, custom_response_headers=fresh.custom_response_headers)
+        logger.info("reloaded: custom_response_headers of %s", config.address)
+    try:
+        settings = tls_settings(fresh)
+    except ConfigError as error:
+        logger.error("listener not reloaded: address=%s error=%s", config.address, str(error))
+        return config
+    if settings is None or listener.tls is None or not listener.tls.reload(settings):
+        return config
+    return replace(config, tls=fresh.tls)
 
 
 def _changed(current: ServerConfig, fresh: ServerConfig) -> list[str]:

@@ -348,6 +348,31 @@ async def test_process_sighup_bad_file_changes_nothing(world: World) -> None:
     assert "configuration reloaded" not in world.log()
 
 
+async def test_process_sighup_bad_file_keeps_what_an_earlier_reload_has_changed(
+    world: World,
+) -> None:
+    """Goal: the configuration of the start does not come back by a later mistake."""
+    process = world.make()
+
+    async def reload() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await world.wait_notification("RELOADING=1")
+        await world.wait_notification("READY=1")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process.run)
+        await world.wait_notification("READY=1")
+        world.write_config(
+            listener='tls_disable = true\ncustom_response_headers = {default = {"X-A" = ["1"]}}'
+        )
+        await reload()
+        world.config_file.write_text("this is no configuration")
+        await reload()
+        (listener,) = process._listeners
+        assert listener.headers.configured == {"default": {"X-A": ("1",)}}
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 async def test_process_sigusr2_dumps_tasks_and_threads(world: World) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.make().run)
