@@ -141,9 +141,16 @@ class Section:
 
     def _unknown(self, document: Document, item: Item) -> str:
         known = [*self.options, *self.blocks, *self.no_effect]
-        nearest = difflib.get_close_matches(item.key[:64], known, n=1)
-        hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
-        return f'{document.where(item)}: unknown key "{self.prefix}{item.key}"{hint}'
+        return unknown_key(document.where(item), self.prefix, item.key, known)
+
+
+def unknown_key(where: str, prefix: str, key: str, known: Iterable[str]) -> str:
+    """
+    Return the words for a key that nobody knows, with the nearest one there is.
+    """
+    nearest = difflib.get_close_matches(key[:64], list(known), n=1)
+    hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
+    return f'{where}: unknown key "{prefix}{key}"{hint}'
 
 
 def _typed(value: object, expected: type[T]) -> T:

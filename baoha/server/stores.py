@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import trio
 
 from baoha.config.model import ServerConfig, StorageConfig
+from baoha.config.sections import unknown_key
 from baoha.errors import ConfigError
 from baoha.storage.base import Backend, HABackend
 from baoha.storage.registry import open_backend
+from baoha.storage.settings import UnknownKeys
 
 # How long a store may take to open, and to close.
 OPEN_S = 30.0
@@ -47,12 +49,12 @@ async def open_stores(config: ServerConfig) -> AsyncIterator[Stores]:
         ConfigError: unknown store, wrong settings, or a store for the HA lock that cannot hold it.
         StorageError: a store cannot be opened now.
     """
-    async with _opened(config.storage, "storage") as data:
+    async with _opened(config, "storage", config.storage) as data:
         if config.ha_storage is None:
             able = isinstance(data, HABackend) and data.capabilities.ha
             yield Stores(data=data, ha=data if able and isinstance(data, HABackend) else None)
             return
-        async with _opened(config.ha_storage, "HA storage") as separate:
+        async with _opened(config, "ha_storage", config.ha_storage) as separate:
             if not isinstance(separate, HABackend) or not separate.capabilities.ha:
                 raise ConfigError("specified HA storage does not support HA")
             if data.capabilities.fencing:
@@ -66,12 +68,22 @@ async def open_stores(config: ServerConfig) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
-async def _opened(config: StorageConfig, what: str) -> AsyncIterator[Backend]:
+async def _opened(
+    config: ServerConfig, block: str, storage: StorageConfig
+) -> AsyncIterator[Backend]:
     try:
         with trio.fail_after(OPEN_S):
-            backend = await open_backend(config.type, config.settings)
+            backend = await open_backend(storage.type, storage.settings)
+    except UnknownKeys as error:
+        key = error.keys[0]
+        source = config.sources.get(f"{block}.{key}")
+        if source is None:
+            raise  # not from a file: there is no place to name
+        where = source.text.removeprefix("file ")
+        raise ConfigError(unknown_key(where, f"{block}.", key, error.known)) from error
     except trio.TooSlowError as error:
-        raise ConfigError(f"{what} {config.type} did not open within {OPEN_S:g} s") from error
+        what = block.replace("ha_", "HA ")
+        raise ConfigError(f"{what} {storage.type} did not open within {OPEN_S:g} s") from error
     try:
         yield backend
     finally:

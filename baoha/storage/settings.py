@@ -8,12 +8,28 @@ in a configuration must not silently mean a default.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from baoha.errors import ConfigError
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+
+
+class UnknownKeys(ConfigError):
+    """
+    A block holds keys that its store does not know.
+
+    Args:
+        store: the store's name.
+        keys: the unknown ones, as they stand in the block.
+        known: those that the store has asked for.
+    """
+
+    def __init__(self, store: str, keys: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(f"storage.{store}: unknown key: {', '.join(sorted(keys))}")
+        self.keys = tuple(keys)
+        self.known = tuple(known)
 
 
 class Settings:
@@ -28,6 +44,7 @@ class Settings:
     def __init__(self, store: str, values: Mapping[str, object]) -> None:
         self._store = store
         self._left = dict(values)
+        self._known: list[str] = []
 
     def text(self, key: str, default: str | None = None) -> str:
         """
@@ -36,7 +53,7 @@ class Settings:
         Raises:
             ConfigError: it is missing, empty, or not a string.
         """
-        value = self._left.pop(key, default)
+        value = self._take(key, default)
         if value is None:
             raise ConfigError(f"storage.{self._store}: {key} is required")
         if not isinstance(value, str) or not value:
@@ -50,7 +67,7 @@ class Settings:
         Raises:
             ConfigError: it is no duration, or not between 0 (exclusive) and 24 hours.
         """
-        value = self._left.pop(key, default_s)
+        value = self._take(key, default_s)
         seconds = -1.0
         if isinstance(value, str):
             match = _DURATION.fullmatch(value.strip())
@@ -70,8 +87,11 @@ class Settings:
         Refuse the keys that nobody took.
 
         Raises:
-            ConfigError: there is one.
+            UnknownKeys: there is one.
         """
         if self._left:
-            unknown = ", ".join(sorted(self._left))
-            raise ConfigError(f"storage.{self._store}: unknown key: {unknown}")
+            raise UnknownKeys(self._store, list(self._left), self._known)
+
+    def _take(self, key: str, default: object) -> object:
+        self._known.append(key)
+        return self._left.pop(key, default)
