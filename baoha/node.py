@@ -354,7 +354,11 @@ class Node:
         if await self._seal.unseal(share, reset=reset):
             self._stays_sealed = False
             self._became_unsealed()
-            await self._publish_cluster()
+            try:
+                await self._publish_cluster()
+            except StorageError as exc:
+                # No failure of the unsealing, which has happened. It is read again on taking over.
+                log.warning("cannot read the cluster's name: cause=%r", str(exc))
         return self._seal.status()
 
     async def seal(self, *, token: str) -> None:

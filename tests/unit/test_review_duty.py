@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from baoha.node import Node
 from baoha.storage.base import Backend, Batch, LockRecord
 from baoha.storage.faulty import Faults, FaultyBackend, FaultyHABackend
 from baoha.storage.inmem import EVERYTHING, Observer, World
-from tests.unit.test_review_ha import lab, step_down, until
+from tests.unit.test_review_ha import MutinousBackend, lab, step_down, until
 
 
 def loop_of(node: Node) -> HALoop:
@@ -265,3 +266,19 @@ async def test_trouble_with_a_former_leader_is_not_shown_for_ever(autojump_clock
         assert status == 204
         await until(second, Role.ACTIVE)
         assert second.problems() == ()
+
+
+async def test_unsealing_that_has_happened_is_not_answered_as_failed(
+    autojump_clock: object,
+) -> None:
+    """Goal: an error means that nothing has changed. Method: the store fails right afterwards."""
+    async with lab() as here:
+        data = MutinousBackend(here.world.open("n0"))
+        node = await here.start("n0", data=data)
+        data.prefix = names.CLUSTER_INFO
+        body = {"key": here.shares[0].hex()}
+        status, text = await here.call(node, "PUT", "sys/unseal", body)
+        assert (status, json.loads(text)["sealed"]) == (200, False)
+        data.prefix = ""
+        await until(node, Role.ACTIVE)
+        assert node.status().cluster_name
