@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from baoha_cli.main import main
+from baoha_cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from baoha_cli.entry import begin
 from baoha_cli.exits import Profile, Verdict, exit_code
 from baoha_cli.failures import CommandFailed, CurlPrinted, UsageFailed
 from baoha_cli.options import HTTP_SECTION, OUTPUT_SECTION, PARAMETERS, Shared
@@ -283,6 +284,9 @@ def run_async(outcome: Awaitable[Verdict | None], deadline_s: float | None) -> V
         Terminated: SIGTERM came; everything was cancelled and cleaned up first.
     """
     import trio
+
+    # What has begun is cleaned up from now on; a command without a loop has nothing to clean up.
+    begin()
 
     async def main() -> Verdict | None:
         verdict: Verdict | None = None

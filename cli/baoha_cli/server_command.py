@@ -15,6 +15,7 @@ import typer
 
 from baoha_cli.app import ExitNow, command, new_group
 from baoha_cli.context import Cli
+from baoha_cli.entry import begin
 from baoha_cli.environment import lookup, token_path
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
@@ -106,6 +107,7 @@ def server(
         if dev_ha is not None:
             from baoha.server.dev_ha import NODES_MAX, run_dev_ha
 
+            begin()
             if not 1 <= dev_ha <= NODES_MAX:
                 raise UsageFailed(f"--dev-ha takes 1 to {NODES_MAX} nodes, got {dev_ha}")
             code = run_dev_ha(
@@ -128,6 +130,7 @@ def server(
 def _run_dev(address: str | None, root_token: str, keep: Path | None, level: str) -> int:
     from baoha.server.dev import DEFAULT_ADDRESS, run_dev
 
+    begin()
     return run_dev(
         root_token=root_token,
         listen_address=address or DEFAULT_ADDRESS,
@@ -170,6 +173,8 @@ def _serve(cli: Cli, paths: list[Path], *, log_level: str | None, strict: bool) 
 
     from baoha.config.load import load
     from baoha.server.process import run
+
+    begin()
 
     def read() -> ServerConfig:
         loaded = load(paths, cli.environ)

@@ -220,6 +220,35 @@ def test_signal_while_waiting_ends_with_its_code_and_no_traceback(
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize("argv", [["--help"], ["status", "-address=http://127.0.0.1:1"]])
+def test_interrupt_while_modules_are_loaded_ends_quietly_with_its_code(argv: list[str]) -> None:
+    """Goal: Ctrl-C right after the start prints no traceback, whatever it hits."""
+    # An import hook is the only way to be certain that the interrupt comes within an import.
+    code = (
+        "import importlib.abc, os, signal, sys\n"
+        "class Interrupt(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name in ('typer', 'baoha_cli.status'):\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from baoha_cli.entry import main\n"
+        "sys.exit(main())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, b"")
+
+
+def test_interrupt_that_the_shell_has_ignored_stays_ignored() -> None:
+    code = (
+        "import os, signal; from baoha_cli.entry import main; "
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); main(); "
+        "os.kill(os.getpid(), signal.SIGINT); print('alive')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, "version"], capture_output=True, check=False)
+    assert ran.returncode == 0
+    assert ran.stdout.endswith(b"alive\n")
+
+
 def test_deadline_of_a_command_is_a_timeout(cli: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
