@@ -110,19 +110,19 @@ def find_token(
         CommandFailed: a token file exists but cannot be read, or holds no token.
     """
     if flag == "-":
-        return _checked(stdin.readline(_TOKEN_BYTES_MAX) if stdin else "", "standard input")
+        return checked_token(_first_line(stdin), "standard input")
     if flag is not None:
-        return _checked(_read(Path(flag).expanduser()), flag)
+        return checked_token(_read(Path(flag).expanduser()), flag)
     setting = lookup(environ, "TOKEN")
     if setting is not None:
         if setting.value == "-":
-            return _checked(stdin.readline(_TOKEN_BYTES_MAX) if stdin else "", "standard input")
-        return _checked(setting.value, setting.name)
+            return checked_token(_first_line(stdin), "standard input")
+        return checked_token(setting.value, setting.name)
     path = token_path(environ)
     if path is None or not path.exists():
         return None
     text = _read(path).strip()
-    return _checked(text, str(path)) if text else None
+    return checked_token(text, str(path)) if text else None
 
 
 def token_path(environ: Mapping[str, str]) -> Path | None:
@@ -164,6 +164,13 @@ def store_token(path: Path, value: str) -> None:
         ) from exc
 
 
+def _first_line(stdin: TextIO | None) -> str:
+    try:
+        return stdin.readline(_TOKEN_BYTES_MAX) if stdin else ""
+    except ValueError:  # closed, or no text; the library's words would quote it
+        raise CommandFailed("standard input holds no token", verdict=Verdict.LOCAL) from None
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -176,7 +183,13 @@ def _read(path: Path) -> str:
         raise UsageFailed(f"cannot read the token file {str(path)!a}: {exc}") from exc
 
 
-def _checked(text: str, source: str) -> Token:
+def checked_token(text: str, source: str) -> Token:
+    """
+    Return a token that a header can carry.
+
+    Raises:
+        CommandFailed: it is empty, too long, or holds other characters.
+    """
     value = text.strip()
     if not value:
         raise CommandFailed(f"{source} holds no token", verdict=Verdict.LOCAL)

@@ -24,6 +24,7 @@ from typing import Final, TextIO
 from baoha_cli import gotext
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
+from baoha_cli.text import printable
 
 _STYLES: Final = {"ok": "32", "warn": "33", "fail": "31", "dim": "2", "bold": "1"}
 _YAML_CHUNK: Final = 1 << 16
@@ -152,8 +153,13 @@ class Output:
             UsageFailed: the command has no output of that kind.
             OSError: stdout cannot take it (full, closed).
         """
-        if not self._quiet:
-            self.write(self.render(document))
+        if self._quiet:
+            return
+        text = self.render(document)
+        if self.is_terminal and not self.is_plain:
+            # Tables are made printable cell by cell; here whole values of a server go out.
+            text = printable(text, chars_max=len(text))
+        self.write(text)
 
     def render(self, document: Document) -> str:
         """
@@ -218,7 +224,7 @@ class Output:
         if self._stderr is None:
             return
         try:
-            _write(self._stderr, text + "\n")
+            _write(self._stderr, printable(text, chars_max=len(text)) + "\n")
         except OSError:
             self._stderr = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from baoha_cli import gotext
@@ -282,6 +283,31 @@ def test_token_from_stdin_is_its_first_line() -> None:
     assert token is not None
     assert token.value == "s.one"
     assert "s.one" not in repr(token)
+
+
+def test_token_from_stdin_that_is_no_text_is_refused() -> None:
+    with pytest.raises(CommandFailed, match="standard input holds no token"):
+        find_token({}, stdin=io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"), flag="-")
+
+
+def test_stderr_gets_no_control_characters() -> None:
+    stderr = io.StringIO()
+    Output(stdout=None, stderr=stderr).error("its version \x1b[2J is older")
+    assert stderr.getvalue() == "its version \\x1b[2J is older\n"
+
+
+@pytest.mark.parametrize("settings", [{"bao_field": "a"}, {"field": "a"}, {"chosen": Format.TSV}])
+def test_value_on_a_terminal_has_no_control_characters_and_a_pipe_gets_it_as_it_is(
+    settings: dict[str, Any],
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    document = Document({"a": "x\x1b[2Jy\nz"}, lambda _: "")
+    for stdout, is_plain in ((Terminal(), False), (io.StringIO(), True)):
+        Output(stdout=stdout, stderr=None, **settings).emit(document)
+        assert ("\x1b" in stdout.getvalue()) is is_plain
 
 
 def test_token_file_is_written_for_its_owner_only(tmp_path: Path) -> None:
