@@ -33,6 +33,7 @@ class Endpoint:
         port: 1 to 65535.
         prefix: path in front of "/v1", "" or starting with "/" and not ending in one.
         name: what to verify in TLS when it is not the host; "" is the host.
+        is_named_by_server: nobody here gave it, so it gets nothing that could be a secret.
     """
 
     scheme: str
@@ -40,6 +41,7 @@ class Endpoint:
     port: int
     prefix: str = ""
     name: str = ""
+    is_named_by_server: bool = False
 
     @property
     def netloc(self) -> str:

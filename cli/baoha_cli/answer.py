@@ -93,6 +93,19 @@ class Answer:
             return self
         raise self.failure()
 
+    def of_api(self) -> Answer:
+        """
+        Return itself unless it is a success that no server of this API would send.
+
+        A login page or a proxy's welcome in front of the server answers 200 to everything.
+
+        Raises:
+            ApiFailed: the body is no JSON object.
+        """
+        if not 200 <= self.status < 300 or self.body.lstrip()[:1] in (b"{", b""):
+            return self
+        raise self.failure()
+
 
 def decode_json(body: bytes) -> object:
     """Return the decoded JSON, or None for anything else (NaN and absurd nesting included)."""

@@ -175,7 +175,8 @@ class Client:
             fields.append(("Content-Type", "application/json"))
         if body is not None or method in ("PUT", "POST", "PATCH"):
             fields.append(("Content-Length", str(len(body or b""))))
-        fields += [*self.transport.headers, *headers]
+        # The operator's own headers may be secrets, as a token is one.
+        fields += [*(() if endpoint.is_named_by_server else self.transport.headers), *headers]
         try:
             encoded = [(name.encode("ascii"), text.encode("latin-1")) for name, text in fields]
             return h11.Request(method=method, target=target, headers=encoded)

@@ -267,7 +267,7 @@ class Cli:
         token = self.token if with_token else None
         data = None if body is None else json.dumps(body).encode("ascii", "replace")
         if self.shared.output_curl_string and not is_preflight:
-            self._print_curl(method, path, data, query, token)
+            self._print_curl(method, path, data, query, headers, token)
         async with self.client() as client:
             for attempt in range(self.retries + 1):
                 if attempt:
@@ -289,7 +289,7 @@ class Cli:
                         self.verbose(f"{failure.message}: trying again")
                         continue
                     answer = await self._after_redirects(client, answer, data, token, headers)
-                    return answer.checked(*accept)
+                    return answer.checked(*accept).of_api()
         raise UsageFailed("no address was given")
 
     def _is_last_try(self, attempt: int, number: int, kind: ErrorKind) -> bool:
@@ -364,12 +364,19 @@ class Cli:
         path: str,
         data: bytes | None,
         query: Sequence[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
         token: Token | None,
     ) -> None:
         from baoha_cli.curl import curl_command
 
-        endpoint = self.endpoints[0]
-        self.out.write(curl_command(endpoint, method, path, data, query, token is not None) + "\n")
+        transport, sent = self.transport, [*headers]
+        if transport.namespace:
+            sent.append(("X-Vault-Namespace", transport.namespace))
+        sent += transport.headers
+        line = curl_command(
+            self.endpoints[0], method, path, data, query, sent, has_token=token is not None
+        )
+        self.out.write(f"{line}\n")
         raise CurlPrinted
 
     # --- helpers of __init__ ----------------------------------------------------------------

@@ -18,6 +18,8 @@ def curl_command(
     path: str,
     data: bytes | None,
     query: Sequence[tuple[str, str]],
+    headers: Sequence[tuple[str, str]],
+    *,
     has_token: bool,
 ) -> str:
     """Return the command; a token shows as a command substitution that reads it."""
@@ -27,11 +29,16 @@ def curl_command(
     parts.append('-H "X-Vault-Request: true"')
     if has_token:
         parts.append('-H "X-Vault-Token: $(bao print token)"')
+    parts += [f"-H {_quoted(f'{name}: {text}')}" for name, text in headers]
     if data is not None:
-        text = data.decode("ascii", "replace").replace("'", "'\\''")
-        parts.append(f"-d '{text}'")
+        parts.append(f"-d {_quoted(data.decode('ascii', 'replace'))}")
     url = f"{endpoint.url}/v1/{quote(path, safe='/-_.~', errors='replace')}"
     if query:
         url += "?" + urlencode(query, errors="replace")
     parts.append(f'"{url}"')
     return " ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("'", "'\\''")
+    return f"'{escaped}'"

@@ -16,7 +16,7 @@ import typer
 from baoha_cli.answer import Answer, as_list, as_mapping, as_text
 from baoha_cli.app import command, new_group
 from baoha_cli.context import Cli, doing
-from baoha_cli.environment import Token, store_token, token_path
+from baoha_cli.environment import Token, checked_token, store_token, token_path
 from baoha_cli.environment import lookup as env_lookup
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
@@ -62,6 +62,8 @@ async def login(
     token = as_text(auth.get("client_token"))
     if not token:
         raise CommandFailed("Error authenticating: the server gave no token", verdict=Verdict.API)
+    # It becomes a header, a file and a line on the terminal.
+    token = checked_token(token, "the server").value
     keep = not (no_store or token_only)
     if keep:
         target = token_path(cli.environ)

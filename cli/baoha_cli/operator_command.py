@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.answer import Answer, as_list, as_mapping, as_text
+from baoha_cli.answer import Answer, as_bool, as_list, as_mapping, as_text
 from baoha_cli.app import command, new_group
 from baoha_cli.context import Cli, doing
 from baoha_cli.exits import Verdict
@@ -75,6 +75,10 @@ async def init(
             body |= _shares(0, 0, (0, 0), "recovery")
         answer = await cli.call("PUT", "sys/init", body=body, with_token=False)
     data = _init_data(answer, body)
+    if not (data["root_token"] or data["unseal_keys_b64"] or data["recovery_keys_b64"]):
+        raise CommandFailed(
+            "Error initializing: the answer holds neither keys nor a token", verdict=Verdict.API
+        )
     cli.emit(Document(data, lambda _: _init_text(data)))
     return Verdict.OK
 
@@ -96,7 +100,11 @@ async def _init_status(cli: Cli) -> Verdict:
     except CommandFailed as failure:
         failure.verdict = Verdict.LOCAL  # 2 would read as "not initialised"
         raise failure.prefixed("Error checking initialization status") from failure.__cause__
-    done = answer.mapping().get("initialized") is True
+    done = as_bool(answer.mapping().get("initialized"))
+    if done is None:  # no would be a lie
+        raise CommandFailed(
+            "Error checking initialization status: the answer does not tell", verdict=Verdict.LOCAL
+        )
     text = "Vault is initialized" if done else "Vault is not initialized"
     cli.emit(Document({"initialized": done}, lambda _: text))
     return Verdict.OK if done else Verdict.UNINITIALIZED

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baoha_cli.answer import as_bool
 from baoha_cli.app import command, new_group
 from baoha_cli.cluster_table import cluster_data, cluster_document, cluster_verdict, summary_line
 from baoha_cli.conditions import Condition, check, parse_conditions
 from baoha_cli.context import Cli, doing
 from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
+from baoha_cli.failures import CommandFailed
 from baoha_cli.seal_table import seal_data, seal_document
 
 if TYPE_CHECKING:
@@ -88,6 +90,10 @@ async def _one(cli: Cli) -> Verdict:
         seal = (await cli.call("GET", "sys/seal-status", with_token=False)).mapping()
     with doing("checking leader status"):
         answer = await cli.call("GET", "sys/leader", with_token=False, accept=(503,))
+    if as_bool(seal.get("sealed")) is None:
+        raise CommandFailed(
+            "Error checking seal status: the answer is not a seal status", verdict=Verdict.API
+        )
     leader = answer.mapping() if answer.status == 200 else {}
     # A sealed node of an HA store answers 503 here; without HA it says {"ha_enabled": false}.
     ha_enabled = leader.get("ha_enabled") is True or answer.status == 503
@@ -95,7 +101,7 @@ async def _one(cli: Cli) -> Verdict:
     cli.emit(seal_document(data))
     if seal.get("initialized") is False:
         return Verdict.UNINITIALIZED
-    if seal.get("sealed") is not False:
+    if seal["sealed"]:
         return Verdict.SEALED
     if ha_enabled and not leader.get("is_self") and not leader.get("leader_address"):
         cli.out.note("warning: this standby knows no leader")

@@ -190,12 +190,15 @@ async def _discover_ha_status(cli: Cli) -> tuple[Endpoint, ...]:
     body = answer.mapping()
     listed = as_list(body.get("nodes") or as_mapping(body.get("data")).get("nodes"))
     found: dict[Endpoint, None] = {}
+    given = {endpoint.origin for endpoint in cli.endpoints}
     for item in listed:
         text = as_text(as_mapping(item).get("api_address"))
         try:
-            found[parse_address(text)] = None
+            endpoint = parse_address(text)
         except UsageFailed:
             cli.out.note(f"warning: a node advertises an unusable api_addr {text[:80]!a}")
+            continue
+        found[replace(endpoint, is_named_by_server=endpoint.origin not in given)] = None
     # The addresses given stay: a node that is missing in ha-status is what one looks for.
     for endpoint in cli.endpoints:
         found.setdefault(endpoint)

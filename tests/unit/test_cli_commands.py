@@ -393,6 +393,93 @@ def test_curl_string_masks_the_token_and_sends_nothing(cli: CommandLine) -> None
     )
 
 
+def test_curl_string_has_the_headers_that_decide_what_happens(cli: CommandLine) -> None:
+    """Goal: what is printed does what the command would have done, in the same namespace."""
+    mounts = (200, {"data": {"path": "secret/", "options": {"version": "2"}}})
+    with FakeNode(lambda _: mounts) as node:
+        flags = [
+            f"-address={node.url}",
+            "-namespace=team",
+            "-header=X-Org=it's",
+            "-output-curl-string",
+        ]
+        patched = cli("kv", "patch", *flags, "secret/x", "a=b").out
+        wrapped = cli("read", *flags, "-wrap-ttl=1m", "secret/data/x").out
+    assert "-H 'Content-Type: application/merge-patch+json'" in patched
+    assert "-H 'X-Vault-Wrap-TTL: 1m'" in wrapped
+    for line in (patched, wrapped):
+        assert "-H 'X-Vault-Namespace: team'" in line
+        assert "-H 'X-Org: it'\\''s'" in line
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["status"],
+        ["status", "--exit-codes=detailed"],
+        ["operator", "init", "-status"],
+        ["operator", "init"],
+        ["operator", "seal"],
+        ["token", "lookup"],
+        ["write", "secret/x", "a=b"],
+    ],
+)
+@pytest.mark.parametrize("body", [b"<html>Please log in</html>", b"[]", b'"ok"'])
+def test_success_of_something_else_is_no_success(
+    cli: CommandLine, argv: list[str], body: bytes
+) -> None:
+    """Goal: a login page in front of the server reads neither as sealed nor as done."""
+    cli.setenv("BAO_TOKEN", TOKEN)
+    with FakeNode(lambda _: (200, body)) as node:
+        ran = cli(*argv, f"-address={node.url}")
+    assert ran.out == ""
+    assert ran.code == (1 if "status" in argv[-1] or argv[0] == "status" else 2)
+
+
+@pytest.mark.parametrize(
+    "argv", [["status"], ["operator", "init", "-status"], ["operator", "init"]]
+)
+def test_answer_that_does_not_tell_is_an_error(cli: CommandLine, argv: list[str]) -> None:
+    with FakeNode(lambda _: (200, {})) as node:
+        ran = cli(*argv, f"-address={node.url}")
+    assert ran.out == ""
+    assert ran.code == (2 if argv[-1] == "init" else 1)
+
+
+def test_headers_of_the_operator_go_to_given_addresses_only(cli: CommandLine) -> None:
+    """Goal: an address that a server names gets no secret, be it called token or header."""
+    cli.setenv("BAO_TOKEN", TOKEN)
+    with FakeNode(active_node()) as named:
+        listed = (200, {"nodes": [{"api_address": named.url}]})
+        with FakeNode(active_node(sys__ha_status=listed)) as given:
+            script = given.script
+            given.script = lambda seen: listed if "ha-status" in seen.path else script(seen)
+            cli(
+                "status",
+                f"-address={given.url}",
+                "--discover=ha-status",
+                "-header=Authorization=Bearer confidential",
+            )
+        assert any("authorization" in seen.headers for seen in given.seen)
+    assert named.seen
+    for seen in named.seen:
+        assert "authorization" not in seen.headers
+        assert "x-vault-token" not in seen.headers
+
+
+@pytest.mark.parametrize("token", ["s.\x1b[2J", "s.\u20ac", "a b"])
+def test_login_with_a_token_that_is_none_keeps_and_prints_nothing(
+    cli: CommandLine, token: str, tmp_path: Path
+) -> None:
+    with FakeNode(lambda _: (200, {"auth": {"client_token": token}})) as node:
+        argv = ["login", f"-address={node.url}", "-method=userpass", "username=a", "password=b"]
+        for flag in ("-no-print", "-token-only"):
+            ran = cli(*argv, flag)
+            assert (ran.code, ran.out) == (1, "")
+            assert "characters that a token cannot have" in ran.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_control_characters_of_a_server_never_reach_the_terminal(cli: CommandLine) -> None:
     evil = "\x1b[2J\x07\u202eevil"
     seal = {**UNSEALED, "version": evil, "cluster_name": evil}
