@@ -19,7 +19,15 @@ from contextlib import contextmanager
 import trio
 
 from baoha.core.landed import counting_writes
-from baoha.errors import FencedWrite, LeadershipLost, NotActive, ReadOnly, RequestError
+from baoha.errors import (
+    FencedWrite,
+    LeadershipLost,
+    NotActive,
+    ReadOnly,
+    RequestError,
+    Sealed,
+    StorageUnavailable,
+)
 from baoha.ha.tenure import Tenure
 
 UNWIND_S = 0.1  # cancelled requests unwind in microseconds, unless a store write is under way
@@ -85,6 +93,7 @@ class RequestGate:
             NotActive: closed, or the tenure is not valid any more; nothing was executed.
                 Raised out of the block instead of a refusal (RequestError) that came too late.
             LeadershipLost: the request was cancelled because the tenure ended.
+            StorageUnavailable: the outcome is unknown, also where the store failed half-way.
         """
         tenure = self._tenure
         if tenure is None or not tenure.is_valid():
@@ -98,12 +107,17 @@ class RequestGate:
         try:
             with counting_writes() as landed, admission.scope:
                 yield admission
-        except (FencedWrite, ReadOnly) as exc:
+        except (FencedWrite, ReadOnly, Sealed) as exc:
             if isinstance(exc, FencedWrite):
                 # The store knows better than our clock: somebody else holds the lock.
                 tenure.end(f"a write was fenced off: {exc}")
             if landed:
                 raise LeadershipLost("active duty ended in the middle of the request") from exc
+            raise
+        except StorageUnavailable as exc:
+            if landed and exc.outcome == "not_applied":
+                # True of the last step; but what came before it has landed.
+                raise StorageUnavailable(str(exc), outcome="unknown") from exc
             raise
         except RequestError as exc:
             # A refusal is an answer too, and it may come from a state of the past. If nothing was

@@ -6,7 +6,17 @@ import pytest
 import trio
 import trio.testing
 
-from baoha.errors import FencedWrite, LeadershipLost, NotActive, NotFound
+from baoha.core.landed import count_landed
+from baoha.errors import (
+    BaohaError,
+    FencedWrite,
+    LeadershipLost,
+    NotActive,
+    NotFound,
+    ReadOnly,
+    Sealed,
+    StorageUnavailable,
+)
 from baoha.ha.gate import RequestGate
 from baoha.ha.tenure import Tenure
 from baoha.storage.base import Fence
@@ -129,3 +139,16 @@ async def test_gate_fenced_write_ends_the_tenure(autojump_clock: object) -> None
     assert "fenced" in tenure.cause
     with pytest.raises(NotActive), gate.admit():
         pytest.fail("admitted after a fenced write")
+
+
+@pytest.mark.parametrize("error", [FencedWrite(), ReadOnly(), Sealed(), StorageUnavailable("away")])
+async def test_gate_error_after_a_write_that_has_landed_says_unknown(
+    autojump_clock: object, error: BaohaError
+) -> None:
+    gate = RequestGate()
+    gate.open(make_tenure(BootClock()))
+    assert error.outcome == "not_applied"
+    with pytest.raises(BaohaError) as caught, gate.admit():
+        count_landed()
+        raise error
+    assert caught.value.outcome == "unknown"

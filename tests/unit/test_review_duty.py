@@ -282,3 +282,39 @@ async def test_unsealing_that_has_happened_is_not_answered_as_failed(
         data.prefix = ""
         await until(node, Role.ACTIVE)
         assert node.status().cluster_name
+
+
+class FailsAfter(Observer):
+    """Lets the reads of a store fail from the moment on in which a token was removed."""
+
+    def __init__(self, data: MutinousBackend) -> None:
+        self._data = data
+
+    def applied(self, batch: Batch, fence: object) -> None:
+        if any(
+            key.startswith(names.TOKEN_ID_PREFIX) for key, blob in batch.writes.items() if not blob
+        ):
+            self._data.prefix = names.TOKEN_PARENT_PREFIX
+
+
+async def test_store_that_fails_half_way_leaves_no_error_that_claims_nothing_happened(
+    autojump_clock: object,
+) -> None:
+    """
+    Goal: an error that does not speak of an unknown outcome has left nothing behind.
+
+    Method: to revoke a token takes several steps; the store fails after the first one.
+    """
+    async with lab() as here:
+        data = MutinousBackend(here.world.open("n0"))
+        node = await here.start("n0", data=data)
+        await here.unseal(node)
+        await until(node, Role.ACTIVE)
+        status, text = await here.call(node, "POST", "auth/token/create", {"policies": ["root"]})
+        assert status == 200
+        token = json.loads(text)["auth"]["client_token"]
+        here.world.observers.append(FailsAfter(data))
+        status, text = await here.call(node, "POST", "auth/token/revoke", {"token": token})
+        assert data.prefix
+        assert status == 503
+        assert "unknown" in text
