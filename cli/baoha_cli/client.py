@@ -273,12 +273,17 @@ class Client:
         plain = await self._dial(first)
         stream: trio.abc.Stream = plain
         progress.connected = True
+        peer = Peer()
+        limit_s = self.transport.handshake_timeout_s
         try:
-            if self.transport.proxy is not None:
-                await self._tunnel(stream, endpoint)
-            peer = Peer()
-            if endpoint.scheme == "https":
-                stream, peer = await self._secure(stream, endpoint)
+            with trio.fail_after(limit_s):
+                if self.transport.proxy is not None:
+                    await self._tunnel(stream, endpoint)
+                if endpoint.scheme == "https":
+                    stream, peer = await self._secure(stream, endpoint)
+        except trio.TooSlowError as exc:
+            plain.socket.close()
+            raise RequestFailed(ErrorKind.TIMEOUT, _handshake_text(limit_s)) from exc
         except BaseException:
             plain.socket.close()
             raise
@@ -391,5 +396,9 @@ def _timeout_text(endpoint: Endpoint, progress: _Progress, limit_s: float) -> st
     if progress.sent:
         return f"no answer within {limit_s:g}s (the server may have acted on the request)"
     if progress.connected:
-        return f"net/http: TLS handshake timeout: nothing within {limit_s:g}s"
+        return _handshake_text(limit_s)
     return f"dial tcp {endpoint.netloc}: i/o timeout"
+
+
+def _handshake_text(limit_s: float) -> str:
+    return f"net/http: TLS handshake timeout: nothing within {limit_s:g}s"

@@ -11,6 +11,8 @@ from baoha_cli.address import Endpoint
 
 # A host that drops packets must not use up the whole time of a request.
 CONNECT_TIMEOUT_S: Final = 1.5
+# Nor one that accepts connections and says nothing; such a request is tried again. Source: Go
+HANDSHAKE_TIMEOUT_S: Final = 10.0
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -44,6 +46,7 @@ class Transport:
     Args:
         timeout_s: for one whole request, connecting included.
         connect_timeout_s: for name resolution and TCP.
+        handshake_timeout_s: for the proxy's tunnel and TLS.
         tls: see TLSOptions.
         proxy: tunnel through this HTTP proxy (CONNECT); None goes direct.
         namespace: sent as X-Vault-Namespace when not empty.
@@ -53,6 +56,7 @@ class Transport:
 
     timeout_s: float = 60.0
     connect_timeout_s: float = CONNECT_TIMEOUT_S
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
     tls: TLSOptions = field(default_factory=TLSOptions)
     proxy: Endpoint | None = None
     namespace: str = ""

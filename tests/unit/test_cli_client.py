@@ -50,6 +50,17 @@ async def test_request_to_unknown_name_is_a_dns_failure() -> None:
     assert failed.kind is ErrorKind.DNS
 
 
+async def test_handshake_that_stalls_does_not_use_up_the_time_of_the_request() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        endpoint = parse_address(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        transport = Transport(timeout_s=60, handshake_timeout_s=0.1)
+        with trio.fail_after(10):
+            failed = await failure(endpoint, transport)
+    assert (failed.kind, failed.sent) == (ErrorKind.TIMEOUT, False)
+    assert "TLS handshake timeout: nothing within 0.1s" in failed.message
+
+
 async def test_request_to_name_that_dns_cannot_carry_is_a_dns_failure() -> None:
     failed = await failure(Endpoint("http", "a" * 70 + ".example", 80))
     assert failed.kind is ErrorKind.DNS
