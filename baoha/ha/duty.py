@@ -34,6 +34,7 @@ from baoha.errors import (
     ForwardingError,
     StepDownRefused,
     StorageError,
+    StorageUnavailable,
 )
 from baoha.ha.context import HAContext
 from baoha.ha.leave import LeaveDesk, LeaveRequest
@@ -304,9 +305,9 @@ async def _hand_over(
     peers.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
     await ctx.gate.drain(ctx.timing.drain_s)
     heir = successor.info.node_id if successor else ""
-    await _release(ctx, tenure, successor=heir or None)
+    problem = await _release(ctx, tenure, successor=heir or None)
     # Answered first: the end of the tenure answers whoever still waits with "not active".
-    request.answer()
+    request.answer(StorageUnavailable(problem, outcome="unknown") if problem else None)
     tenure.finish(f"handed over: {request.reason}")
     peers.notify(LeaderNotice(phase="passed", successor=heir, epoch=tenure.epoch))
 
@@ -341,10 +342,15 @@ async def _prepare_successor(ctx: HAContext, request: LeaveRequest, peers: PeerR
                 failed[peer] = reply.reason
 
 
-async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> None:
-    """Give the lock back or pass it on. A failure is logged: the lock then runs out by itself."""
+async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> str:
+    """
+    Give the lock back or pass it on.
+
+    Returns:
+        Why that has failed, or is not known; "" when it is done. The lock runs out by itself then.
+    """
     if ctx.lock is None or tenure.fence is None:
-        return
+        return ""
     problem = "no answer in time"
     tenure.is_given_back = True
     with trio.move_on_after(ctx.timing.cleanup_s) as scope:
@@ -354,9 +360,10 @@ async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> 
         except BaohaError as exc:
             problem = str(exc)
         else:
-            return
+            return ""
     log.error(
         "cannot give the HA lock back, it runs out by itself: remaining_s=%.1f cause=%r",
         max(0.0, tenure.remaining_s + ctx.timing.expiry_margin_s),
         problem,
     )
+    return f"cannot give the HA lock back: {problem}"

@@ -32,7 +32,7 @@ class LeaveRequest:
         self._error: BaohaError | None = None
 
     def answer(self, error: BaohaError | None = None) -> None:
-        """End the request: done, or refused with ``error``. The first answer counts."""
+        """End the request: done, or not as wished (``error``). The first answer counts."""
         if not self._done.is_set():
             self._error = error
             self._done.set()
@@ -44,6 +44,7 @@ class LeaveRequest:
         Raises:
             StepDownRefused: refused; nothing has changed.
             NotActive: the tenure ended for another reason meanwhile.
+            StorageUnavailable: it left, and cannot tell who has the lock.
         """
         await self._done.wait()
         if self._error is not None:
@@ -84,7 +85,7 @@ class LeaveDesk:
         Hand in a request and wait for its answer.
 
         Raises:
-            NotActive, StepDownRefused: as ``LeaveRequest.wait_answer``.
+            NotActive, StepDownRefused, StorageUnavailable: as ``LeaveRequest.wait_answer``.
         """
         if not self._open:
             raise NotActive("this node is not active")

@@ -81,6 +81,7 @@ class HALoop:
         Raises:
             NotActive: this node is not active.
             StepDownRefused: nobody is ready, or ``to`` is not.
+            StorageUnavailable: it left, and cannot tell who has the lock.
         """
         await self._desk.ask(
             LeaveRequest(reason=reason, to=to, force=force, wait_s=self._ctx.timing.handover_wait_s)
@@ -102,7 +103,7 @@ class HALoop:
             request = LeaveRequest(reason=reason, to=None, force=True, wait_s=self._patience_s())
             try:
                 await self._desk.ask(request)
-            except (NotActive, StepDownRefused) as exc:
+            except (NotActive, StepDownRefused, StorageError) as exc:
                 log.info("active duty ended meanwhile: cause=%r", str(exc))
 
     def members(self) -> list[Member]:

@@ -318,3 +318,24 @@ async def test_store_that_fails_half_way_leaves_no_error_that_claims_nothing_hap
         assert data.prefix
         assert status == 503
         assert "unknown" in text
+
+
+async def test_step_down_that_could_not_give_the_lock_back_is_not_answered_as_done(
+    autojump_clock: object,
+) -> None:
+    """Goal: 204 means that somebody else has the lock. Method: the store of the locks is full."""
+    async with lab() as here:
+        faults = Faults()
+        node = await here.start("n0", locks=FaultyHABackend(here.world.open("n0"), faults))
+        await here.unseal(node)
+        await until(node, Role.ACTIVE)
+        standby = await here.start("n1")
+        await here.unseal(standby)
+        await trio.sleep(2)
+        faults.full = True
+        status, text = await here.call(node, "PUT", "sys/step-down")
+        assert status == 503
+        assert "unknown" in text
+        await node.leave()
+        faults.full = False
+        await until(standby, Role.ACTIVE, 7)
