@@ -10,7 +10,8 @@ Rules of this file:
 Matching. A path is looked up exactly first; for a listing also without its trailing slash. Else
 the matching rule of the highest priority decides: the one whose first wildcard ("+" or "*") comes
 later; then one without "*" at its end; then fewer "+"; then the longer; then the greater by bytes.
-"+" stands for one whole segment, "*" at the end for any rest.
+"+" stands for one whole segment, "*" at the end for any rest. For a listing the rules are asked
+without the trailing slash only if none of them matches with it.
 
 Templated paths ("{{identity...}}") match nothing here: tokens have no entity, and without one
 OpenBao grants nothing through them either.
@@ -330,17 +331,19 @@ class ACL:
         trimmed = path.removesuffix("/")
         if rule is None and listing:
             rule = self._exact.get(trimmed)
-        if rule is not None:
-            return rule
+        if rule is None:
+            rule = self._find_pattern(path)
+        if rule is None and listing and trimmed != path:
+            rule = self._find_pattern(trimmed)
+        return rule
+
+    def _find_pattern(self, path: str) -> Rule | None:
         parts = path.split("/")
-        trimmed_parts = trimmed.split("/") if listing else parts
         for rule, segments in self._patterns:
             if segments is None:
                 if path.startswith(rule.path):
                     return rule
-            elif _segments_match(rule, segments, parts) or (
-                listing and _segments_match(rule, segments, trimmed_parts)
-            ):
+            elif _segments_match(rule, segments, parts):
                 return rule
         return None
 

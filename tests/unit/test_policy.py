@@ -160,6 +160,25 @@ def test_decide_required_parameters_of_reads_and_writes() -> None:
         assert acl.decide(operation, "a", {}).allowed
 
 
+@pytest.mark.parametrize(
+    ("rules", "path", "allowed"),
+    [
+        ({"k/*": "deny", "k/a/+": "list"}, "k/a/b/", False),
+        ({"k/*": "list", "k/a/+": "deny"}, "k/a/b/", True),
+        ({"k/+": "deny", "k/+/+": "list"}, "k/a/", True),
+        ({"k/+": "list", "k/+/+": "deny"}, "k/a/", False),
+        ({"k/+": "list"}, "k/a/", True),
+        ({"k/*": "deny", "k/a": "list"}, "k/a/", True),
+    ],
+)
+def test_listing_is_decided_with_its_slash_before_without(
+    rules: dict[str, str], path: str, allowed: bool
+) -> None:
+    """Measured on OpenBao 2.7.2, beside 800 random policies."""
+    text = "\n".join(f'path "{p}" {{ capabilities=["{c}"] }}' for p, c in rules.items())
+    assert acl_of(text).decide("list", path).allowed is allowed
+
+
 def test_decide_denied_and_allowed_parameters_of_a_read() -> None:
     denied = acl_of('path "a" { capabilities=["read"] denied_parameters={"version"=["1"]} }')
     assert denied.decide("read", "a", {"version": "2"}).allowed
