@@ -102,13 +102,14 @@ class PolicyPaths:
     async def _store(self, call: Call, text: str) -> Response:
         if not text:
             raise InvalidRequest("'policy' parameter not supplied or empty")
-        # null is as good as not there; 0 is a time, too.
-        fields = {name: call.fields[name] for name, sent in call.raw.items() if sent is not None}
-        if "ttl" in fields and "expiration" in fields:
+        fields = call.fields
+        # A time that is null is as good as not there; 0 is a time, too.
+        has_ttl, has_end = (call.raw.get(name) is not None for name in ("ttl", "expiration"))
+        if has_ttl and has_end:
             raise InvalidRequest("cannot supply both 'expiration' and 'ttl' for policies")
         now = self._now()
         expiration: datetime | None = fields.get("expiration")
-        if "ttl" in fields:
+        if has_ttl:
             expiration = now + timedelta(seconds=fields["ttl"])
         if expiration is not None and expiration <= now:
             raise InvalidRequest(
