@@ -112,9 +112,7 @@ class PolicyPaths:
         if has_ttl:
             expiration = now + timedelta(seconds=fields["ttl"])
         if expiration is not None and expiration <= now:
-            raise InvalidRequest(
-                "refusing to update policy as expiration time has already elapsed"
-            )
+            raise InvalidRequest("refusing to update policy as expiration time has already elapsed")
         await self._policies.write(
             _name(call),
             text,
