@@ -157,10 +157,11 @@ class Standby:
             try:
                 asked_at = trio.current_time()
                 self._take_record(await lock.read(), asked_at)
+                # First, so that whoever is to be proven dead is known by address.
+                await self._follow_leader()
                 grant = await self._try_lock(lock)
                 if grant is not None:
                     return grant
-                await self._follow_leader()
             except StorageError as exc:
                 self._store_failed(exc)
                 await trio.sleep(pause_s)
@@ -248,7 +249,8 @@ class Standby:
             return False
         if self._advertised is not None:
             address = self._advertised.cluster_addr or self._advertised.redirect_addr
-            if not await self._refuses(address):
+            # At this node's own address nobody else can listen: who answers there is we.
+            if address != self._ctx.api_addr and not await self._refuses(address):
                 return False
         # A holder without an advertisement has never opened a port in this tenure.
         if not self._dead:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import trio
@@ -14,11 +15,11 @@ from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import LinkState, Role
 from baoha.errors import LeadershipLost, StorageUnavailable
 from baoha.ha.loop import HALoop
-from baoha.node import Node
+from baoha.node import Node, NodeSettings
 from baoha.storage.base import Backend, Batch, LockRecord
-from baoha.storage.faulty import Faults, FaultyBackend, FaultyHABackend
+from baoha.storage.faulty import Faults, FaultyBackend, FaultyHABackend, FaultyStore
 from baoha.storage.inmem import EVERYTHING, Observer, World
-from tests.unit.test_review_ha import MutinousBackend, lab, step_down, until
+from tests.unit.test_review_ha import EPOCH, MutinousBackend, lab, step_down, until
 
 
 def loop_of(node: Node) -> HALoop:
@@ -339,3 +340,60 @@ async def test_step_down_that_could_not_give_the_lock_back_is_not_answered_as_do
         await node.leave()
         faults.full = False
         await until(standby, Role.ACTIVE, 7)
+
+
+async def test_lone_node_without_clustering_is_back_at_once_after_a_crash(
+    autojump_clock: object,
+) -> None:
+    """
+    Goal: the port of the dead that is asked for evidence is not this node's own.
+
+    Method: a process dies, and the next one serves the API at the same address.
+    """
+
+    async def serve_api(stream: trio.abc.Stream) -> None:
+        await trio.aclose_forcefully(stream)
+
+    async with lab() as here:
+        await here.nursery.start(here.hub.network("n0").serve, serve_api, "n0", 8200)
+
+        async def process(faults: Faults) -> Node:
+            store = FaultyStore(here.world.open("n0"), faults)
+            node = Node(
+                NodeSettings(api_addr="http://n0:8200"),
+                backend=store,
+                ha_backend=store,
+                network=here.hub.network("n0"),
+                boot_clock=trio.current_time,
+                now=lambda: EPOCH + timedelta(seconds=trio.current_time()),
+            )
+            await here.nursery.start(node.run)
+            return node
+
+        await here.start("other")  # initialises
+        faults = Faults()
+        first = await process(faults)
+        await here.unseal(first)
+        await until(first, Role.ACTIVE)
+        await trio.sleep(2)
+        faults.silent = True
+        here.world.process_died(first.status().node_id)
+        second = await process(Faults())
+        await here.unseal(second)
+        await until(second, Role.ACTIVE, 0.5)
+
+
+async def test_fresh_standby_asks_for_both_pieces_of_evidence(autojump_clock: object) -> None:
+    """
+    Goal: half a proof of death is none, also for a node that has not met the active one yet.
+
+    Method: the store takes the active node for gone, which lives and listens.
+    """
+    async with lab() as here:
+        active = await here.active("n0")
+        here.world.process_died(active.status().node_id)
+        standby = await here.start("n1")
+        await here.unseal(standby)
+        await trio.sleep(3)
+        assert active.status().role is Role.ACTIVE
+        assert standby.status().link is LinkState.UP
