@@ -51,13 +51,15 @@ class Settings:
         Take a string; without a default it is required.
 
         Raises:
-            ConfigError: it is missing, empty, or not a string.
+            ConfigError: it is missing, empty, not a string, or holds a control character.
         """
         value = self._take(key, default)
         if value is None:
             raise ConfigError(f"storage.{self._store}: {key} is required")
         if not isinstance(value, str) or not value:
             raise ConfigError(f"storage.{self._store}: {key} must be a non-empty string")
+        if any(ord(char) < 32 or ord(char) == 127 for char in value):
+            raise ConfigError(f"storage.{self._store}: {key} must not contain control characters")
         return value
 
     def duration_s(self, key: str, default_s: float) -> float:

@@ -62,6 +62,7 @@ async def put_until_answered(backend: SqliteBackend, key: str) -> None:
         ({"path": ""}, "path must be"),
         ({"path": 7}, "path must be"),
         ({"path": "x", "pth": "y"}, "unknown key: pth"),
+        ({"path": "x\0y"}, "path must not contain control characters"),
         ({"path": "x", "busy_timeout": "soon"}, "busy_timeout must be a duration"),
         ({"path": "x", "op_timeout": 0}, "op_timeout must be a duration"),
         ({"path": "x", "op_timeout": True}, "op_timeout must be a duration"),
