@@ -9,6 +9,7 @@ Source: spec/cluster-cli.md sections 1.1 and 6.2 A; default address as in `bao s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -20,6 +21,7 @@ from baoha_cli.failures import UsageFailed
 DEFAULT_ADDRESS: Final = "https://127.0.0.1:8200"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ADDRESS_CHARS_MAX: Final = 2048
+_USER: Final = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?[^/?#]*@")
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,23 @@ def parse_address(text: str) -> Endpoint:
         UsageFailed: no scheme, no host, a wrong port, or parts that an address must not have.
     """
     text = text.strip()
-    shown = ascii(text[:200])
+    # What stands before an "@" may be a password.
+    masked = _USER.sub(r"\1***@", text)
+    shown = ascii(masked[:200])
     if not text or len(text) > _ADDRESS_CHARS_MAX:
         raise UsageFailed(f"address {shown} is empty or too long")
     if any(ord(char) <= 32 or ord(char) == 127 for char in text):
         raise UsageFailed(f"address {shown} holds a space or a control character")
     if "://" not in text:
         raise UsageFailed(
-            f"address {shown} has no scheme", hint=f"write https://{ascii(text)[1:-1]}"
+            f"address {shown} has no scheme", hint=f"write https://{ascii(masked)[1:-1]}"
         )
     try:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname or ""
     except ValueError as exc:
-        raise UsageFailed(f"address {shown} is not a URL: {exc}", hint=_ipv6_hint(text)) from exc
+        why = f": {exc}" if masked == text else ""  # its words may quote all of it
+        raise UsageFailed(f"address {shown} is not a URL{why}", hint=_ipv6_hint(text)) from exc
     scheme = parts.scheme.lower()
     if scheme not in _DEFAULT_PORTS:
         raise UsageFailed(f'address {shown}: unsupported protocol scheme "{scheme}"')

@@ -31,7 +31,7 @@ from baoha_cli.address import Endpoint
 from baoha_cli.answer import Answer, Peer
 from baoha_cli.environment import Token
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
-from baoha_cli.text import one_line
+from baoha_cli.text import one_line, wire_bytes
 from baoha_cli.tls import client_context, describe_tls_error
 from baoha_cli.transport import Transport
 
@@ -124,11 +124,9 @@ class Client:
         Cancellation:
             The connection is closed; the server may have acted.
         """
-        target = endpoint.prefix + (
-            path if quoted else quote(path, safe=_PATH_SAFE, errors="replace")
-        )
+        target = endpoint.prefix + (path if quoted else quote(wire_bytes(path), safe=_PATH_SAFE))
         if query:
-            target += "?" + urlencode(query, errors="replace")
+            target += "?" + urlencode([(wire_bytes(n), wire_bytes(v)) for n, v in query])
         url = endpoint.origin + target
         request = self._head(endpoint, method, target, body, token, headers)
         limit_s = self.transport.timeout_s if timeout_s is None else timeout_s

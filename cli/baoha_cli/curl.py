@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 from baoha_cli.address import Endpoint
+from baoha_cli.text import wire_bytes
 
 
 def curl_command(
@@ -32,9 +33,9 @@ def curl_command(
     parts += [f"-H {_quoted(f'{name}: {text}')}" for name, text in headers]
     if data is not None:
         parts.append(f"-d {_quoted(data.decode('ascii', 'replace'))}")
-    url = f"{endpoint.url}/v1/{quote(path, safe='/-_.~', errors='replace')}"
+    url = f"{endpoint.url}/v1/{quote(wire_bytes(path), safe='/-_.~')}"
     if query:
-        url += "?" + urlencode(query, errors="replace")
+        url += "?" + urlencode([(wire_bytes(n), wire_bytes(v)) for n, v in query])
     parts.append(f'"{url}"')
     return " ".join(parts)
 

@@ -25,6 +25,14 @@ def one_line(text: str, *, chars_max: int = 200) -> str:
     return printable(" ".join(text.split()), chars_max=chars_max, keep="")
 
 
+def wire_bytes(text: str) -> bytes:
+    """Return text for a URL: bytes of the command line that are no UTF-8 go out as they came."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, from a server's JSON
+        return text.encode("utf-8", "replace")
+
+
 def _char(char: str, keep: str) -> str:
     code = ord(char)
     if char in keep:

@@ -446,6 +446,14 @@ def test_answer_that_does_not_tell_is_an_error(cli: CommandLine, argv: list[str]
     assert ran.code == (2 if argv[-1] == "init" else 1)
 
 
+def test_path_that_is_no_text_names_no_other_path(cli: CommandLine) -> None:
+    """Goal: a delete with a stray byte does not hit the key that a "?" would name."""
+    with FakeNode(lambda _: (204, b"")) as node:
+        assert cli("delete", f"-address={node.url}", "secret/\udcff", "k=\udcfe").code == 0
+        assert cli("delete", f"-address={node.url}", "secret/\ud800").code == 0
+    assert [seen.path for seen in node.seen] == ["/v1/secret/%FF?k=%FE", "/v1/secret/%3F"]
+
+
 def test_headers_of_the_operator_go_to_given_addresses_only(cli: CommandLine) -> None:
     """Goal: an address that a server names gets no secret, be it called token or header."""
     cli.setenv("BAO_TOKEN", TOKEN)

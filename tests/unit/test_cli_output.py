@@ -257,6 +257,23 @@ def test_address_of_any_text_is_read_or_refused(text: str) -> None:
         assert endpoint.host
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://me:hidden@a:1",
+        "me:hidden@a:1",
+        "ftp://hidden@a",
+        "http://hidden@",
+        "http://h@hidden@[a",
+        "http://me:hidden@a\u2100:1",
+    ],
+)
+def test_address_with_a_password_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(UsageFailed) as caught:
+        parse_address(text)
+    assert "hidden" not in caught.value.message + caught.value.hint
+
+
 def test_addresses_given_twice_count_once_and_labels_stay_unique() -> None:
     found = parse_addresses(["http://a:1,http://b:1", "http://a:1", " http://a:2 ,"])
     assert [endpoint.origin for endpoint in found] == ["http://a:1", "http://b:1", "http://a:2"]
