@@ -19,7 +19,7 @@ from baoha.node import Node, NodeSettings
 from baoha.storage.base import Backend, Batch, LockRecord
 from baoha.storage.faulty import Faults, FaultyBackend, FaultyHABackend, FaultyStore
 from baoha.storage.inmem import EVERYTHING, Observer, World
-from tests.unit.test_review_ha import EPOCH, MutinousBackend, lab, step_down, until
+from tests.support.node_lab import EPOCH, MutinousBackend, lab, step_down, until
 
 
 def loop_of(node: Node) -> HALoop:
