@@ -44,7 +44,7 @@ from baoha.timing import HATiming
 _logger: Final = logging.getLogger("baoha.cluster")
 
 # A connection that has been silent for so many heartbeat timeouts is given up and dialled again.
-SILENCE_FACTOR: Final = 4
+SILENCE_FACTOR: Final = 2
 
 # So many control frames in the queue mean that the writer is stuck.
 _CONTROL_FRAMES_STUCK: Final = 64
@@ -137,6 +137,7 @@ class ClusterLink:
 
         Raises:
             CannotForward: it was not executed and will not be.
+            PayloadTooLarge: the channel does not take it; nothing was sent.
             ForwardingInterrupted: it may have been executed, or still be running.
 
         Cancellation: the active node is told to stop working on it, if it can still be reached.
@@ -251,6 +252,8 @@ class ClusterLink:
             with trio.move_on_after(silence_max_s) as silence:
                 frames = await transport.receive()
             if silence.cancelled_caught:
+                if trio.current_time() - silence.deadline > self._timing.heartbeat_s:
+                    continue  # it was this process that did not run: listen again first
                 raise ChannelBroken(f"the active node was silent for {silence_max_s:g} s")
             session.hear(trio.current_time())
             if self.state is LinkState.SUSPECT:

@@ -17,7 +17,7 @@ from contextlib import suppress
 import trio
 
 from baoha.cluster.transport import Transport
-from baoha.errors import CannotForward, ForwardingError, ForwardingInterrupted
+from baoha.errors import CannotForward, ForwardingError, ForwardingInterrupted, PayloadTooLarge
 from baoha.sansio.assembly import Assembly
 from baoha.sansio.frames import (
     ChannelLimits,
@@ -65,9 +65,12 @@ class LinkSession:
         """Send a request and return its answer: see ``ClusterLink.forward``."""
         try:
             head = encode_head(request)
-            check_size(len(head), len(request.body), self._limits)
         except FrameError as exc:
             raise CannotForward(str(exc)) from exc
+        try:
+            check_size(len(head), len(request.body), self._limits)
+        except FrameError as exc:
+            raise PayloadTooLarge(str(exc)) from exc  # waiting would not make it smaller
         call = _Call(head, request.body)
         self._room.ask(call)
         try:

@@ -20,6 +20,7 @@ from baoha.errors import (
     ForwardingInterrupted,
     LeadershipLost,
     NotActive,
+    PayloadTooLarge,
     ReadOnly,
     StepDownRefused,
     StorageUnavailable,
@@ -236,6 +237,16 @@ async def test_interrupted_forwarding_of_a_write_is_not_repeated() -> None:
 
     assert answer.status == 503
     assert "outcome is unknown" in errors(answer)[0]
+    assert len(node.calls) == 1
+
+
+async def test_request_that_the_channel_does_not_take_is_refused_at_once() -> None:
+    node = FakeNode(STANDBY)
+    node.on_forward = raising(PayloadTooLarge("above the cluster channel's limit"))
+
+    answer = await serve_request(node, make("POST"))
+
+    assert (answer.status, errors(answer)) == (413, ["above the cluster channel's limit"])
     assert len(node.calls) == 1
 
 

@@ -16,6 +16,7 @@ from baoha.errors import (
     InvalidRequest,
     LeadershipLost,
     NotActive,
+    PayloadTooLarge,
 )
 from baoha.sansio.frames import ChannelLimits
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
@@ -127,14 +128,14 @@ async def test_forward_bodies_above_the_budget_wait_for_each_other_and_all_arriv
     assert sorted(results) == [100_000, 300_000, 400_000, 450_000, 2_000_000]
 
 
-async def test_forward_body_over_the_limit_cannot_forward_and_the_link_stays_up(
+async def test_forward_message_over_the_limit_is_too_large_and_the_link_stays_up(
     autojump_clock: MockClock,
 ) -> None:
     limits = ChannelLimits(body_bytes_max=100_000, head_bytes_max=2_000)
     async with open_channel(limits=limits) as channel:
-        with pytest.raises(CannotForward, match="message body of 100001 bytes is above"):
+        with pytest.raises(PayloadTooLarge, match="message body of 100001 bytes is above"):
             await channel.link.forward(request(body=b"z" * 100_001))
-        with pytest.raises(CannotForward, match=r"message head of \d+ bytes is above"):
+        with pytest.raises(PayloadTooLarge, match=r"message head of \d+ bytes is above"):
             await channel.link.forward(request("/" + "p" * 2_000))
         assert (await channel.link.forward(request(body=b"z" * 100_000))).status == 200
     assert len(channel.active.called) == 1

@@ -97,16 +97,16 @@ async def test_active_node_silent_for_long_connection_is_given_up_and_dialled_ag
         started = trio.current_time()
         channel.hub.isolate("active")
         await channel.wait_state(LinkState.CONNECTING)
-        assert trio.current_time() - started == pytest.approx(10, abs=1.1)
+        assert trio.current_time() - started == pytest.approx(5, abs=1.1)
         await wait_until(lambda: bool(errors))
         assert errors == [
-            "ForwardingInterrupted: no answer came: the active node was silent for 10 s"
+            "ForwardingInterrupted: no answer came: the active node was silent for 5 s"
         ]
         await channel.wait_state(LinkState.FAILED)
         assert channel.link.last_error == "connecting timed out after 3 s"
         assert channel.link.refused_at is None
-        # The active node has let its end go, too.
-        await trio.sleep(5)
+        # The active node lets its end go, too: later, for it may be the standby that is slow.
+        await trio.sleep(10)
         assert channel.active.running == 0
         assert channel.active.peers == []
         channel.hub.heal()

@@ -16,7 +16,7 @@ from baoha.cluster.hello import Hello, Welcome
 from baoha.cluster.tls import accept_tls, client_context, connect_tls, server_context
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport
 from baoha.core.view import LinkState
-from baoha.errors import CannotForward, ForwardingInterrupted
+from baoha.errors import ForwardingInterrupted, PayloadTooLarge
 from baoha.sansio.frames import (
     PROTOCOL,
     ChannelLimits,
@@ -313,7 +313,7 @@ async def test_active_node_breaks_protocol_pending_request_is_interrupted(
     async with raw_active(hub, behave), trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await handler.wait_until(lambda: link.state is LinkState.UP)
-        with pytest.raises(CannotForward, match="above the cluster channel's limit of 20000"):
+        with pytest.raises(PayloadTooLarge, match="above the cluster channel's limit of 20000"):
             await link.forward(request(body=b"x" * 20_001))
         with pytest.raises(ForwardingInterrupted, match="response head cannot be decoded"):
             await link.forward(request())
