@@ -26,6 +26,7 @@ from baoha.errors import (
     ReadOnly,
     RequestError,
     Sealed,
+    StorageError,
     StorageUnavailable,
 )
 from baoha.ha.tenure import Tenure
@@ -114,7 +115,7 @@ class RequestGate:
             if landed:
                 raise LeadershipLost("active duty ended in the middle of the request") from exc
             raise
-        except StorageUnavailable as exc:
+        except StorageError as exc:
             if landed and exc.outcome == "not_applied":
                 # True of the last step; but what came before it has landed.
                 raise StorageUnavailable(str(exc), outcome="unknown") from exc

@@ -15,7 +15,9 @@ from baoha.errors import (
     NotFound,
     ReadOnly,
     Sealed,
+    StorageCorrupt,
     StorageUnavailable,
+    TransactionConflict,
 )
 from baoha.ha.gate import RequestGate
 from baoha.ha.tenure import Tenure
@@ -141,7 +143,17 @@ async def test_gate_fenced_write_ends_the_tenure(autojump_clock: object) -> None
         pytest.fail("admitted after a fenced write")
 
 
-@pytest.mark.parametrize("error", [FencedWrite(), ReadOnly(), Sealed(), StorageUnavailable("away")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        FencedWrite(),
+        ReadOnly(),
+        Sealed(),
+        StorageUnavailable("away"),
+        StorageCorrupt("damaged"),
+        TransactionConflict(),
+    ],
+)
 async def test_gate_error_after_a_write_that_has_landed_says_unknown(
     autojump_clock: object, error: BaohaError
 ) -> None:
