@@ -11,7 +11,6 @@ goes on. A dead group is never thawed until the run is torn down.
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -87,9 +86,6 @@ def run_seeded(main: Callable[[Freezer], Awaitable[None]], seed: int) -> None:
     """Run ``main`` with a virtual clock and the scheduler's order fixed by ``seed``."""
     freezer = Freezer()
     allowed = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
-    thresholds = gc.get_threshold()
-    # A run makes garbage quickly and is over soon: collecting it rarely saves a tenth of the time.
-    gc.set_threshold(100_000, 50, 50)
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
     trio_run._r = random.Random(seed)
     try:
@@ -100,5 +96,4 @@ def run_seeded(main: Callable[[Freezer], Awaitable[None]], seed: int) -> None:
             instruments=[freezer],
         )
     finally:
-        gc.set_threshold(*thresholds)
         trio_run._ALLOW_DETERMINISTIC_SCHEDULING = allowed
