@@ -36,6 +36,7 @@ UNKNOWN_OUTCOME: Final = (
     "read before you repeat it"
 )
 RETRY_AFTER_S: Final = 1  # seconds
+TOO_LARGE_TEXT: Final = "http: request body too large"
 _INTERNAL_TEXT: Final = "internal error"
 _PLACES_MAX: Final = 20
 

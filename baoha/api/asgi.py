@@ -20,7 +20,7 @@ from urllib.parse import quote
 import trio
 
 from baoha import names
-from baoha.api.answers import TEXT_TYPE, error_answer
+from baoha.api.answers import TEXT_TYPE, TOO_LARGE_TEXT, error_answer
 from baoha.api.paths import decoded_path, is_printable
 from baoha.api.uploads import SMALL_BYTES, Upload
 from baoha.errors import PayloadTooLarge
@@ -34,7 +34,6 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LISTENER_EXTENSION: Final = "baoha.listener"
 TLS_EXTENSION: Final = "tls"
-TOO_LARGE_TEXT: Final = "http: request body too large"
 _DEFAULT_POLICY: Final = ListenerPolicy()
 # What a client writes that takes us for a proxy. Source: RFC 9112 section 3.2.2
 _ABSOLUTE_FORM: Final = re.compile("https?://[^/]*", re.IGNORECASE)

@@ -23,6 +23,7 @@ import trio
 from baoha import names
 from baoha.api.answers import (
     RETRY_AFTER_S,
+    TOO_LARGE_TEXT,
     error_answer,
     failure_answer,
     no_content,
@@ -51,7 +52,6 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 DEFAULT_PARK_S: Final = 5.0
 # After a failed attempt the picture may already be the new one, or never change: look again.
 RETRY_PAUSE_S: Final = 0.25
-TOO_LARGE_TEXT: Final = "http: request body too large"
 _NODE_NAME_MAX: Final = 256  # characters; what is asked for stands in the answer and in the log
 _STEP_DOWN: Final = "sys/step-down"
 # Streams of a whole store: always the active node's own, never through the channel.

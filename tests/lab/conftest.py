@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.real import RealLab
 from tests.lab.world import World
 from tests.support.cli_lab import CommandLine
 
@@ -27,3 +28,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     """Return an empty scripted world."""
     with World(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLab]:
+    """Return the real clusters of a module, each started when it is first asked for."""
+    lab = RealLab(tmp_path_factory.mktemp("clusters"))
+    try:
+        yield lab
+    finally:
+        lab.close()

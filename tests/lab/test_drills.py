@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,15 +16,6 @@ from tests.support.cli_lab import CommandLine
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 QUICK = ["--warmup", "500ms", "--calm", "500ms", "--interval", "50ms"]
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLab]:
-    lab = RealLab(tmp_path_factory.mktemp("clusters"))
-    try:
-        yield lab
-    finally:
-        lab.close()
 
 
 def given(cluster: Cluster, folder: Path) -> list[str]:

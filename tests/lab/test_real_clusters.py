@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,6 @@ HEALTHY = {
     "OpenBao raft, standby reads off": ("openbao-raft", NO_STANDBY_READS),
     "baoha sqlite": ("baoha-sqlite", {}),
 }
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLab]:
-    lab = RealLab(tmp_path_factory.mktemp("clusters"))
-    try:
-        yield lab
-    finally:
-        lab.close()
 
 
 def addresses(cluster: Cluster) -> str:

@@ -19,6 +19,7 @@ from tests.simulation.test_scenarios import (
     active_of,
     play,
     seconds_until_written,
+    stop_process,
     until_all_answer,
     write,
 )
@@ -186,10 +187,7 @@ def test_stopped_active_node_does_not_call_itself_active_afterwards(stop: str) -
         async def ask() -> None:
             statuses.append((await sim.call(active, "GET", "/v1/sys/health")).status)
 
-        if stop == "pause":
-            sim.pause(active)
-        else:
-            sim.suspend(active, 12)
+        stop_process(sim, active, stop)
         async with trio.open_nursery() as nursery:
             for _ in range(10):
                 nursery.start_soon(ask)

@@ -64,6 +64,14 @@ async def read(sim: Simulation, node: SimNode, key: str = "k") -> str:
     return str(answer.body["data"]["data"]["v"])
 
 
+def stop_process(sim: Simulation, node: SimNode, how: str) -> None:
+    """Stop a process until it is resumed ("pause"), or with its whole host ("suspend")."""
+    if how == "pause":
+        sim.pause(node)
+    else:
+        sim.suspend(node, 12)
+
+
 async def until_all_answer(sim: Simulation) -> None:
     with trio.fail_after(15):
         for node in sim.nodes:
@@ -124,10 +132,7 @@ def test_stopped_active_node_answers_nothing_from_the_past(stop: str) -> None:
         async def reader() -> None:
             answers.append(await read(sim, active))
 
-        if stop == "pause":
-            sim.pause(active)
-        else:
-            sim.suspend(active, 12)
+        stop_process(sim, active, stop)
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(reader)

@@ -18,11 +18,12 @@ import trio
 from baoha.api.app import build_app
 from baoha.api.asgi import ASGIApp
 from baoha.core.view import LinkState, Role
-from baoha.node import Node, NodeSettings
+from baoha.node import Node
 from baoha.sansio.messages import HTTPResponse
 from baoha.storage.inmem import World
 from tests.support.asgi_client import call
 from tests.support.memory_network import MemoryHub
+from tests.support.node_settings import memory_settings
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SHARES = 5
@@ -64,12 +65,7 @@ class APICluster:
         name = f"n{len(self.nodes)}"
         backend = self.world.open(name)
         node = Node(
-            NodeSettings(
-                api_addr=f"http://{name}:8200",
-                cluster_addr=f"https://{name}:8201",
-                cluster_listen=((name, 8201),),
-                hostname=name,
-            ),
+            memory_settings(name),
             backend=backend,
             ha_backend=backend,
             network=self.hub.network(name),

@@ -18,7 +18,7 @@ import trio
 from baoha.api.app import build_app
 from baoha.core.view import InitParameters, Role
 from baoha.errors import StorageUnavailable
-from baoha.node import Node, NodeSettings
+from baoha.node import Node
 from baoha.storage.base import (
     Backend,
     Batch,
@@ -30,6 +30,7 @@ from baoha.storage.faulty import Faults, FaultyBackend
 from baoha.storage.inmem import Observer, World
 from tests.support.asgi_client import call
 from tests.support.memory_network import MemoryHub
+from tests.support.node_settings import memory_settings
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -71,12 +72,7 @@ class Lab:
     ) -> Node:
         store = self.world.open(name)
         node = Node(
-            NodeSettings(
-                api_addr=f"http://{name}:8200",
-                cluster_addr=f"https://{name}:8201",
-                cluster_listen=((name, 8201),),
-                hostname=name,
-            ),
+            memory_settings(name),
             backend=data or store,
             ha_backend=(locks or store) if ha else None,
             network=self.hub.network(name),

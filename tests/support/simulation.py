@@ -19,12 +19,13 @@ from typing import Any
 import trio
 
 from baoha.api.app import build_app
-from baoha.node import Node, NodeSettings
+from baoha.node import Node
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World
 from baoha.timing import HATiming
 from tests.support.checkers import DataChecker, NodeChecker, StoreChecker, Verdict
 from tests.support.memory_network import MemoryHub
+from tests.support.node_settings import memory_settings
 from tests.support.seeded import GROUP, Freezer
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -247,16 +248,9 @@ class Simulation:
     ) -> None:
         GROUP.set(place.group)
         bytes_of = random.Random(f"{self.random.random()} {place.group}")
-        api_addr = f"http://{place.name}:8200"
         backend = FaultyStore(self.world.open(place.group), place.faults)
         node = Node(
-            NodeSettings(
-                api_addr=api_addr,
-                cluster_addr=f"https://{place.name}:8201",
-                cluster_listen=((place.name, 8201),),
-                timing=self.timing,
-                hostname=place.name,
-            ),
+            memory_settings(place.name, timing=self.timing),
             backend=backend,
             ha_backend=backend,
             network=self.hub.network(place.name),

@@ -97,6 +97,12 @@ SECURE = (
 )
 
 
+def seeing_leader(one: NodeLook, address: str) -> NodeLook:
+    """Return what was seen of a node, as if it had named another address of the leader."""
+    body = dict(one.leader.body) | {"leader_address": address}
+    return replace(one, leader=replace(one.leader, body=body))
+
+
 def chain(start: str, *locations: str, end: ChainEnd = ChainEnd.ANSWER, **reply: object) -> Chain:
     endpoint = parse_address(start)
     hops = tuple(Hop(endpoint.origin, location) for location in locations)
@@ -117,33 +123,11 @@ CASES: dict[str, tuple[Evidence, list[str]]] = {
     "one node alone": (evidence(node("a")), []),
     "one standby alone": (evidence(node("b")), []),
     "link-local address": (
-        evidence(
-            *(
-                replace(
-                    one,
-                    leader=replace(
-                        one.leader,
-                        body=dict(one.leader.body) | {"leader_address": "http://169.254.1.1:8200"},
-                    ),
-                )
-                for one in HEALTHY
-            )
-        ),
+        evidence(*(seeing_leader(one, "http://169.254.1.1:8200") for one in HEALTHY)),
         ["BH-110"],
     ),
     "loopback address among several machines": (
-        evidence(
-            *(
-                replace(
-                    one,
-                    leader=replace(
-                        one.leader,
-                        body=dict(one.leader.body) | {"leader_address": "http://127.0.0.1:8200"},
-                    ),
-                )
-                for one in HEALTHY
-            )
-        ),
+        evidence(*(seeing_leader(one, "http://127.0.0.1:8200") for one in HEALTHY)),
         ["BH-110"],
     ),
     "round robin name": (

@@ -204,14 +204,19 @@ async def test_process_hand_over_that_hangs_is_given_up(world: World) -> None:
     assert "hand-over took too long" in world.log()
 
 
-async def test_process_node_fails_listeners_close_and_exit_code_is_one(world: World) -> None:
-    world.node.failure = StorageUnavailable("the disk is gone")
+async def end_by(world: World, error: Exception) -> None:
+    """Let the node of a running process fail, and wait for the process to end."""
+    world.node.failure = error
     codes: list[int] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, world.make(), codes)
         await world.wait_notification("READY=1")
         world.node.fail.set()
     assert codes == [1]
+
+
+async def test_process_node_fails_listeners_close_and_exit_code_is_one(world: World) -> None:
+    await end_by(world, StorageUnavailable("the disk is gone"))
     assert world.events[-1] == "stores closed"
     assert "[ERROR] server: the server ends: cause=StorageUnavailable: the disk is gone" in (
         world.log()
@@ -230,13 +235,7 @@ async def test_process_node_fails_listeners_close_and_exit_code_is_one(world: Wo
 async def test_process_wrong_seal_says_so_without_a_traceback(
     world: World, error: Exception
 ) -> None:
-    world.node.failure = error
-    codes: list[int] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, world.make(), codes)
-        await world.wait_notification("READY=1")
-        world.node.fail.set()
-    assert codes == [1]
+    await end_by(world, error)
     assert world.complained == [f"Error starting baoha: {error}"]
     assert f"the server ends: cause={error}\n" in world.log()
     assert "File " not in world.log()
@@ -244,13 +243,7 @@ async def test_process_wrong_seal_says_so_without_a_traceback(
 
 async def test_process_foreign_error_is_logged_without_its_text(world: World) -> None:
     secret = "hunter" + "2"
-    world.node.failure = KeyError(secret)
-    codes: list[int] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, world.make(), codes)
-        await world.wait_notification("READY=1")
-        world.node.fail.set()
-    assert codes == [1]
+    await end_by(world, KeyError(secret))
     text = world.log()
     assert "cause=KeyError" in text
     assert secret not in text
