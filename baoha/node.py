@@ -31,6 +31,7 @@ from baoha.core.dispatch import Core
 from baoha.core.request import Operation, Request, Response
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
+from baoha.core.vouching import TokenHints
 from baoha.errors import NotActive, RequestError, Sealed, StorageCorrupt, StorageError
 from baoha.ha.board import StatusBoard
 from baoha.ha.context import HAContext, ProblemList
@@ -107,6 +108,7 @@ class Node:
             now=now,
         )
         self._core = Core(self._barrier, random_bytes=random_bytes, now=now, sys_hooks=self)
+        self._hints = TokenHints(self._barrier, random_bytes=random_bytes, now=now)
         self._gate = RequestGate()
         self._parking = ParkingLot(
             requests_max=settings.park_requests_max, bytes_max=settings.park_bytes_max
@@ -219,6 +221,7 @@ class Node:
             self._loop = None
             self._unsealed = trio.Event()
             self._core.forget()
+            self._hints.forget()
             self._barrier.seal()
             self._board.fire(
                 HAEvent.SEALED, leader=None, leader_changing=False, cluster_name="", cluster_id=""
@@ -314,6 +317,10 @@ class Node:
     async def wait_change(self, seen: NodeStatus) -> None:
         """Return as soon as the revision differs from the one seen."""
         await self._board.wait_change(seen)
+
+    async def vouches_for(self, token: str) -> bool:
+        """Say whether a token is known: a hint only."""
+        return await self._hints.vouches_for(token)
 
     def admit(self) -> AbstractContextManager[Admission]:
         """Enter the request gate."""

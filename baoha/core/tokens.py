@@ -60,7 +60,12 @@ class _Cached:
 
 
 class TokenStore:
-    """All tokens of the cluster. Safe for concurrent use by many tasks."""
+    """
+    All tokens of the cluster. Safe for concurrent use by many tasks.
+
+    Args:
+        entries_max: how many entries are cached; 0 on a node where others write.
+    """
 
     def __init__(
         self,
@@ -68,8 +73,10 @@ class TokenStore:
         *,
         random_bytes: Callable[[int], bytes],
         now: Callable[[], datetime],
+        entries_max: int = _ENTRIES_MAX,
     ) -> None:
         self._storage = barrier.view(TOKENS_PREFIX)
+        self._entries_max = entries_max
         self._random_bytes = random_bytes
         self._now = now
         self._salt = b""
@@ -158,8 +165,8 @@ class TokenStore:
             return None
         entry = TokenEntry.from_bytes(blob)
         cached = _Cached(entry, entry.expires_at)
-        if generation == self._generation:
-            if len(self._cache) >= _ENTRIES_MAX:
+        if self._entries_max and generation == self._generation:
+            if len(self._cache) >= self._entries_max:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[token_id] = cached
         return cached

@@ -147,6 +147,13 @@ class NodeView(Protocol):
     async def wait_change(self, seen: NodeStatus) -> None:
         """Return as soon as ``status().revision`` differs from the one seen."""
 
+    async def vouches_for(self, token: str) -> bool:
+        """
+        Say whether a token is known and not ended, on any unsealed node: a hint some seconds old,
+        to share places out by. It authorises nothing and spends no use; "no" may mean "no time to
+        look". A sealed node knows nobody.
+        """
+
     def admit(self) -> AbstractContextManager[Ticket]:
         """
         Enter the request gate, for the time of one execution on the active node.

@@ -77,6 +77,7 @@ class FakeNode:
         self.gate_is_open = True
         self.tenure_is_valid = True
         self.parking_is_full = False
+        self.known_tokens: set[str] = set()
         self.parked = 0
         self.parked_bytes_max = 0
         self.on_handle: Callable[[Request], Awaitable[Response]] = _answer_nothing
@@ -96,6 +97,10 @@ class FakeNode:
     async def wait_change(self, seen: NodeStatus) -> None:
         while self._status.revision == seen.revision:
             await self._changed.wait()
+
+    async def vouches_for(self, token: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return not self._status.sealed and token in self.known_tokens
 
     @contextmanager
     def admit(self) -> Iterator[FakeTicket]:
