@@ -95,6 +95,7 @@ def _listener_rows(listener: ListenerConfig) -> Iterator[tuple[str, object]]:
     yield "http_read_header_timeout", listener.http_read_header_timeout_s
     yield "http_write_timeout", listener.http_write_timeout_s
     yield "http_idle_timeout", listener.http_idle_timeout_s
+    yield "connections_max", listener.connections_max
     yield "custom_response_headers", _headers_text(listener.custom_response_headers)
     yield "disable_unauthed_rekey_endpoints", listener.disable_unauthed_rekey_endpoints
     yield (

@@ -83,6 +83,7 @@ def build_listener(
         http_read_header_timeout_s=section.seconds("http_read_header_timeout"),
         http_write_timeout_s=section.seconds("http_write_timeout"),
         http_idle_timeout_s=section.seconds("http_idle_timeout"),
+        connections_max=section.number("connections_max"),
         forwarded_for=_forwarded_for(section) if tcp else None,
         custom_response_headers=_headers(headers),
         disable_unauthed_rekey_endpoints=section.flag("disable_unauthed_rekey_endpoints"),

@@ -87,6 +87,7 @@ class ListenerConfig:
     http_read_header_timeout_s: float
     http_write_timeout_s: float
     http_idle_timeout_s: float
+    connections_max: int
     forwarded_for: ForwardedForConfig | None = None
     custom_response_headers: Headers = field(default_factory=dict)
     disable_unauthed_rekey_endpoints: bool = True

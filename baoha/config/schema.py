@@ -134,6 +134,9 @@ _LISTENER: Final = (
     _option("http_write_timeout", DURATION, 0.0, "for a response; 0 is no limit", shown="0"),
     _option("http_idle_timeout", DURATION, 300.0, "between two requests", shown="5m"),
     _option(
+        "connections_max", POSITIVE, 4096, "connections at one time; one that waits makes room"
+    ),
+    _option(
         "custom_response_headers",
         RESPONSE_HEADERS,
         MappingProxyType({}),

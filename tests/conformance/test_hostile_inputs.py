@@ -29,7 +29,7 @@ from hyperframe.frame import (
 )
 
 from baoha.server.asgi import Receive, Scope, Send
-from baoha.server.connection import Limits
+from baoha.server.limits import Limits
 from baoha.server.listener import APIListener, ListenerSettings
 
 Attack = Callable[[trio.SocketStream], Awaitable[None]]

@@ -16,8 +16,8 @@ import trio
 from baoha.errors import ConfigError
 from baoha.sansio.messages import ListenerPolicy
 from baoha.server.asgi import LISTENER_EXTENSION, Receive, Scope, Send
-from baoha.server.connection import Limits
 from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
+from baoha.server.limits import Limits
 from baoha.server.listener import APIListener, ListenerSettings, serve_listener
 
 GET = b"GET /v1/a%20b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"

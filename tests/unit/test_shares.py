@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from baoha.sansio.shares import Claim, Shares, client_address
 
 
-def shares(capacity: int = 8, **settings: int | bool) -> Shares[str]:
-    given = {"address_share": capacity // 8, "strangers_share": capacity // 8, **settings}
-    return Shares(capacity, **given)  # type: ignore[arg-type]
+def shares(capacity: int = 8, **options: int | bool) -> Shares[str]:
+    chosen = {"address_share": capacity // 8, "strangers_share": capacity // 8, **options}
+    return Shares(capacity, **chosen)  # type: ignore[arg-type]
 
 
 def fill(room: Shares[str], *claims: Claim) -> None:
@@ -218,6 +218,7 @@ class Room(RuleBasedStateMachine):
 
 
 TestRoom = Room.TestCase
+TestRoom.settings = settings(max_examples=30, deadline=None)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), max_size=200))
