@@ -41,6 +41,7 @@ from baoha.ha.parking import ParkingLot
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.seal_format import StaticSealKey
+from baoha.sansio.shares import Claim
 from baoha.storage.base import Backend, HABackend, HALock
 from baoha.timing import BootClock, HATiming, boot_time_s
 
@@ -336,9 +337,11 @@ class Node:
             raise Sealed
         return await self._loop.forward(request)
 
-    def parking(self, size_bytes: int) -> AbstractContextManager[bool]:
+    def parking(
+        self, size_bytes: int, claim: Claim
+    ) -> AbstractContextManager[trio.CancelScope | None]:
         """Take a place among the parked requests."""
-        return self._parking.place(size_bytes)
+        return self._parking.place(size_bytes, claim)
 
     def seal_status(self) -> SealStatus:
         """Return the seal's state, from memory."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -36,9 +37,10 @@ from baoha.api.asgi import (
     too_large,
     wait_disconnect,
 )
+from baoha.api.claims import claim_of
 from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
-from baoha.api.uploads import NoRoomError, Upload, UploadRoom
+from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
 from baoha.core.view import NodeView
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
@@ -59,6 +61,7 @@ def build_app(
     *,
     response_headers: Mapping[str, str] = DEFAULT_RESPONSE_HEADERS,
     park_s: float = DEFAULT_PARK_S,
+    upload_bytes: int = ROOM_BYTES,
 ) -> ASGIApp:
     """
     Return the ASGI application of a node. Its only state is the room that request bodies take.
@@ -66,10 +69,11 @@ def build_app(
     Args:
         response_headers: sent with every answer, beside ``Cache-Control: no-store``.
         park_s: seconds that a request waits for an active node (``HATiming.park_s``).
+        upload_bytes: memory for the bodies of all requests that are not small.
     """
     common = {"cache-control": "no-store"}
     common |= {name.lower(): value for name, value in response_headers.items()}
-    room = UploadRoom()
+    room = UploadRoom(partial(claim_of, view), upload_bytes)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -32,6 +32,7 @@ from baoha.api.answers import (
     unforeseen,
     unknown_outcome,
 )
+from baoha.api.claims import claim_of
 from baoha.api.local import serve_local
 from baoha.api.logical import decode_body, execute, is_read, token_of
 from baoha.api.paths import api_path, refusal
@@ -48,6 +49,7 @@ from baoha.errors import (
     ReadOnly,
 )
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.shares import Claim
 
 DEFAULT_PARK_S: Final = 5.0
 # After a failed attempt the picture may already be the new one, or never change: look again.
@@ -175,6 +177,7 @@ class _Journey:
         self._park_s = park_s
         self._is_abandoned = is_abandoned
         self._deadline = math.inf
+        self._claim: Claim | None = None
         self._declines_forwarding = (
             bool(request.header(names.NO_FORWARDING_HEADER))
             or api_path(request) in _NEVER_FORWARDED
@@ -219,12 +222,16 @@ class _Journey:
         self._deadline = min(self._deadline, now + self._park_s)
         if now >= self._deadline:
             return _refuse(otherwise)
-        with self._view.parking(len(self._request.body)) as has_place:
-            if not has_place:
-                return _refuse(otherwise)
-            with trio.move_on_at(min(self._deadline, now + limit_s)):
-                await self._view.wait_change(seen)
-        if self._is_abandoned():
+        if self._claim is None:
+            self._claim = await claim_of(self._view, self._request)
+        is_displaced = True
+        with self._view.parking(len(self._request.body), self._claim) as place:
+            if place is not None:
+                with place:
+                    with trio.move_on_at(min(self._deadline, now + limit_s)):
+                        await self._view.wait_change(seen)
+                    is_displaced = False
+        if is_displaced or self._is_abandoned():
             return _refuse(otherwise)
         return None
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from baoha.core.request import Request, Response
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.shares import Claim
 
 
 class Role(Enum):
@@ -175,8 +176,15 @@ class NodeView(Protocol):
             ForwardingInterrupted: sent, and no reply came: the outcome is unknown.
         """
 
-    def parking(self, size_bytes: int) -> AbstractContextManager[bool]:
-        """Take a place among the parked requests; yields False when count or bytes are used up."""
+    def parking(
+        self, size_bytes: int, claim: Claim
+    ) -> AbstractContextManager[AbstractContextManager[object] | None]:
+        """
+        Take a place among the parked requests; yields None when count or bytes are used up.
+
+        The request waits within what is yielded; that wait is cut short, and ends without an error,
+        when the place is taken for a request that comes first.
+        """
 
     def seal_status(self) -> SealStatus:
         """Return the seal's state, from memory."""

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from baoha.api.app import build_app
+from baoha.api.uploads import ROOM_BYTES
 from baoha.cluster.network import TCPNetwork
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.model import ServerConfig
@@ -24,6 +25,7 @@ from baoha.node import Node
 from baoha.server.asgi import ASGIApp
 from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
 from baoha.server.logs import Logs
+from baoha.server.memory import usable_bytes
 from baoha.server.notify import Notifier
 from baoha.server.settings import node_settings
 from baoha.server.stores import Stores, open_stores
@@ -90,7 +92,9 @@ def _make_node(config: ServerConfig, stores: Stores) -> RunnableNode:
 
 def _make_app(node: RunnableNode, park_s: float) -> ASGIApp:
     assert isinstance(node, Node)
-    return build_app(node, park_s=park_s)
+    # The rest is for what becomes of a body: decoded, encrypted, encoded again.
+    upload_bytes = min(ROOM_BYTES, usable_bytes() // 8)
+    return build_app(node, park_s=park_s, upload_bytes=upload_bytes)
 
 
 def _prepare_process() -> None:

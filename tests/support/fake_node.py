@@ -27,6 +27,7 @@ from baoha.core.view import (
 )
 from baoha.errors import LeadershipLost, NotActive
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.shares import Claim
 
 LEADER = Leader(
     uuid="tenure-1", redirect_addr="http://leader:8200", cluster_addr="https://leader:8201"
@@ -118,14 +119,14 @@ class FakeNode:
         return await self.on_forward(request)
 
     @contextmanager
-    def parking(self, size_bytes: int) -> Iterator[bool]:
+    def parking(self, size_bytes: int, claim: Claim) -> Iterator[trio.CancelScope | None]:
         if self.parking_is_full:
-            yield False
+            yield None
             return
         self.parked += 1
         self.parked_bytes_max = max(self.parked_bytes_max, size_bytes)
         try:
-            yield True
+            yield trio.CancelScope()
         finally:
             self.parked -= 1
 
