@@ -44,7 +44,10 @@ _CUT_OFF: Final = b"the active node ended its duty, or the client left, while th
 
 
 def _failure(effect: str) -> HTTPResponse:
-    text = f"internal error on the active node; {effect}"
+    return _error(f"internal error on the active node; {effect}")
+
+
+def _error(text: str) -> HTTPResponse:
     return HTTPResponse(
         status=500,
         headers=(("content-type", "application/json"),),
@@ -239,10 +242,10 @@ class _Requests:
         if frame.id in self._sizes:
             raise FrameError("request id is in use")
         size = len(frame.payload)
-        if (
-            len(self._sizes) >= self._limits.in_flight_max
-            or self._bytes + size > self._limits.in_flight_bytes_max
-        ):
+        # What large answers hold does not keep small requests out at once.
+        is_small = len(start.first) == start.body_bytes
+        bytes_max = self._limits.in_flight_bytes_max * (2 if is_small else 1)
+        if len(self._sizes) >= self._limits.in_flight_max or self._bytes + size > bytes_max:
             self._outbox.control(Kind.NOT_EXECUTED, frame.id, _BUSY)
             return
         self._hold(frame.id, size)
@@ -291,14 +294,16 @@ class _Requests:
     def _answer(self, request_id: int, response: HTTPResponse) -> None:
         self._release(request_id)
         try:
-            answer = self._outbox.message(
-                Kind.RESPONSE, request_id, encode_head(response), response.body
-            )
+            answer = self._queue(request_id, response)
         except FrameError as exc:
-            self._refuse(request_id, Kind.UNKNOWN_OUTCOME, f"executed, but {exc}")
-            return
+            # A definite answer: whoever asked again would be told the same after the same work.
+            response = _error(f"the request was executed, but its answer cannot be sent: {exc}")
+            answer = self._queue(request_id, response)
         self._answers[request_id] = answer
         self._hold(request_id, len(response.body))
+
+    def _queue(self, request_id: int, response: HTTPResponse) -> OutMessage:
+        return self._outbox.message(Kind.RESPONSE, request_id, encode_head(response), response.body)
 
     def _refuse(self, request_id: int, kind: Kind, reason: str) -> None:
         self._release(request_id)

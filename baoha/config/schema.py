@@ -121,7 +121,9 @@ TOP: Final = _section(
 )
 
 _LISTENER: Final = (
-    _option("max_request_size", LIMIT, 33_554_432, "largest request body", shown="32MiB"),
+    _option(
+        "max_request_size", LIMIT, 33_554_432, "largest request body; 64MiB at most", shown="32MiB"
+    ),
     _option(
         "max_request_duration",
         DURATION,
