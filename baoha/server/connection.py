@@ -83,6 +83,7 @@ class Surroundings:
     places: Shares[Connection]  # loose is whoever waits for its client
     open: set[Connection] = field(default_factory=set)
     turn: trio.Lock = field(default_factory=trio.Lock)  # of large requests
+    endings: trio.Lock = field(default_factory=trio.Lock)  # of those that ran out of time
     changed: trio.Event = field(default_factory=trio.Event)  # a place may be had; set by anybody
 
     @property
@@ -329,6 +330,9 @@ class Connection(TCPServer):
                     self._broken = True
                     return
             if self._read_scope.cancelled_caught:
+                # Strangers that came together run out of time together: one after the other.
+                async with self.around.endings:
+                    await trio.lowlevel.checkpoint()
                 await self._time_out()
                 return
             if not data:

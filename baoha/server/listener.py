@@ -52,7 +52,8 @@ BACKLOG = 1024
 # A full listener may turn away thousands of clients per second; its log line comes this often.
 FULL_REPORT_S = 10.0
 # As many of those that wait are taken before everybody else runs once.
-ACCEPTS_PER_TURN = 32
+# Each costs up to a millisecond until it waits for its client.
+ACCEPTS_PER_TURN = 16
 # When descriptors or memory have run out. Source: trio, ``serve_listeners``.
 DESCRIPTORS_PAUSE_S = 0.1
 _NOBODY_WAITS = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})

@@ -308,3 +308,20 @@ async def test_listener_without_descriptors_accepts_again_when_there_are_some(
     assert [r.levelname for r in caplog.records if "Too many open files" in r.message] == [
         "WARNING"
     ]
+
+
+async def test_listener_strangers_that_run_out_of_time_together_end_one_by_one(
+    tmp_path: Path,
+) -> None:
+    """Thousands of ends in one turn of the event loop would stop the clock of the node."""
+    limits = Limits(body_grace_s=0.5)
+    async with listening("tcp", tmp_path, places=200, limits=limits) as place:
+        strangers = [await PHASES["body_with_length"](place) for _ in range(100)]
+        most, before = 0, place.listener.open_connections
+        while place.listener.open_connections:
+            await trio.lowlevel.checkpoint()
+            now = place.listener.open_connections
+            most, before = max(most, before - now), now
+        assert 0 < most <= 25
+        for stream in strangers:
+            await trio.aclose_forcefully(stream)
