@@ -27,7 +27,11 @@ from baoha.server.limits import Limits
 from baoha.server.listener import APIListener, ListenerSettings
 from baoha.server.tls import TLSSettings
 
-PLACES = 24
+PLACES = 12
+# No time limit of a stranger helps whoever waits for a place.
+PATIENT = Limits(
+    handshake_s=600, header_s=600, read_s=600, idle_s=600, write_stall_s=600, body_grace_s=600
+)
 LARGE = b"x" * 16_000_000
 CA = trustme.CA()
 HEALTH = b"GET /v1/sys/health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -99,7 +103,7 @@ async def listening(
         unix_path=str(folder / "api.sock") if kind == "unix" else "",
         tls=tls,
         connections_max=places,
-        limits=limits or Limits(),
+        limits=limits or PATIENT,
         graceful_s=0.1,
     )
     listener = APIListener(app, settings)
@@ -180,7 +184,7 @@ async def test_listener_full_of_strangers_answers_health_at_once(
     async with listening(kind, tmp_path) as place:
         strangers = [await PHASES_OF_TLS[name](place) for _ in range(PLACES + 4)]
         await trio.sleep(0.1)  # until the server has read it all
-        with trio.fail_after(5):  # every time limit of a stranger is 10 s or more
+        with trio.fail_after(60):
             for _ in range(8):
                 assert await place.is_well()
         assert place.listener.open_connections <= PLACES + 1
@@ -194,7 +198,7 @@ async def test_listener_full_unfinished_body_is_told_408(kind: str, tmp_path: Pa
         strangers = [await PHASES["body_with_length"](place) for _ in range(PLACES)]
         await trio.sleep(0.1)
         assert await place.is_well()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert (await strangers[0].receive_some(4096)).startswith(b"HTTP/1.1 408")
         for stream in strangers:
             await trio.aclose_forcefully(stream)
@@ -221,7 +225,7 @@ async def test_listener_full_heaviest_address_gives_way(tmp_path: Path) -> None:
     async with listening("tcp", tmp_path) as place:
         client = await place.connect(source="127.0.0.2")  # the oldest of all
         strangers = [await silent(place) for _ in range(PLACES + 10)]
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             for _ in range(PLACES):
                 assert await place.is_well()
             await client.send_all(HEALTH)
@@ -233,22 +237,22 @@ async def test_listener_full_heaviest_address_gives_way(tmp_path: Path) -> None:
 async def test_listener_body_without_progress_ends_long_before_its_deadline(
     tmp_path: Path,
 ) -> None:
-    limits = Limits(read_s=60, body_grace_s=0.2, body_bytes_per_s=10_000)
+    limits = Limits(read_s=600, body_grace_s=0.2, body_bytes_per_s=10_000)
     async with listening("tcp", tmp_path, limits=limits) as place:
         stream = await after(POST + b"Content-Length: 1000\r\n\r\n1")(place)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 408")
         await trio.aclose_forcefully(stream)
 
 
 async def test_listener_body_with_progress_outlives_the_grace(tmp_path: Path) -> None:
-    limits = Limits(read_s=60, body_grace_s=0.2, body_bytes_per_s=10_000)
+    limits = Limits(read_s=600, body_grace_s=0.2, body_bytes_per_s=10_000)
     async with listening("tcp", tmp_path, limits=limits) as place:
         stream = await after(POST + b"Content-Length: 80000\r\n\r\n")(place)
         for _ in range(8):
             await stream.send_all(b"x" * 10_000)
             await trio.sleep(0.1)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 200")
         await trio.aclose_forcefully(stream)
 
@@ -267,7 +271,7 @@ async def test_listener_full_of_four_thousand_half_bodies_answers_health(tmp_pat
             strangers.append(stranger)
             if number < places:
                 assert place.listener.open_connections <= places
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             for _ in range(20):
                 assert await place.is_well()
         for stranger in strangers:
@@ -314,7 +318,7 @@ async def test_listener_strangers_that_run_out_of_time_together_end_one_by_one(
     tmp_path: Path,
 ) -> None:
     """Thousands of ends in one turn of the event loop would stop the clock of the node."""
-    limits = Limits(body_grace_s=0.5)
+    limits = Limits(read_s=600, body_grace_s=0.5)
     async with listening("tcp", tmp_path, places=200, limits=limits) as place:
         strangers = [await PHASES["body_with_length"](place) for _ in range(100)]
         most, before = 0, place.listener.open_connections
