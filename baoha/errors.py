@@ -149,6 +149,14 @@ class StepDownRefused(HAError):
     status_hint = 409
 
 
+class NotTakenUp(HAError):
+    """
+    503: active duty was given up as asked, and it is not known that the successor has taken it up.
+    """
+
+    outcome: Outcome = "unknown"
+
+
 class LockLost(HAError):
     """The HA lock is held by somebody else, or has expired: the tenure is over."""
 

@@ -38,6 +38,8 @@ NAMESPACE_HEADER: Final = "x-vault-namespace"
 NO_FORWARDING_HEADER: Final = "x-vault-no-request-forwarding"
 # Honoured by OpenBao from any client; we drop it at the door (DESIGN.md section 5).
 INTERNAL_NO_FORWARDING_HEADER: Final = "x-vault-internal-no-request-forwarding"
+# Ours, between nodes: who was active when a node took the request.
+ASKED_OF_HEADER: Final = "x-baoha-internal-asked-of"
 INDEX_HEADER: Final = "x-vault-index"
 INCONSISTENT_HEADER: Final = "x-vault-inconsistent"
 

@@ -28,10 +28,18 @@ from baoha.cluster.network import Network
 from baoha.core import rotation
 from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
+from baoha.core.landed import counting_writes
 from baoha.core.request import Operation, Request, Response
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
-from baoha.errors import NotActive, RequestError, Sealed, StorageCorrupt, StorageError
+from baoha.errors import (
+    LeadershipLost,
+    NotActive,
+    RequestError,
+    Sealed,
+    StorageCorrupt,
+    StorageError,
+)
 from baoha.ha.board import StatusBoard
 from baoha.ha.context import HAContext, ProblemList
 from baoha.ha.gate import Admission, RequestGate
@@ -384,18 +392,31 @@ class Node:
             await self._board.wait_change(seen)
             seen = self._board.status
 
-    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
-        """Hand active duty over; returns when the successor has the lock."""
+    async def step_down(
+        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+    ) -> None:
+        """Hand active duty over; returns when the successor has taken the lock up."""
         loop = self._loop
         if loop is None:
             raise Sealed
         if self._board.phase is not Phase.ACTIVE:
             raise NotActive("this node is not active")
-        with self._gate.admit():
-            await self._core.require_sudo(token, "sys/step-down", Operation.UPDATE)
-        if self._lock is None:
-            return  # nobody to hand over to; OpenBao answers 204 without effect
-        await loop.step_down(reason="step-down was requested", to=to, force=force)
+        with counting_writes() as landed:
+            with self._gate.admit():
+                who = await self._core.require_sudo(token, "sys/step-down", Operation.UPDATE)
+            if self._lock is None:
+                return  # nobody to hand over to; OpenBao answers 204 without effect
+            if to is None and asked_of not in ("", self._settings.api_addr):
+                log.info("step-down is done already: asked_of=%s by=%r", asked_of, who)
+                return
+            by = f"{who} from {client}" if client else who
+            try:
+                await loop.step_down(reason=f"step-down requested by {by}", to=to, force=force)
+            except NotActive as exc:
+                if landed:
+                    # A use of the token is spent: the next node would refuse what was allowed here.
+                    raise LeadershipLost("active duty ended before the step-down") from exc
+                raise
 
     def members(self) -> Sequence[Member]:
         """Return the rows of ``sys/ha-status``."""

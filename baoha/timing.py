@@ -10,10 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Final
 
 from baoha.errors import ConfigError
 
 BootClock = Callable[[], float]
+
+# Limits on what a peer does follow the delays that were measured, up to so many times their value.
+PATIENCE_MAX: Final = 4.0
 
 
 def boot_time_s() -> float:
@@ -43,6 +47,7 @@ class HATiming:
     drain_s: float = 2.0  # in-flight requests may finish for so long when duty ends as planned
     park_s: float = 5.0  # a request waits so long for a new active node
     handover_wait_s: float = 3.0  # a step-down waits so long for a standby to become ready
+    handover_ttl_s: float = 1.2  # a passed lock waits so long for its successor to take it up
     step_down_pause_s: float = 10.0  # the node that left does not race for so long, if others can
     heartbeat_s: float = 1.0  # standby to active, over the cluster channel
     heartbeat_timeout_s: float = 2.5  # silence after which a channel counts as suspect
@@ -68,6 +73,14 @@ class HATiming:
         self._require(
             self.heartbeat_s < self.heartbeat_timeout_s,
             "heartbeat must be below heartbeat_timeout",
+        )
+        self._require(
+            self.handover_ttl_s <= self.lock_ttl_s, "handover_ttl must not be above lock_ttl"
+        )
+        self._require(
+            self.drain_s + self.handover_ttl_s + self.expiry_margin_s < self.park_s,
+            "drain + handover_ttl + expiry_margin must be below park: requests that wait must "
+            "outlive a successor that freezes in the middle of a hand-over",
         )
         self._require(
             self.reconnect_s <= self.reconnect_max_s, "reconnect must not be above reconnect_max"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import trio
@@ -142,8 +143,21 @@ async def _step_down(view: NodeView, request: HTTPRequest) -> HTTPResponse:
         token=token_of(request),
         to=_successor(given),
         force=_optional(given, "force", bool, "bool") or False,
+        asked_of=request.header(names.ASKED_OF_HEADER) or "",
+        client=request.remote_addr,
     )
     return no_content()
+
+
+def _addressed(view: NodeView, request: HTTPRequest) -> HTTPRequest:
+    """
+    Note on a step-down who was active when it came: if it waits while another one steps down, it
+    is done already, and must not be carried out by the next active node.
+    """
+    if api_path(request) != _STEP_DOWN:
+        return request
+    asked_of = (names.ASKED_OF_HEADER, view.status().last_leader_addr)
+    return replace(request, headers=(*request.headers, asked_of))
 
 
 def _successor(given: dict[str, Any]) -> str | None:
@@ -171,7 +185,7 @@ class _Journey:
         is_abandoned: Callable[[], bool],
     ) -> None:
         self._view = view
-        self._request = request
+        self._request = _addressed(view, request)
         self._park_s = park_s
         self._is_abandoned = is_abandoned
         self._deadline = math.inf

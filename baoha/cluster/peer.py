@@ -36,6 +36,7 @@ from baoha.sansio.frames import (
 )
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.outbox import OutMessage
+from baoha.sansio.patience import PeerPatience
 
 _logger: Final = logging.getLogger("baoha.cluster")
 
@@ -61,6 +62,7 @@ class PeerSession:
     One standby, from hello to end. It is the ``channel.Peer`` that ``ha`` sees.
 
     Attributes:
+        patience: how late its heartbeats come, the delays of this process included.
         accepting: set once requests can be run (or never will be).
         is_stuck: the outcome of a request could not be told; a GOODBYE would be a lie about it.
     """
@@ -72,7 +74,11 @@ class PeerSession:
         handler: ActiveHandler,
         limits: ChannelLimits,
         wall_clock: Callable[[], float],
+        *,
+        heartbeat_s: float,
     ) -> None:
+        self._heartbeat_s = heartbeat_s
+        self.patience: Final = PeerPatience()
         self._outbox = transport.outbox
         self._info = info
         self._handler = handler
@@ -166,6 +172,7 @@ class PeerSession:
                 continue
             elif frame.kind == Kind.HEARTBEAT:
                 self._info = unpack(frame.payload, NodeInfo)
+                self.patience.observe(self.echoed_s_ago - self._heartbeat_s)
                 self._echoed_at = trio.current_time()
                 self._echoed_at_unix_s = self._wall_clock()
                 self._outbox.control(Kind.ECHO)

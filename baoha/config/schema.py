@@ -228,6 +228,7 @@ TIMING_DOCS: Final = MappingProxyType(
         "drain": "requests in flight may finish for so long at a planned change",
         "park": "a request waits so long for a new active node",
         "handover_wait": "a step-down waits so long for a standby to become ready",
+        "handover_ttl": "a lock that was passed on waits so long for its successor to take it up",
         "step_down_pause": "the node that left does not compete for so long, if others can",
         "heartbeat": "standby to active node, over the cluster channel",
         "heartbeat_timeout": "silence after which a channel counts as suspect",

@@ -149,20 +149,23 @@ class Core:
 
         return await self._as_caller(request.token, authorised)
 
-    async def require_sudo(self, token: str, path: str, operation: Operation) -> None:
+    async def require_sudo(self, token: str, path: str, operation: Operation) -> str:
         """
-        Return only if the token may use a path with sudo; counts a use of a limited token.
+        Return who speaks (the token's display name) if it may use a path with sudo.
+
+        Counts a use of a limited token.
 
         Raises:
             PermissionDenied: it may not.
         """
 
-        async def check(caller: Caller) -> None:
+        async def check(caller: Caller) -> str:
             decision = caller.acl.decide(operation.value, path)
             if not (decision.allowed and decision.sudo):
                 raise PermissionDenied(wrapped("permission denied"))
+            return caller.display_name
 
-        await self._as_caller(token, check)
+        return await self._as_caller(token, check)
 
     async def _as_caller(self, token: str, body: Callable[[Caller], Awaitable[T]]) -> T:
         """Run a body for whom a token speaks. A limited token loses a use; the last one ends it."""

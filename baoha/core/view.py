@@ -70,6 +70,7 @@ class NodeStatus:
     store_problem: str = ""  # cause, while the store does not answer; "" when it does
     epoch: int = 0  # of the tenure, 0 when not active
     stopping: bool = False
+    last_leader_addr: str = ""  # API address of the last active node that this one knew, or knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,14 +184,25 @@ class NodeView(Protocol):
     async def seal(self, *, token: str) -> None:
         """Seal this node. Needs sudo on ``sys/seal``; a sealed node succeeds without any check."""
 
-    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+    async def step_down(
+        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+    ) -> None:
         """
-        Hand active duty over, and return when the successor has the lock. Needs sudo.
+        Hand active duty over, and return when the successor has taken it up. Needs sudo.
+
+        Nothing is left to do when ``to`` names this node, which is active, or when (without
+        ``to``) another node was active when this was asked.
+
+        Args:
+            asked_of: API address of the node that was active when the request came, "" if unknown.
+            client: address of the client, for the log.
 
         Raises:
             PermissionDenied: no sudo on ``sys/step-down``.
             StepDownRefused: no ready standby (and not forced), or ``to`` is not one.
+            NotTakenUp: it left, and nothing shows that the successor has taken over.
             NotActive: this node is not active (any more).
+            LeadershipLost: as NotActive, and a use of the token is spent.
         """
 
     def members(self) -> Sequence[Member]:

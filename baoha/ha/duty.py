@@ -19,6 +19,7 @@ every standby. What was parked is forwarded to the successor.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -31,14 +32,17 @@ from baoha.core.view import Leader, LinkState
 from baoha.errors import (
     BaohaError,
     FencedWrite,
-    ForwardingError,
+    NotTakenUp,
     StepDownRefused,
     StorageError,
     StorageUnavailable,
 )
 from baoha.ha.context import HAContext
 from baoha.ha.leave import LeaveDesk, LeaveRequest
-from baoha.ha.peers import PeerRegistry
+from baoha.ha.links import linger_limit_s
+from baoha.ha.passing import Passed
+from baoha.ha.peers import PeerRegistry, is_named
+from baoha.ha.successor import prepare_successor, successor_after_drain
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement
 from baoha.sansio.ha_state import HAEvent
@@ -48,7 +52,6 @@ log = logging.getLogger("baoha.ha")
 
 REFUSAL_SHOWN_S = 60.0
 BIND_RETRY_S = 1.0  # between attempts to bind a cluster address that is taken
-LINGER_S = 1.0  # the channel stays open so long after the lock was passed, for replies under way
 
 
 class DutyHandler:
@@ -71,6 +74,10 @@ class DutyHandler:
         """Take note of its end."""
         log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
         self._peers.left(peer)
+
+    def pending(self, count: int) -> None:
+        """Take note of how many connections are in the middle of their handshake."""
+        self._peers.arriving = count
 
 
 async def run_duty(
@@ -108,7 +115,8 @@ async def run_duty(
                 if deadline_passed
                 else "the node was told to stop at once"
             )
-        with trio.move_on_after(LINGER_S):
+        # For replies under way, that of the step-down included.
+        with trio.move_on_after(linger_limit_s(ctx.timing)):
             await peers.wait_gone()
         duty.cancel_scope.cancel()
 
@@ -193,6 +201,7 @@ async def _start_listener(
             handler,
             timing=ctx.timing,
             on_problem=partial(_refused_connection, ctx),
+            on_pending=handler.pending,
         )
     )
     ctx.problems.clear(f"listen {address}")
@@ -271,7 +280,7 @@ async def _serve_leave_requests(
             await _hand_over(ctx, tenure, request, peers=peers)
         except StepDownRefused as exc:
             log.warning("%s: reason=%r", exc, request.reason)
-            request.answer(exc)
+            desk.refuse(exc)
             continue
         return
 
@@ -285,10 +294,10 @@ async def _hand_over(
     Raises:
         StepDownRefused: nobody is ready, and it is not forced. Nothing has changed.
     """
-    successor: Peer | None = None
+    prepared: Peer | None = None
     if ctx.lock is not None:
         try:
-            successor = await _prepare_successor(ctx, request, peers)
+            prepared = await prepare_successor(request, peers, ctx.timing)
         except StepDownRefused as exc:
             if not request.force:
                 raise
@@ -298,48 +307,59 @@ async def _hand_over(
     log.warning(
         "stepping down from active operation to standby: reason=%r successor=%s",
         request.reason,
-        successor.info.api_addr if successor else "none",
+        prepared.info.api_addr if prepared else "none",
     )
     ctx.board.fire(HAEvent.LEAVE_BEGUN, leader_changing=True)
     ctx.gate.close()
     peers.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
     await ctx.gate.drain(ctx.timing.drain_s)
-    heir = successor.info.node_id if successor else ""
-    problem = await _release(ctx, tenure, successor=heir or None)
+    error = await _let_go(ctx, tenure, request, prepared, peers)
     # Answered first: the end of the tenure answers whoever still waits with "not active".
-    request.answer(StorageUnavailable(problem, outcome="unknown") if problem else None)
-    tenure.finish(f"handed over: {request.reason}")
-    peers.notify(LeaderNotice(phase="passed", successor=heir, epoch=tenure.epoch))
+    request.answer(error)
+    heir = request.passed
+    tenure.finish(
+        f"handed over to {heir.name}: {request.reason}"
+        if heir
+        else f"gave active duty up, to nobody: {request.reason}"
+    )
+    peers.notify(
+        LeaderNotice(phase="passed", successor=heir.identity if heir else "", epoch=tenure.epoch)
+    )
 
 
-async def _prepare_successor(ctx: HAContext, request: LeaveRequest, peers: PeerRegistry) -> Peer:
-    """Return a standby that is ready, and has just prepared itself; the best one that can."""
-    failed: dict[Peer, str] = {}
-    while True:
-        try:
-            peer = await peers.wait_successor(
-                to=request.to,
-                timing=ctx.timing,
-                wait_s=0.0 if failed else request.wait_s,
-                without=failed.keys(),
-            )
-        except StepDownRefused as exc:
-            if not failed:
-                raise
-            reasons = "; ".join(f"{peer.info.api_addr}: {why}" for peer, why in failed.items())
-            raise StepDownRefused(
-                f"cannot step down: no standby is prepared to take over ({reasons})"
-            ) from exc
-        failed[peer] = f"no answer within {ctx.timing.handover_wait_s:g} s"
-        with trio.move_on_after(ctx.timing.handover_wait_s):
-            try:
-                reply = await peer.prepare()
-            except ForwardingError as exc:
-                failed[peer] = str(exc)
-            else:
-                if reply.ready:
-                    return peer
-                failed[peer] = reply.reason
+async def _let_go(
+    ctx: HAContext,
+    tenure: Tenure,
+    request: LeaveRequest,
+    prepared: Peer | None,
+    peers: PeerRegistry,
+) -> BaohaError | None:
+    """Pass the lock on, or give it back. Returns what keeps the request from being done."""
+    timing = ctx.timing
+    successor: Peer | None = None
+    if prepared is not None:
+        successor = successor_after_drain(prepared, peers, to=request.to, timing=timing)
+    if successor is not None:
+        request.passed = Passed(
+            identity=successor.info.node_id,
+            name=successor.info.api_addr,
+            epoch=tenure.epoch,
+            lapses_at=trio.current_time() + timing.cleanup_s + timing.handover_ttl_s,
+            is_wanted=request.to is None or is_named(successor.info, request.to),
+        )
+    heir = successor.info.node_id if successor else None
+    problem = await _release(ctx, tenure, successor=heir)
+    if problem:
+        return StorageUnavailable(problem, outcome="unknown")
+    if request.passed is not None:
+        lapses_at = trio.current_time() + timing.handover_ttl_s
+        request.passed = replace(request.passed, lapses_at=lapses_at)
+    elif prepared is not None and not request.force:
+        return NotTakenUp(
+            f"active duty was given up, to nobody: {prepared.info.api_addr} was lost "
+            "meanwhile, and no other standby is ready"
+        )
+    return None
 
 
 async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> str:
@@ -356,7 +376,9 @@ async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> 
     with trio.move_on_after(ctx.timing.cleanup_s) as scope:
         scope.shield = True
         try:
-            await ctx.lock.release(tenure.fence, successor=successor, ttl_s=ctx.timing.lock_ttl_s)
+            await ctx.lock.release(
+                tenure.fence, successor=successor, ttl_s=ctx.timing.handover_ttl_s
+            )
         except BaohaError as exc:
             problem = str(exc)
         else:

@@ -17,7 +17,7 @@ from baoha.ha.context import HAContext
 from baoha.ha.duty import run_duty
 from baoha.ha.leave import LeaveDesk, LeaveRequest
 from baoha.ha.links import LinkKeeper
-from baoha.ha.peers import PeerRegistry
+from baoha.ha.peers import PeerRegistry, is_named
 from baoha.ha.standby import Grant, Standby
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
@@ -25,6 +25,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
+TAKE_UP_GRACE_S = 0.25  # after a passed lock has lapsed: to read who has it
 LAST_WORDS_S = 0.05  # a former tenure's channels may hold up the next tenure for so long
 
 
@@ -76,16 +77,29 @@ class HALoop:
 
     async def step_down(self, *, reason: str, to: str | None, force: bool) -> None:
         """
-        Hand active duty over.
+        Hand active duty over; returns when the successor has taken the lock up.
+
+        Nothing is done when ``to`` is a name of this node, which is active.
 
         Raises:
             NotActive: this node is not active.
             StepDownRefused: nobody is ready, or ``to`` is not.
+            NotTakenUp: it left, and nothing shows that the successor has taken over.
             StorageUnavailable: it left, and cannot tell who has the lock.
         """
-        await self._desk.ask(
-            LeaveRequest(reason=reason, to=to, force=force, wait_s=self._ctx.timing.handover_wait_s)
+        timing = self._ctx.timing
+        if (
+            to is not None
+            and self._ctx.board.phase is Phase.ACTIVE
+            and is_named(self._standby.node_info(), to)
+        ):
+            return
+        passed = await self._desk.ask(
+            LeaveRequest(reason=reason, to=to, force=force, wait_s=timing.handover_wait_s)
         )
+        if passed is not None:
+            grace_s = timing.watch_poll_s + TAKE_UP_GRACE_S
+            await self._standby.sightings.wait_taken_up(passed, grace_s=grace_s)
 
     async def retire(self, *, reason: str) -> None:
         """

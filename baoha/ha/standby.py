@@ -30,7 +30,8 @@ from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import Leader, LinkState
 from baoha.errors import BarrierError, StorageError
 from baoha.ha.context import HAContext
-from baoha.ha.links import LINGER_S, LinkKeeper
+from baoha.ha.links import LinkKeeper
+from baoha.ha.passing import LockSightings
 from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
@@ -38,6 +39,7 @@ from baoha.storage.base import Fence, HALock, LockRecord
 log = logging.getLogger("baoha.ha")
 
 HEAD_START_S = 1.0  # a node that stepped down leaves a free lock to others for so long
+LAPSED_START_S = 0.3  # and so long, if it is free because its successor let it lapse
 FIRST_LOOK_S = 0.002  # re-read for an advertisement that is not there yet; grows with each look
 LOOK_GROWTH = 1.3  # a take-over lasts some milliseconds, and every one of them is a client's
 LAST_LOOK_S = 0.1
@@ -60,6 +62,7 @@ class Standby:
 
     Attributes:
         eligible: whether it contends for the lock; off once the node is stopping or sealing.
+        sightings: what it sees of the lock.
         has_followed: whether there was ever a channel to another active node.
     """
 
@@ -68,6 +71,7 @@ class Standby:
         self._links = links
         self.eligible = True
         self.has_followed = False
+        self.sightings = LockSightings()
         self._identity: TenureIdentity | None = None
         self._nudged = trio.Event()
         self._hold_until = 0.0
@@ -117,7 +121,6 @@ class Standby:
             return  # of a former tenure: it came over a retiring channel, after its successor
         self._leaving = True
         if notice.phase == "passed":
-            self._links.follow(None, self)
             self._forget_leader()
         self._publish()
         self._nudge()
@@ -196,7 +199,9 @@ class Standby:
         before = self._record
         if record is None:
             if self._free_since is None:
-                self._free_since = now
+                # Nobody took up what was passed on: whoever else is there had that time, too.
+                lapsed = before is not None and not before.value
+                self._free_since = now - (HEAD_START_S - LAPSED_START_S if lapsed else 0.0)
             if before is not None:
                 self._forget_leader(linger_s=self._linger_s(before, now))
         else:
@@ -211,6 +216,7 @@ class Standby:
         self._record = record
         self._asked_at = asked_at
         self._read_at = now
+        self.sightings.saw(record)
 
     async def _try_lock(self, lock: HALock) -> Grant | None:
         """Try for the lock if this node may have it now."""
@@ -227,9 +233,13 @@ class Standby:
             evict = record
         uuid = self._new_uuid()
         sent_boot_s = self._ctx.boot_clock()
-        fence = await lock.acquire(uuid, ttl_s=self._ctx.timing.lock_ttl_s, evict=evict)
+        ttl_s = self._ctx.timing.lock_ttl_s
+        fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
         if fence is None:
             return None
+        self.sightings.saw(
+            LockRecord(identity=fence.identity, value=uuid, epoch=fence.epoch, expires_in_s=ttl_s)
+        )
         if not self.eligible:
             # Passed to us after we had said that we are prepared, or acquired while we were told
             # to stop. Nobody else may wait for its ttl.
@@ -334,12 +344,12 @@ class Standby:
         elif ctx.problems.report("same address", sentence):
             log.error("%s; give every node an address of its own", sentence)
 
-    def _linger_s(self, before: LockRecord, now: float) -> float:
-        """How long the channel to a former leader is still worth something."""
+    def _linger_s(self, before: LockRecord, now: float) -> float | None:
+        """How long the channel to a former leader is still worth something; None: as usual."""
         ran_out = now >= self._read_at + before.expires_in_s
-        return 0.0 if ran_out or self._dead else LINGER_S
+        return 0.0 if ran_out or self._dead else None
 
-    def _forget_leader(self, *, linger_s: float = LINGER_S) -> None:
+    def _forget_leader(self, *, linger_s: float | None = None) -> None:
         self._advertised = None
         self._record = None
         self._dead = False

@@ -182,7 +182,7 @@ class ServerProcess:
 
     async def _leave(self, node: RunnableNode) -> None:
         timing = self._config.ha
-        bound_s = timing.handover_wait_s + timing.drain_s + 2 * timing.cleanup_s
+        bound_s = 2 * timing.handover_wait_s + timing.drain_s + 2 * timing.cleanup_s
         notifier = self._around.notifier
         notifier.stopping("handing over")
         notifier.extend_timeout(bound_s + LISTENER_STOP_S)

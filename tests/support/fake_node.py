@@ -140,7 +140,9 @@ class FakeNode:
     async def seal(self, *, token: str) -> None:
         self.calls.append(f"seal token={token}")
 
-    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+    async def step_down(
+        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+    ) -> None:
         self.calls.append("step_down")
         if self._status.role is not Role.ACTIVE:
             raise NotActive("not active")

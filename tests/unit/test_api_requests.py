@@ -395,7 +395,9 @@ async def test_step_down_refuses_wrong_requests(
 
 async def test_step_down_without_a_successor_is_409_with_the_reason() -> None:
     class Alone(FakeNode):
-        async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+        async def step_down(
+            self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+        ) -> None:
             raise StepDownRefused("no standby is ready")
 
     answer = await serve_request(Alone(ACTIVE), make("PUT", "/v1/sys/step-down"))

@@ -202,13 +202,13 @@ def test_defaults_are_those_of_the_specification() -> None:
 def test_directory_is_read_in_order_of_names_and_later_values_win(tmp_path: Path) -> None:
     (tmp_path / "10.toml").write_text('log_level = "warn"\ncluster_name = "one"' + BASE)
     (tmp_path / "20.hcl").write_text('log_level = "error"\nlistener "unix" { address = "/s" }')
-    (tmp_path / "30.json").write_text('{"ha": {"park": "1s"}, "storage": {"inmem": {}}}')
+    (tmp_path / "30.json").write_text('{"ha": {"park": "9s"}, "storage": {"inmem": {}}}')
     (tmp_path / "notes.txt").write_text("not read")
     (tmp_path / ".hidden.toml").write_text("not read")
     config = load([tmp_path], {})
     assert (config.log_level, config.cluster_name) == ("error", "one")
     assert [one.type for one in config.listeners] == ["tcp", "unix"]
-    assert (config.storage.type, config.ha.park_s) == ("inmem", 1.0)
+    assert (config.storage.type, config.ha.park_s) == ("inmem", 9.0)
     assert config.sources["log_level"].text == f"file {tmp_path}/20.hcl:1"
 
 
