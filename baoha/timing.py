@@ -18,6 +18,8 @@ BootClock = Callable[[], float]
 
 # Limits on what a peer does follow the delays that were measured, up to so many times their value.
 PATIENCE_MAX: Final = 4.0
+# What is kept for a standby to take up a lock that nobody else wanted.
+TAKE_OVER_MARGIN_S: Final = 0.5
 
 
 def boot_time_s() -> float:
@@ -78,9 +80,9 @@ class HATiming:
             self.handover_ttl_s <= self.lock_ttl_s, "handover_ttl must not be above lock_ttl"
         )
         self._require(
-            self.drain_s + self.handover_ttl_s + self.expiry_margin_s < self.park_s,
-            "drain + handover_ttl + expiry_margin must be below park: requests that wait must "
-            "outlive a successor that freezes in the middle of a hand-over",
+            self.drain_s + self.handover_ttl_s + TAKE_OVER_MARGIN_S < self.park_s,
+            f"drain + handover_ttl + {TAKE_OVER_MARGIN_S:g}s must be below park: what waits "
+            "must outlive a successor that freezes in the middle of a hand-over",
         )
         self._require(
             self.reconnect_s <= self.reconnect_max_s, "reconnect must not be above reconnect_max"

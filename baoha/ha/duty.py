@@ -9,11 +9,12 @@ Rules of this file:
 3. Becoming active, and ceasing to be it, are each one synchronous block.
 
 Entry: fence the store, reload keys and mounts, open the cluster listener with the tenure's own
-certificate, advertise; then role and gate at once.
+certificate, advertise, have the lock confirmed for its whole ttl; then role and gate at once.
 
 Planned exit: find and prepare a successor while still serving; then close the gate (requests are
-parked from here on), let running requests end, pass the lock to the successor in one step, tell
-every standby. What was parked is forwarded to the successor.
+parked from here on), let running requests end, look again whether the successor is there, pass the
+lock to it in one step and for a short time, tell every standby. What was parked is forwarded to
+whoever takes it up.
 """
 
 from __future__ import annotations
@@ -141,6 +142,8 @@ async def _take_up(
             for address in unbound:
                 duty.start_soon(_retry_listener, ctx, tenure, identity, handler, address)
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
+    # Last of all: who freezes before this has the lock for a short time only.
+    await tenure.confirm()
     await trio.lowlevel.checkpoint_if_cancelled()  # the tenure may have ended in the very last step
     ctx.gate.open(tenure)
     ctx.board.fire(

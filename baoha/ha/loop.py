@@ -176,7 +176,7 @@ class HALoop:
             timing=ctx.timing,
         )
         if grant.fence is not None:
-            tenure.extend(grant.sent_boot_s)
+            tenure.begin(grant.sent_boot_s, grant.ttl_s)
         self._tenure = tenure
         self._had_company |= self._peers.was_joined
         self._peers = PeerRegistry()
@@ -201,6 +201,7 @@ class HALoop:
             )
             self._desk.close(tenure.cause, is_left=phase is Phase.LEAVING)
             log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
+            self._standby.is_slow = phase is Phase.ENTERING
             # Whoever could not even take up active duty would only fail again at once.
             task_status.started(phase is not Phase.ACTIVE)
 

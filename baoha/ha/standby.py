@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from math import inf
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -49,11 +50,12 @@ PORT_CHECK_S = 0.5  # a living port on this machine or in this rack answers well
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The HA lock was acquired by a request sent at ``sent_boot_s`` (boot-time clock)."""
+    """The HA lock was acquired for ``ttl_s`` by a request sent at ``sent_boot_s`` (boot clock)."""
 
     uuid: str
     fence: Fence | None
     sent_boot_s: float
+    ttl_s: float
 
 
 class Standby:
@@ -62,6 +64,7 @@ class Standby:
 
     Attributes:
         eligible: whether it contends for the lock; off once the node is stopping or sealing.
+        is_slow: whether it could not take up active duty last time; it gets more time then.
         sightings: what it sees of the lock.
         has_followed: whether there was ever a channel to another active node.
     """
@@ -71,6 +74,7 @@ class Standby:
         self._links = links
         self.eligible = True
         self.has_followed = False
+        self.is_slow = False
         self.sightings = LockSightings()
         self._identity: TenureIdentity | None = None
         self._nudged = trio.Event()
@@ -191,7 +195,8 @@ class Standby:
         while not self.eligible:
             self._nudged = trio.Event()
             await self._nudged.wait()
-        return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=self._ctx.boot_clock())
+        sent_boot_s = self._ctx.boot_clock()
+        return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=sent_boot_s, ttl_s=inf)
 
     def _take_record(self, record: LockRecord | None, asked_at: float) -> None:
         """Compare what the store says now, asked at ``asked_at``, with what it said last."""
@@ -233,7 +238,8 @@ class Standby:
             evict = record
         uuid = self._new_uuid()
         sent_boot_s = self._ctx.boot_clock()
-        ttl_s = self._ctx.timing.lock_ttl_s
+        timing = self._ctx.timing
+        ttl_s = timing.lock_ttl_s if self.is_slow else timing.handover_ttl_s
         fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
         if fence is None:
             return None
@@ -249,7 +255,7 @@ class Standby:
                 await lock.release(fence)
             return None
         log.info("acquired lock, enabling active operation: epoch=%d", fence.epoch)
-        return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s)
+        return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s, ttl_s=ttl_s)
 
     async def _is_dead(self, lock: HALock, record: LockRecord) -> bool:
         """Gather the evidence that the holder's process has ended. False: cannot prove it."""
