@@ -33,6 +33,7 @@ from baoha.sansio.frames import (
 )
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.outbox import OutMessage
+from baoha.sansio.patience import PeerPatience
 
 
 class LinkSession:
@@ -44,6 +45,8 @@ class LinkSession:
         parted: the active node has said goodbye.
         heard_at: when the last frames came (trio's clock).
         preparing: this node is preparing to take over.
+        patience: how long echoes took, and how late this process's own heartbeats were.
+        beaten_at: when the heartbeats were queued that are not echoed yet.
     """
 
     def __init__(self, transport: Transport, limits: ChannelLimits) -> None:
@@ -51,6 +54,8 @@ class LinkSession:
         self.parted = False
         self.preparing = False
         self.heard_at = trio.current_time()
+        self.patience = PeerPatience()
+        self.beaten_at: deque[float] = deque(maxlen=64)
         self._heard = trio.Event()
         self._limits = limits
         self._room = _Room(limits, self._send)
@@ -102,6 +107,11 @@ class LinkSession:
         """Wait until the active node speaks again."""
         self._heard = trio.Event()
         await self._heard.wait()
+
+    def take_echo(self, now: float) -> None:
+        """Take note of the answer to the oldest heartbeat that has none."""
+        if self.beaten_at:
+            self.patience.observe(now - self.beaten_at.popleft())
 
     def handle(self, frame: Frame) -> None:
         """

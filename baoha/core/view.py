@@ -29,7 +29,7 @@ class LinkState(Enum):
     """A standby's channel to the active node."""
 
     NONE = "none"  # no leader known, or this node is active
-    CONNECTING = "connecting"  # dialling; no failure yet for this leader
+    CONNECTING = "connecting"  # dialling, and nothing says that it is in vain
     UP = "up"
     SUSPECT = "suspect"  # connected, but silent for longer than heartbeat_timeout
     FAILED = "failed"  # the leader's cluster address cannot be reached; retrying
