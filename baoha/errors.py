@@ -225,6 +225,10 @@ class StorageCorrupt(StorageError):
     """What the store returned cannot be what was written. Never retried."""
 
 
+class KeysDoNotFit(StorageCorrupt):
+    """The keys of this node do not lead to the stored keyring: it has to be unsealed anew."""
+
+
 class BarrierError(StorageCorrupt):
     """An entry does not decrypt: one text for all causes, so that nothing is learned from it."""
 

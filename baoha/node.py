@@ -33,6 +33,7 @@ from baoha.core.request import Operation, Request, Response
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
 from baoha.errors import (
+    FencedWrite,
     LeadershipLost,
     NotActive,
     RequestError,
@@ -78,6 +79,14 @@ class NodeSettings:
     hostname: str = field(default_factory=platform.node)
     park_requests_max: int = 1024
     park_bytes_max: int = 64 * 1024 * 1024
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, and of the groups in it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _now() -> datetime:
@@ -220,9 +229,7 @@ class Node:
                 await self._loop.run()
         except* StorageCorrupt as group:
             self._stays_sealed = True
-            log.critical(
-                "sealing: what is stored cannot be read: cause=%r", str(group.exceptions[0])
-            )
+            log.critical("sealing: what is stored cannot be read: cause=%r", str(_first_of(group)))
         finally:
             self._loop = None
             self._unsealed = trio.Event()
@@ -273,8 +280,7 @@ class Node:
         )
 
     async def _reload(self) -> None:
-        """Re-read what another node may have written: keys, mounts, the cluster's name."""
-        await self._seal.reload_keyring()
+        """Re-read what another node may have written beside keys: mounts, the cluster's name."""
         await self._core.load()
         await self._publish_cluster()
 
@@ -287,8 +293,10 @@ class Node:
         """
         Keep the store in order while active: ended tokens, the keys' counters and rotation.
 
-        A store that does not answer is tried again at the next round; a fenced write ends the
-        tenure through the gate of the next request or its own deadline.
+        A store that does not answer is tried again at the next round.
+
+        Raises:
+            FencedWrite: the tenure is over, as the store knows.
         """
         while True:
             # Not at once: whoever has just become active has requests to answer.
@@ -296,6 +304,8 @@ class Node:
             for job in (self._seal.upgrade_stored_keys, self._core.sweep, self._rotate_if_due):
                 try:
                     await job()
+                except FencedWrite:
+                    raise
                 except StorageError as exc:
                     log.warning("maintenance failed: job=%s cause=%r", job.__name__, str(exc))
 

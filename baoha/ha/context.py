@@ -35,8 +35,8 @@ class HAContext:
         store_announces: changes of the lock are announced by the store, without polling.
         cluster_addr: advertised, "" when clustering is off.
         cluster_listen: addresses that the cluster listener binds during a tenure.
-        reload: re-read keys and mounts: another node may have written.
-        follow_keys: re-read the keys alone.
+        reload: re-read the mounts: another node may have written.
+        follow_keys: re-read the keys.
         maintain: what active duty does in the background, until cancelled.
         execute: answer a forwarded request as the active node; raises NotActive.
         random: leader UUIDs and the jitter of pauses, never secrets.

@@ -20,8 +20,10 @@ whoever takes it up.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -33,6 +35,7 @@ from baoha.core.view import Leader, LinkState
 from baoha.errors import (
     BaohaError,
     FencedWrite,
+    KeysDoNotFit,
     NotTakenUp,
     StepDownRefused,
     StorageError,
@@ -43,6 +46,7 @@ from baoha.ha.leave import LeaveDesk, LeaveRequest
 from baoha.ha.links import linger_limit_s
 from baoha.ha.passing import Passed
 from baoha.ha.peers import PeerRegistry, is_named
+from baoha.ha.readiness import listen_problem, listen_subject, refresh_keys
 from baoha.ha.successor import prepare_successor, successor_after_drain
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement
@@ -94,6 +98,10 @@ async def run_duty(
 
     Returns when the lock was passed on or given back, and the channel's last replies are out.
 
+    Raises:
+        KeysDoNotFit: the keys of this node do not lead to the stored keyring; the lock was given
+            back.
+
     Cancellation: the tenure is over; the gate is closed at once, nothing is written any more.
     Owns: cluster listener, its connections.
     """
@@ -103,8 +111,11 @@ async def run_duty(
                 await _take_up(ctx, tenure, identity=identity, peers=peers, duty=duty)
             except StorageError as exc:
                 log.error("cannot take up active duty: cause=%r", str(exc))
+                tenure.failure = exc
                 await _release(ctx, tenure, successor=None)
                 tenure.finish(f"could not take up active duty: {exc}")
+                if isinstance(exc, KeysDoNotFit):
+                    raise
             else:
                 desk.open()
                 await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
@@ -131,6 +142,7 @@ async def _take_up(
     duty: trio.Nursery,
 ) -> None:
     ctx.barrier.begin_writes(tenure.fence)
+    await refresh_keys(ctx)
     await ctx.reload()
     cluster_addr = ""
     if ctx.lock is not None:
@@ -140,7 +152,9 @@ async def _take_up(
             if len(unbound) < len(ctx.cluster_listen):
                 cluster_addr = ctx.cluster_addr
             for address in unbound:
-                duty.start_soon(_retry_listener, ctx, tenure, identity, handler, address)
+                duty.start_soon(
+                    _in_background, tenure, _retry_listener, ctx, tenure, identity, handler, address
+                )
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
     # Last of all: who freezes before this has the lock for a short time only.
     await tenure.confirm()
@@ -156,9 +170,17 @@ async def _take_up(
         store_problem="",
     )
     log.info("active: epoch=%d uuid=%s", tenure.epoch, tenure.uuid)
-    duty.start_soon(ctx.maintain)
+    duty.start_soon(_in_background, tenure, ctx.maintain)
     if ctx.lock is not None:
-        duty.start_soon(_remove_stale_advertisements, ctx, tenure)
+        duty.start_soon(_in_background, tenure, _remove_stale_advertisements, ctx, tenure)
+
+
+async def _in_background(tenure: Tenure, job: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Do a job of active duty. What the store fences off is the first sign that duty is over."""
+    try:
+        await job(*args)
+    except FencedWrite as exc:
+        tenure.end(f"a write was fenced off: {exc}")
 
 
 def _own_leader(ctx: HAContext, tenure: Tenure, *, cluster_addr: str) -> Leader:
@@ -177,11 +199,8 @@ async def _open_listeners(
             await _start_listener(ctx, identity, handler, address, duty)
         except OSError as exc:
             unbound.append(address)
-            sentence = (
-                f"BH-601 cannot listen on cluster address {address[0]}:{address[1]}: "
-                f"{exc.strerror or exc}; standbys cannot forward to this node"
-            )
-            if ctx.problems.report(f"listen {address}", sentence):
+            sentence = listen_problem(address, exc) + "; standbys cannot forward to this node"
+            if ctx.problems.report(listen_subject(address), sentence):
                 log.error("%s", sentence)
     return unbound
 
@@ -207,7 +226,7 @@ async def _start_listener(
             on_pending=handler.pending,
         )
     )
-    ctx.problems.clear(f"listen {address}")
+    ctx.problems.clear(listen_subject(address))
     log.info("cluster listener opened: address=%s:%d", *bound[:2])
 
 
@@ -241,8 +260,8 @@ async def _retry_listener(
                 advertised = True
             except OSError:
                 continue  # reported when it failed first, and until it is cleared
-            except FencedWrite as exc:
-                tenure.end(f"a write was fenced off: {exc}")
+            except FencedWrite:
+                raise
             except StorageError as exc:
                 log.warning("cannot advertise the cluster address: cause=%r", str(exc))
         if not tenure.cause:
@@ -267,8 +286,8 @@ async def _remove_stale_advertisements(ctx: HAContext, tenure: Tenure) -> None:
         for uuid in await ctx.barrier.list(names.LEADER_PREFIX):
             if uuid != tenure.uuid:
                 await ctx.barrier.delete(names.LEADER_PREFIX + uuid)
-    except FencedWrite as exc:
-        tenure.end(f"a write was fenced off: {exc}")
+    except FencedWrite:
+        raise
     except StorageError as exc:
         log.warning("cannot remove stale leader advertisements: cause=%r", str(exc))
 

@@ -12,12 +12,13 @@ import logging
 import trio
 
 from baoha.core.view import LinkState, Member
-from baoha.errors import NotActive, StepDownRefused, StorageError
+from baoha.errors import NotActive, StepDownRefused, StorageCorrupt, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.duty import run_duty
 from baoha.ha.leave import LeaveDesk, LeaveRequest
 from baoha.ha.links import LinkKeeper
 from baoha.ha.peers import PeerRegistry, is_named
+from baoha.ha.readiness import Readiness
 from baoha.ha.standby import Grant, Standby
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
@@ -35,30 +36,32 @@ class HALoop:
     def __init__(self, ctx: HAContext) -> None:
         self._ctx = ctx
         self._links = LinkKeeper(ctx.network, timing=ctx.timing, jitter=ctx.random.random)
-        self._standby = Standby(ctx, self._links)
+        self._gone = trio.Event()  # the former tenure's listener is closed
+        self._gone.set()
+        self._readiness = Readiness(ctx, is_listening=lambda: not self._gone.is_set())
+        self._standby = Standby(ctx, self._links, self._readiness)
         self._desk = LeaveDesk()
         self._peers = PeerRegistry()
         self._had_company = False  # in any former tenure
         self._tenure: Tenure | None = None
         self._is_granted = False  # the lock is held, and the phase does not say so yet
-        self._gone = trio.Event()  # the former tenure's listener is closed
-        self._gone.set()
 
     async def run(self) -> None:
         """
         Stand by and lead in turn, until cancelled.
 
         Raises:
-            StorageCorrupt: the keys of this node do not fit the store; it must be sealed.
+            KeysDoNotFit: this node must be sealed. (In a group: a task of its own says so.)
 
         Cancellation: an active node gives up at once, without handing over; ``retire`` comes first.
         Owns: channels, cluster listener, the tenure.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._links.run)
-            hold_off_s = 0.0
+            nursery.start_soon(self._readiness.watch)
+            hold_off_s = rest_s = 0.0
             while True:
-                grant = await self._standby.contend(hold_off_s=hold_off_s)
+                grant = await self._standby.contend(hold_off_s=hold_off_s, rest_s=rest_s)
                 self._is_granted = True
                 try:
                     await self._finish_former_tenure()
@@ -70,6 +73,15 @@ class HALoop:
                         await self._give_back(grant)
                     raise
                 hold_off_s = self._ctx.timing.step_down_pause_s if stands_back else 0.0
+                rest_s = self._rest_s()
+
+    def _rest_s(self) -> float:
+        """How long not to contend after the last tenure: what has failed at once would again."""
+        timing = self._ctx.timing
+        failure = self._tenure.failure if self._tenure else None
+        if isinstance(failure, StorageCorrupt):
+            return timing.step_down_pause_s
+        return timing.store_retry_s if failure else 0.0
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request to the active node; see ``LinkKeeper.forward``."""
@@ -214,7 +226,7 @@ class HALoop:
                     await run_duty(
                         ctx,
                         tenure,
-                        identity=self._standby.take_identity(),
+                        identity=self._readiness.take_identity(),
                         peers=self._peers,
                         desk=self._desk,
                     )

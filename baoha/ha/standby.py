@@ -26,13 +26,13 @@ from uuid import UUID
 import trio
 
 from baoha import names
-from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
 from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import Leader, LinkState
-from baoha.errors import BarrierError, StorageError
+from baoha.errors import BarrierError, KeysDoNotFit, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.links import LinkKeeper
 from baoha.ha.passing import LockSightings
+from baoha.ha.readiness import Readiness, refresh_keys
 from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
@@ -69,14 +69,15 @@ class Standby:
         has_followed: whether there was ever a channel to another active node.
     """
 
-    def __init__(self, ctx: HAContext, links: LinkKeeper) -> None:
+    def __init__(self, ctx: HAContext, links: LinkKeeper, readiness: Readiness) -> None:
         self._ctx = ctx
         self._links = links
+        self._readiness = readiness
         self.eligible = True
         self.has_followed = False
         self.is_slow = False
         self.sightings = LockSightings()
-        self._identity: TenureIdentity | None = None
+        self._rest_until = 0.0
         self._nudged = trio.Event()
         self._hold_until = 0.0
         self._free_since: float | None = None
@@ -103,20 +104,15 @@ class Standby:
             cluster_addr=ctx.cluster_addr,
             version=ctx.version,
             software=ctx.software,
-            ready=self.eligible and not problem and ctx.board.phase is Phase.STANDBY,
+            ready=self.eligible and self._readiness.is_able and ctx.board.phase is Phase.STANDBY,
             problems=(*ctx.problems.sentences(), *((f"store: {problem}",) if problem else ())),
         )
 
     async def prepare(self) -> PrepareReply:
-        """Get ready to take over within milliseconds: keys, mounts, a fresh certificate."""
+        """Get ready to take over within milliseconds."""
         if not self.eligible:
             return PrepareReply(ready=False, reason="this node is stopping")
-        try:
-            await self._ctx.reload()
-        except StorageError as exc:
-            return PrepareReply(ready=False, reason=str(exc))
-        self._identity = create_tenure_identity(self._ctx.now())
-        return PrepareReply(ready=True)
+        return await self._readiness.prepare()
 
     def leader_notice(self, notice: LeaderNotice) -> None:
         """Take note of a leader change: from now on requests are parked."""
@@ -143,16 +139,21 @@ class Standby:
 
     # --- contending ------------------------------------------------------------------------------
 
-    async def contend(self, *, hold_off_s: float) -> Grant:
+    async def contend(self, *, hold_off_s: float, rest_s: float = 0.0) -> Grant:
         """
         Stand by until this node holds the HA lock.
 
         Args:
             hold_off_s: for so long others get a head start on a free lock (after a step-down).
+            rest_s: for so long a free lock is not tried for at all (after a failed take-up).
+
+        Raises:
+            KeysDoNotFit: this node has to be unsealed anew.
 
         Cancellation: safe; a lock acquired in that moment is given back by the store adapter.
         """
         lock = self._ctx.lock
+        self._rest_until = trio.current_time() + rest_s
         if lock is None:
             return await self._contend_alone()
         self._hold_until = trio.current_time() + hold_off_s
@@ -169,6 +170,8 @@ class Standby:
                 grant = await self._try_lock(lock)
                 if grant is not None:
                     return grant
+            except KeysDoNotFit:
+                raise  # no retry helps
             except StorageError as exc:
                 self._store_failed(exc)
                 await trio.sleep(pause_s)
@@ -181,17 +184,13 @@ class Standby:
             self._publish()
             await self._wait(lock)
 
-    def take_identity(self) -> TenureIdentity:
-        """Return a key and certificate that no other tenure has had."""
-        identity, self._identity = self._identity, None
-        return identity or create_tenure_identity(self._ctx.now())
-
     def step_aside(self) -> None:
         """Forget the leader as known so far: this node was active itself meanwhile."""
         self._leaving = False
         self._forget_leader()
 
     async def _contend_alone(self) -> Grant:
+        await trio.sleep_until(self._rest_until)
         while not self.eligible:
             self._nudged = trio.Event()
             await self._nudged.wait()
@@ -305,7 +304,7 @@ class Standby:
             entry = await self._ctx.barrier.get(path)
         except BarrierError:
             # Written under a key that is newer than ours: another node has rotated meanwhile.
-            await self._ctx.follow_keys()
+            await refresh_keys(self._ctx)
             entry = await self._ctx.barrier.get(path)
         if entry is None:
             return  # the lock is visible before the advertisement: look again at once
@@ -452,9 +451,10 @@ class Standby:
     def _head_start_left_s(self) -> float:
         """Seconds that a free lock is still left to other nodes."""
         now = trio.current_time()
+        rest_s = self._rest_until - now
         if now >= self._hold_until or self._free_since is None:
-            return 0.0
-        return self._free_since + HEAD_START_S - now
+            return rest_s
+        return max(rest_s, self._free_since + HEAD_START_S - now)
 
     def _nudge(self) -> None:
         self._nudged.set()

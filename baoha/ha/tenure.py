@@ -38,6 +38,7 @@ class Tenure:
         uuid: the leader UUID, new for every tenure.
         scope: what the duty runs in.
         cause: why it ended; "" while it lasts.
+        failure: why active duty could not be taken up; None if it could.
         confirmed: the lock was renewed for its whole ttl (set at once without an HA lock).
         is_given_back: the release of the lock is on its way: that it is lost is no news any more.
     """
@@ -56,6 +57,7 @@ class Tenure:
         self.since = since
         self.scope = trio.CancelScope()
         self.cause = ""
+        self.failure: StorageError | None = None
         self.is_given_back = False
         self.confirmed = trio.Event()
         self.confirmation_wanted = trio.Event()
