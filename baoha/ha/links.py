@@ -23,6 +23,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 
 LINGER_S = 1.0
+STALL_S = 0.5  # a time limit that is noticed so late tells that this process did not run
 
 
 def linger_limit_s(timing: HATiming) -> float:
@@ -119,6 +120,10 @@ async def _run_link(link: ClusterLink, retirement: _Retirement) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await retirement.begun.wait()
-        with trio.move_on_after(retirement.linger_s):
+        with trio.move_on_after(retirement.linger_s) as limit:
             await link.wait_idle()
+        if retirement.linger_s and trio.current_time() - limit.deadline > STALL_S:
+            # This process was stopped meanwhile, and the replies may be here: listen first.
+            with trio.move_on_after(STALL_S):
+                await link.wait_idle()
         nursery.cancel_scope.cancel()
