@@ -295,3 +295,79 @@ def test_node_that_was_frozen_in_a_hand_over_is_of_use_again() -> None:
         assert active_of(sim) is chosen
 
     play(script)
+
+
+class Squeeze:
+    """
+    Takes a node's CPU time away: it runs for a moment now and then.
+
+    Args:
+        stopped_s: it does not run for so long, then for ``running_s``, and so on.
+    """
+
+    def __init__(
+        self, sim: Simulation, node: SimNode, *, stopped_s: float, running_s: float
+    ) -> None:
+        self._sim, self._node = sim, node
+        self._stopped_s, self._running_s = stopped_s, running_s
+        self.is_over = False
+
+    async def run(self) -> None:
+        while not self.is_over:
+            self._sim.pause(self._node)
+            await trio.sleep(self._stopped_s)
+            self._sim.resume(self._node)
+            await trio.sleep(self._running_s)
+
+
+@pytest.mark.parametrize("stopped_s", [0.3, 0.7, 1.1])
+@pytest.mark.parametrize("plan", ["step-down", "step-down to"])
+def test_step_down_to_squeezed_standbys_is_not_refused(plan: str, stopped_s: float) -> None:
+    """
+    Goal: slowness alone refuses nothing, and fails no request of the node that is well.
+
+    Method: both standbys run for 20 ms at a time, between pauses.
+    """
+
+    async def script(sim: Simulation, active: SimNode, standbys: list[SimNode]) -> None:
+        clients = Clients(sim, [active])
+        squeezes = [Squeeze(sim, node, stopped_s=stopped_s, running_s=0.02) for node in standbys]
+        async with trio.open_nursery() as nursery:
+            for squeeze in squeezes:
+                nursery.start_soon(squeeze.run)
+            await trio.sleep(10)
+            nursery.start_soon(clients.run)
+            answer = await carry_out(plan, sim, active, standbys[0])
+            for squeeze in squeezes:
+                squeeze.is_over = True
+            await trio.sleep(2)
+            clients.stop = True
+        assert answer is not None
+        assert answer.status in (204, 503), answer  # 503: passed on, and not taken up in time
+        assert clients.failed == []
+
+    play(script)
+
+
+@pytest.mark.parametrize("stopped_s", [0.5, 1.5, 3.2])
+def test_squeezed_standby_redirects_nobody_to_a_new_leader(stopped_s: float) -> None:
+    """Goal: a handshake that runs out of CPU time is no reason to send clients away."""
+
+    async def script(sim: Simulation, active: SimNode, standbys: list[SimNode]) -> None:
+        chosen, third = standbys
+        clients = Clients(sim, [third])
+        squeeze = Squeeze(sim, third, stopped_s=stopped_s, running_s=0.005)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(squeeze.run)
+            await trio.sleep(0.1)
+            nursery.start_soon(clients.run)
+            answer = await carry_out("step-down to", sim, active, chosen)
+            await trio.sleep(30)
+            squeeze.is_over = True
+            clients.stop = True
+        assert answer is not None
+        assert answer.status == 204
+        assert not any(": 307" in line for line in clients.failed)
+        await until_all_answer(sim)
+
+    play(script)
