@@ -112,13 +112,14 @@ async def run_duty(
             except StorageError as exc:
                 log.error("cannot take up active duty: cause=%r", str(exc))
                 tenure.failure = exc
-                await _release(ctx, tenure, successor=None)
-                tenure.finish(f"could not take up active duty: {exc}")
-                if isinstance(exc, KeysDoNotFit):
-                    raise
-            else:
+            if tenure.failure is None:
                 desk.open()
                 await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
+            else:
+                await _release(ctx, tenure, successor=None)
+                tenure.finish(f"could not take up active duty: {tenure.failure}")
+                if isinstance(tenure.failure, KeysDoNotFit):
+                    raise tenure.failure
         finally:
             # A no-op after a planned exit. Otherwise this block was cancelled: by the deadline.
             deadline_passed = tenure.remaining_s <= 0

@@ -71,11 +71,13 @@ async def test_successor_that_is_stopped_during_a_hand_over_fails_no_request(
             began = trio.current_time()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ask, cluster, active, successor, answers)
-                if not await stop_successor(active, successor, after_s, lefts):
-                    continue
-                frozen += 1
-                await trio.sleep(FROZEN_S)
-                successor.thaw()
+                is_stopped = await stop_successor(active, successor, after_s, lefts)
+                if is_stopped:
+                    await trio.sleep(FROZEN_S)
+                    successor.thaw()
+            if not is_stopped:
+                continue
+            frozen += 1
             sent = [
                 record
                 for record in load.records
