@@ -12,7 +12,7 @@ pauses; so a dead process shows as "refused" within a round trip of its death.
 
 FAILED sends clients elsewhere, so it is said only for reasons that load cannot make: the port
 refused, or nothing came of several whole attempts over a time longer than one handshake. When
-handshakes run out of time, each gets twice as long as the last one, and only the longest proves it.
+handshakes run out of time the next ones get longer, and only a long one proves anything.
 
 Source: ours (DESIGN.md section 5); STACK.md section 2.
 """
@@ -53,6 +53,10 @@ SILENCE_FACTOR: Final = 2
 
 # So many attempts have to fail, unless the port refuses, before the active node is unreachable.
 WHOLE_ATTEMPTS: Final = 3
+
+# A handshake that ran out of time proves nothing unless it had so many times ``handshake_s``. (An
+# active node that needs longer for it hardly renews its lock.)
+PROOF_FACTOR: Final = 2.0
 
 # An attempt during which this process did not run for a larger share of the time proves nothing.
 OWN_SHARE_MAX: Final = 0.25
@@ -235,7 +239,7 @@ class ClusterLink:
         else:
             cause = f"{doing} timed out after {limit_s:.3g} s"
             if doing == "handshake":  # connecting is the kernel's, whatever a process does
-                proves = self._handshakes.is_at_its_end(self._timing.handshake_s)
+                proves = limit_s >= PROOF_FACTOR * self._timing.handshake_s
                 self._handshakes.expired()
         if up_since is not None:
             self._fail(cause, LinkState.CONNECTING)  # the first moment after a good one

@@ -7,9 +7,9 @@ come late on a busy machine, and still comes.
 
 A fixed limit takes a machine without spare CPU time for a peer that is gone. So the limit follows
 what was measured: the peer's delays as TCP smooths them (mean plus four deviations), and by how
-much this process's own timers come late, which delays whatever it waits for. A limit that passes
-unanswered is doubled for the next time, until there is an answer: delays that are never seen to end
-cannot be measured.
+much this process's own timers come late, which delays whatever it waits for. When limits pass
+unanswered, every second time doubles the next one, until there is an answer: delays that are never
+seen to end cannot be measured.
 
 Source: RFC 6298 (SRTT, RTTVAR, the doubling); bounds and own delay are ours.
 """
@@ -34,12 +34,12 @@ class PeerPatience:
         self._mean_s: float | None = None
         self._deviation_s = 0.0
         self._own_s = 0.0
-        self._doublings = 0
+        self._expired = 0
 
     def observe(self, delay_s: float) -> None:
         """Take note of an answer that took, or a message that was late by, so long."""
         delay_s = max(0.0, delay_s)
-        self._doublings = 0
+        self._expired = 0
         if self._mean_s is None:
             self._mean_s = delay_s
             self._deviation_s = delay_s / 2
@@ -54,7 +54,7 @@ class PeerPatience:
 
     def expired(self) -> None:
         """Take note that what was allowed has passed without an answer."""
-        self._doublings = min(self._doublings + 1, _DOUBLINGS_MAX)
+        self._expired = min(self._expired + 1, 2 * _DOUBLINGS_MAX)
 
     @property
     def margin_s(self) -> float:
@@ -64,8 +64,4 @@ class PeerPatience:
     def allow(self, base_s: float) -> float:
         """Return how long to wait for what takes ``base_s`` at most on a machine at rest."""
         longest_s = PATIENCE_MAX * base_s
-        return min(longest_s, base_s * 2.0**self._doublings + self.margin_s)
-
-    def is_at_its_end(self, base_s: float) -> bool:
-        """Say whether ``allow`` could not grow any more."""
-        return self.allow(base_s) >= PATIENCE_MAX * base_s
+        return min(longest_s, base_s * 2.0 ** (self._expired // 2) + self.margin_s)

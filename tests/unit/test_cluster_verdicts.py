@@ -81,8 +81,8 @@ async def test_port_that_refuses_is_unreachable_at_once(autojump_clock: MockCloc
         (hang_up, False, TIMING.handshake_s, 2 * TIMING.handshake_s),
         # The kernel does not even connect: that is no matter of CPU time.
         (hang_up, True, WHOLE_ATTEMPTS * TIMING.handshake_s, 4 * TIMING.handshake_s),
-        # Connected and silent: the last one had four times as long as the first.
-        (silent, False, (1 + 2 + 4) * TIMING.handshake_s, 8 * TIMING.handshake_s),
+        # Connected and silent: the last one had twice as long as the first.
+        (silent, False, (1 + 1 + 2) * TIMING.handshake_s, 5 * TIMING.handshake_s),
     ],
 )
 async def test_port_that_gives_nothing_is_unreachable_after_several_whole_attempts(
@@ -94,7 +94,7 @@ async def test_port_that_gives_nothing_is_unreachable_after_several_whole_attemp
     assert least_s <= failed_at - began <= most_s
 
 
-@pytest.mark.parametrize("latency_s", [0.0, 0.3, 0.7, 1.0, 1.4])
+@pytest.mark.parametrize("latency_s", [0.0, 0.3, 0.7, 0.9])
 async def test_slow_handshake_is_waited_for_and_never_called_unreachable(
     autojump_clock: MockClock, latency_s: float
 ) -> None:

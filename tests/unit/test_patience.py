@@ -67,12 +67,12 @@ def test_delay_of_this_process_counts_at_once_and_fades() -> None:
     assert patience.allow(2.5) == pytest.approx(2.5, abs=0.01)
 
 
-def test_limit_that_passes_unanswered_doubles_until_there_is_an_answer() -> None:
+def test_limits_that_pass_unanswered_double_until_there_is_an_answer() -> None:
     patience = PeerPatience()
     limits = []
-    for _ in range(4):
-        limits.append((patience.allow(3.0), patience.is_at_its_end(3.0)))
+    for _ in range(6):
+        limits.append(patience.allow(3.0))
         patience.expired()
-    assert limits == [(3.0, False), (6.0, False), (12.0, True), (12.0, True)]
+    assert limits == [3.0, 3.0, 6.0, 6.0, 12.0, 12.0]
     patience.observe(0.0)
     assert patience.allow(3.0) == 3.0
