@@ -259,7 +259,7 @@ class Node:
             store_announces=bool(self._ha_backend and self._ha_backend.capabilities.watch),
             reload=self._reload,
             follow_keys=self._seal.reload_keyring,
-            maintain=self._maintain,
+            maintain=self._background,
             execute=self._execute,
             problems=self._problems,
         )
@@ -274,6 +274,11 @@ class Node:
         """Publish the cluster's name and id: clients see them from the unsealing on."""
         cluster = await self._seal.cluster_info()
         self._board.publish(cluster_name=cluster.name, cluster_id=cluster.id)
+
+    async def _background(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._maintain)
+            nursery.start_soon(self._core.run_upgrades)
 
     async def _maintain(self) -> None:
         """

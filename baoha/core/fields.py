@@ -38,7 +38,7 @@ class Kind(Enum):
     INT64 = "int, named so in errors"
     BOOL = "bool"
     DURATION = "int seconds"
-    DURATION_NS = "int nanoseconds, may be negative"
+    DURATION_SIGNED = "int seconds, may be negative"
     TIME = "aware datetime, or None"
     MAP = "dict"
     STRINGS = "list of str, one text split at commas"
@@ -137,12 +137,14 @@ def to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, list | Mapping):
+        if not value:
+            return False
         raise _unconvertible("bool", value)
-    if not isinstance(value, str):
-        return bool(value)
-    if value in _TRUE:
+    # Of numbers, too, the text counts: "1" spells a truth value, "2" and "1.0" spell none.
+    text = to_string(value)
+    if text in _TRUE:
         return True
-    if value in _FALSE:
+    if text in _FALSE:
         return False
     raise FieldError("'' cannot parse value as 'bool': strconv.ParseBool: invalid syntax")
 
@@ -156,9 +158,16 @@ def to_duration_ns(value: Any) -> int:
     return parse_duration_ns(to_string(value))
 
 
+def to_duration_signed_s(value: Any) -> int:
+    """Return whole seconds; a fraction is cut off, towards zero."""
+    duration_ns = to_duration_ns(value)
+    seconds = abs(duration_ns) // SECOND_NS
+    return -seconds if duration_ns < 0 else seconds
+
+
 def to_duration_s(value: Any) -> int:
     """Return whole seconds, not negative."""
-    seconds = to_duration_ns(value) // SECOND_NS
+    seconds = to_duration_signed_s(value)
     if seconds < 0:
         raise FieldError(f"cannot provide negative value '{seconds}'")
     return seconds
@@ -191,10 +200,10 @@ def to_map(value: Any, at: str = "") -> dict[str, Any]:
 
 def to_strings(value: Any) -> list[str]:
     """Return a list of texts; one text is split at its commas."""
-    if value is None:
+    if value is None or value == {}:
         return []
     if isinstance(value, list):
-        return [to_string(item, f"[{index}]") for index, item in enumerate(value)]
+        return [to_string(item, f"[{index}]").strip() for index, item in enumerate(value)]
     text = to_string(value)
     return [part.strip() for part in text.split(",")] if text else []
 
@@ -245,7 +254,7 @@ _CONVERTERS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.INT64: lambda value: to_int(value, name="int64"),
     Kind.BOOL: to_bool,
     Kind.DURATION: to_duration_s,
-    Kind.DURATION_NS: to_duration_ns,
+    Kind.DURATION_SIGNED: to_duration_signed_s,
     Kind.TIME: to_time,
     Kind.MAP: to_map,
     Kind.STRINGS: to_strings,

@@ -25,10 +25,11 @@ from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_int
 from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
 from baoha.core.kv_records import KVConfig, Secret, decode_json, encode_json
+from baoha.core.mounts import UPGRADING
 from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound
-from baoha.sansio.durations import format_timestamp
+from baoha.sansio.durations import SECOND_NS, format_timestamp
 
 _UINT32: Final = 1 << 32
 _INLINE_BYTES_MAX: Final = 256 * 1024
@@ -45,14 +46,25 @@ _VERBS: Final = {
 
 
 class KVEngine(PathEngine):
-    """One KV v2 mount."""
+    """
+    One KV v2 mount.
 
-    def __init__(self, *, now: Callable[[], datetime]) -> None:
+    Args:
+        is_upgrading: data of KV v1 is still being moved here; what would use it is refused.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime], is_upgrading: bool = False) -> None:
         self._now = now
         self._config: KVConfig | None = None
         self._generation = 0
         metadata = MetadataPaths(now=now, config=self.config)
-        super().__init__([*self._data_routes(), *metadata.routes(), *self._fallbacks()])
+        routes = [*self._data_routes(), *metadata.routes()]
+        if is_upgrading:
+            routes = [
+                replace(route, handlers=dict.fromkeys(route.handlers, _refuse_upgrading))
+                for route in routes
+            ]
+        super().__init__([*routes, *self._fallbacks()])
 
     def forget(self) -> None:
         """Drop the cached settings."""
@@ -88,7 +100,7 @@ class KVEngine(PathEngine):
                     "max_versions": Kind.INT,
                     "cas_required": Kind.BOOL,
                     "metadata_cas_required": Kind.BOOL,
-                    "delete_version_after": Kind.DURATION_NS,
+                    "delete_version_after": Kind.DURATION_SIGNED,
                 },
             ),
         ]
@@ -120,8 +132,11 @@ class KVEngine(PathEngine):
         changes = dict(call.fields)
         if "max_versions" in changes:
             changes["max_versions"] %= _UINT32
-        if "delete_version_after" in changes:
-            changes["delete_version_after_ns"] = changes.pop("delete_version_after")
+        lifetime_s = changes.pop("delete_version_after", 0)
+        # Null is "not set", as some clients send it.
+        if call.raw.get("delete_version_after") is not None:
+            # Below zero there is one value: never.
+            changes["delete_version_after_ns"] = max(-1, lifetime_s) * SECOND_NS
 
         async def body(transaction: BarrierTransaction) -> None:
             config = KVConfig.from_bytes(await transaction.get("config"))
@@ -324,6 +339,10 @@ def _mark_undeleted(secret: Secret, number: int, now: datetime) -> bool:
 def _mark_destroyed(secret: Secret, number: int, now: datetime) -> bool:
     secret.versions[number].destroyed = True
     return True
+
+
+async def _refuse_upgrading(call: Call) -> Response:
+    raise InvalidRequest(UPGRADING)
 
 
 async def _refuse_root(call: Call) -> Response:

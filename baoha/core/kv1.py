@@ -77,7 +77,7 @@ class PlainKVEngine(PathEngine):
         found: list[str] = []
         folders = [""]
         while folders:
-            folder = folders.pop(0)
+            folder = folders.pop()
             for child in await call.storage.list(call.path["path"] + folder):
                 (folders if child.endswith("/") else found).append(folder + child)
         return Response(data={"keys": found} if found else {})  # an empty scan is no error

@@ -32,8 +32,8 @@ _IMMUTABLE: Final = frozenset({ROOT_POLICY, "response-wrapping"})
 # Any policy list of a token leads to one ACL; more distinct lists than this are rebuilt when used.
 _ACLS_MAX: Final = 4096
 
-# What every token may do about itself. Source: the grants of OpenBao's own default policy; those
-# of features that need an entity are left out, because they grant nothing without one.
+# What every token may do about itself. Source: the grants of OpenBao's own default policy, all of
+# them and in its order; the words are ours.
 DEFAULT_POLICY_TEXT: Final = """
 # A token may look at itself, renew itself and end itself.
 path "auth/token/lookup-self" {
@@ -50,15 +50,25 @@ path "auth/token/revoke-self" {
 path "sys/capabilities-self" {
     capabilities = ["update"]
 }
+
+# It may look at the entity that it belongs to.
+path "identity/entity/id/{{identity.entity.id}}" {
+    capabilities = ["read"]
+}
+path "identity/entity/name/{{identity.entity.name}}" {
+    capabilities = ["read"]
+}
+
+# User interfaces may ask what all its policies allow together.
 path "sys/internal/ui/resultant-acl" {
     capabilities = ["read"]
 }
 
-# It may look up and renew a lease whose id it knows.
-path "sys/leases/lookup" {
+# It may renew and look up a lease whose id it knows.
+path "sys/leases/renew" {
     capabilities = ["update"]
 }
-path "sys/leases/renew" {
+path "sys/leases/lookup" {
     capabilities = ["update"]
 }
 
@@ -84,6 +94,11 @@ path "sys/tools/hash" {
 }
 path "sys/tools/hash/*" {
     capabilities = ["update"]
+}
+
+# It may ask the authorization endpoint of an OIDC provider.
+path "identity/oidc/provider/+/authorize" {
+    capabilities = ["read", "update"]
 }
 """
 
@@ -191,7 +206,7 @@ class PolicyStore:
         found: list[str] = []
         folders = [""]
         while folders:
-            folder = folders.pop(0)
+            folder = folders.pop()
             for child in await self._storage.list(folder):
                 (folders if child.endswith("/") else found).append(folder + child)
         return [*found, ROOT_POLICY]

@@ -357,7 +357,7 @@ class ACL:
         """Return what is granted for a path, sorted; ["root"] is everything, ["deny"] nothing."""
         if self.is_root:
             return ["root"]
-        rule = self._find(path.removeprefix("/"), listing=True)
+        rule = self._find(path.lstrip("/"), listing=True)
         if rule is None or not rule.capabilities or "deny" in rule.capabilities:
             return ["deny"]
         return sorted(rule.capabilities)
