@@ -150,9 +150,7 @@ def describe_tuning(entry: MountEntry) -> dict[str, Any]:
 
 def _has_right_types(sent: Mapping[str, Any]) -> bool:
     # JSON numbers are texts to OpenBao.
-    texts = [
-        sent.get(name) for name in ("default_lease_ttl", "max_lease_ttl", "listing_visibility")
-    ]
+    texts = [sent.get(name) for name in _TEXTS]
     lists = [_as_list(sent.get(name)) for name in LISTS]
     return (
         all(value is None or _is_text(value) for value in texts)
