@@ -364,7 +364,15 @@ class Node:
             except StorageError as exc:
                 # No failure of the unsealing, which has happened. It is read again on taking over.
                 log.warning("cannot read the cluster's name: cause=%r", str(exc))
+            if self._ha_backend is None:
+                await self._wait_active()
         return self._seal.status()
+
+    async def _wait_active(self) -> None:
+        """Without HA nobody else serves: whoever has unsealed the node may go on at once."""
+        with trio.move_on_after(self._settings.timing.park_s):
+            while (seen := self._board.status).role is Role.STANDBY:
+                await self._board.wait_change(seen)
 
     async def seal(self, *, token: str) -> None:
         """Seal this node; the active one hands over first."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -72,7 +73,8 @@ def _health(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     except InvalidRequest:
         # HEAD and a bad parameter: OpenBao sends no content type here.
         return HTTPResponse(status=400) if request.method == "HEAD" else error_answer(400)
-    return json_answer(code, _health_body(status))
+    answer = json_answer(code, _health_body(status))
+    return answer if request.method == "GET" else replace(answer, body=b"")
 
 
 def _health_code(status: NodeStatus, query: Mapping[str, list[str]]) -> int:
@@ -152,7 +154,7 @@ def _cluster_fields(status: NodeStatus) -> Fields:
 
 def _leader(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     status = view.status()
-    if status.sealed:
+    if status.sealed and status.ha_enabled:
         return error_answer(503, SEALED_TEXT)
     return json_answer(200, _leader_body(status))
 

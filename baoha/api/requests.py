@@ -86,11 +86,21 @@ async def serve_request(
         return answer
     try:
         answer = await serve_local(view, request)
+        if answer is None and api_path(request) == _STEP_DOWN and not view.status().ha_enabled:
+            answer = await _idle_step_down(request)
     except BaohaError as exc:
         return failure_answer(exc)
     if answer is not None:
         return answer
     return await _Journey(view, request, park_s, is_abandoned).run()
+
+
+async def _idle_step_down(request: HTTPRequest) -> HTTPResponse:
+    """Answer a step-down where there is no HA: no effect, whoever asks. Source: measured"""
+    if request.method not in ("PUT", "POST"):
+        return error_answer(405)
+    await decode_body(request)
+    return no_content()
 
 
 async def serve_forwarded(view: NodeView, request: HTTPRequest) -> HTTPResponse:

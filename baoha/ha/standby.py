@@ -147,6 +147,8 @@ class Standby:
         """
         lock = self._ctx.lock
         if lock is None:
+            # Nobody goes first; but what has just failed would fail again at once.
+            await trio.sleep(min(hold_off_s, self._ctx.timing.store_retry_max_s))
             return await self._contend_alone()
         self._hold_until = trio.current_time() + hold_off_s
         self._free_since = None  # it may be from before a tenure of our own

@@ -41,6 +41,8 @@ from baoha.storage.settings import Settings
 from baoha.timing import BootClock, boot_time_s
 
 EVERYTHING = Capabilities(ha=True, fencing=True, watch=True, hand_over=True, session_lock=True)
+# As a configured store: no second process can open it, so there is nobody to share a lock with.
+ALONE = replace(EVERYTHING, ha=False)
 
 
 class Observer:
@@ -294,7 +296,7 @@ async def open_backend(
     settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> InmemBackend:
     """
-    Open a fresh, empty store that lives as long as the returned object.
+    Open a fresh, empty store without HA that lives as long as the returned object.
 
     Args:
         settings: must be empty.
@@ -305,4 +307,4 @@ async def open_backend(
     """
     Settings("inmem", settings).finish()
     await trio.lowlevel.checkpoint()
-    return World(clock=boot_clock).open()
+    return World(clock=boot_clock, capabilities=ALONE).open()

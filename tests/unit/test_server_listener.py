@@ -149,6 +149,36 @@ async def test_listener_response_leaves_in_one_piece() -> None:
         assert json.loads(body)
 
 
+async def test_listener_head_without_a_length_announces_no_chunks() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"x-vault-index", b"a: B"), (b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(app) as listener:
+        answer = await exchange(
+            listener, b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in head.split(b"\r\n")[1:]]
+    assert sorted(names) == [b"Connection", b"Content-Type", b"Date", b"X-Vault-Index"]
+    assert b"X-Vault-Index: a: B\r\n" in head
+    assert body == b""
+
+
+async def test_listener_get_without_a_length_is_sent_in_chunks() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"abc"})
+
+    async with listening(app) as listener:
+        answer = await exchange(listener)
+
+    assert b"Transfer-Encoding: chunked\r\n" in answer
+    assert answer.endswith(b"3\r\nabc\r\n0\r\n\r\n")
+
+
 async def test_listener_expect_continue_is_answered_before_the_body() -> None:
     async with listening() as listener, await connect(listener) as stream:
         await stream.send_all(
