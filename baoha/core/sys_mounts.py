@@ -155,7 +155,8 @@ class MountPaths:
     async def _tune(self, call: Call, table: str, path: str) -> Response:
         entry = self._mounts.entry(table, path)
         if entry is None:
-            raise InvalidRequest(f'tune of path "{path}" failed: no mount entry found')
+            full_path = AUTH_PATH + path if table == "auth" else path
+            raise InvalidRequest(f'tune of path "{full_path}" failed: no mount entry found')
         fields = call.fields
         if table == "mounts" and "token_type" in fields:
             raise InvalidRequest("'token_type' can only be modified on auth mounts")

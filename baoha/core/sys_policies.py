@@ -133,9 +133,10 @@ class PolicyPaths:
         return _capabilities(call.request.caller.acl, _paths(call))
 
     async def _of_token(self, call: Call) -> Response:
-        paths, token = _paths(call), call.fields.get("token", "")
+        token = call.fields.get("token", "")
         if not token:
             raise RequestError(wrapped("no token found"), status=500)
+        paths = _paths(call)
         entry = await self._tokens.find(token)
         if entry is None:
             raise InvalidRequest(wrapped("invalid token"))
