@@ -37,6 +37,7 @@ from baoha.ha.context import HAContext, ProblemList
 from baoha.ha.gate import Admission, RequestGate
 from baoha.ha.loop import HALoop
 from baoha.ha.parking import ParkingLot
+from baoha.sansio.clock_watch import ClockWatch
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.seal_format import StaticSealKey
@@ -96,6 +97,7 @@ class Node:
         self._boot_clock = boot_clock
         self._now = now
         self._random = Random(random_bytes(16))  # noqa: S311 - UUIDs and jitter, not secrets
+        self._clock = ClockWatch(now().timestamp(), boot_clock())
         self._identity = str(UUID(bytes=random_bytes(16), version=4))
         self._lock: HALock | None = None
         self._barrier = Barrier(backend, random_bytes=random_bytes, now=now)
@@ -290,11 +292,18 @@ class Node:
         while True:
             # Not at once: whoever has just become active has requests to answer.
             await trio.sleep(MAINTENANCE_INTERVAL_S)
-            for job in (self._seal.upgrade_stored_keys, self._core.sweep, self._rotate_if_due):
+            for job in (self._seal.upgrade_stored_keys, self._sweep, self._rotate_if_due):
                 try:
                     await job()
                 except StorageError as exc:
                     log.warning("maintenance failed: job=%s cause=%r", job.__name__, str(exc))
+
+    async def _sweep(self) -> None:
+        # An ended token is refused all the same; deleted, it would not come back with the clock.
+        if self._clock.is_steady(self._now().timestamp(), self._boot_clock()):
+            await self._core.sweep()
+        else:
+            log.warning("the wall clock has jumped: ended tokens are kept until it is steady")
 
     async def _rotate_if_due(self) -> None:
         reason = rotation.rotation_due(self._barrier)

@@ -111,6 +111,34 @@ async def test_malformed_entry_does_not_end_the_node(autojump_clock: object, pre
         assert status == 200
 
 
+@pytest.mark.parametrize("jump_s", [61.0, 3600.0, 86400.0])
+async def test_wall_clock_jumps_ahead_and_back_no_token_is_lost(
+    autojump_clock: object, jump_s: float
+) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        made = await here.call(node, "POST", "auth/token/create", {"ttl": "10m"})
+        token = json.loads(made[1])["auth"]["client_token"]
+
+        here.wall_jump_s = jump_s
+        await trio.sleep(2.5 * MAINTENANCE_INTERVAL_S)
+        here.wall_jump_s = 0.0
+
+        assert (await here.call(node, "GET", "auth/token/lookup-self", token=token))[0] == 200
+
+
+async def test_wall_clock_is_set_for_good_ended_tokens_are_deleted(autojump_clock: object) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        await here.call(node, "POST", "auth/token/create", {"ttl": "10m"})
+        stored = len(await node._barrier.list(names.TOKEN_ID_PREFIX))
+
+        here.wall_jump_s = 86400.0
+        await trio.sleep(3600 + 3 * MAINTENANCE_INTERVAL_S)
+
+        assert len(await node._barrier.list(names.TOKEN_ID_PREFIX)) == stored - 1
+
+
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "", "a b", "foo_bar"])
 async def test_host_name_that_is_none_is_an_os_error(host: str) -> None:
     """Goal: an address that somebody has mistyped is a failed attempt, not the end of a node."""

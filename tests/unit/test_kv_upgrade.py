@@ -11,11 +11,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from baoha.core.mounts import UPGRADING
+from baoha.core.view import Role
 from baoha.errors import InvalidRequest, NotFound, StorageError
 from baoha.storage.base import Backend, Batch
 from baoha.storage.inmem import World
 from tests.support.failing import FailingBackend
 from tests.support.logical import Logical, open_logical, open_sibling
+from tests.support.node_lab import lab, step_down, until
 
 WARNING = (
     "Upgrading mount from version {} to version 0. This mount will be unavailable for a brief "
@@ -362,3 +364,30 @@ async def test_upgrade_tuning_of_unknown_outcome_is_carried_out() -> None:
     await upgraded(logical)
 
     await require_upgraded(logical)
+
+
+async def test_upgrade_active_node_changes_half_way_the_next_one_goes_on(
+    autojump_clock: object,
+) -> None:
+    """Goal: active duty does the work, whoever has it. Method: a step-down right after tuning."""
+    async with lab() as here:
+        first = await here.active("n0")
+        second = await here.start("n1")
+        await here.unseal(second)
+        await here.call(first, "POST", "sys/mounts/up", {"type": "kv"})
+        for number in range(250):
+            await here.call(first, "POST", f"up/k{number:03}", {"number": number})
+        await trio.sleep(2)
+
+        status, _ = await here.call(
+            first, "POST", "sys/mounts/up/tune", {"options": {"version": "2"}}
+        )
+        assert status == 200
+        assert await step_down(here, first) == 204
+        await until(second, Role.ACTIVE)
+        await trio.sleep(2)
+
+        for number in range(250):
+            status, body = await here.call(second, "GET", f"up/data/k{number:03}")
+            assert status == 200, body
+            assert json.loads(body)["data"]["data"] == {"number": number}
