@@ -117,7 +117,7 @@ async def test_wall_clock_jumps_ahead_and_back_no_token_is_lost(
 ) -> None:
     async with lab() as here:
         node = await here.active("n0")
-        made = await here.call(node, "POST", "auth/token/create", {"ttl": "10m"})
+        made = await here.call(node, "POST", "auth/token/create", {"ttl": "3m"})
         token = json.loads(made[1])["auth"]["client_token"]
 
         here.wall_jump_s = jump_s

@@ -174,15 +174,15 @@ async def test_sweep_pushes_no_token_in_use_out_of_the_cache(
     monkeypatch.setattr(tokens, "_ENTRIES_MAX", 3)
     backend = FailingBackend(World().open())
     logical = await open_logical(backend)
-    for _ in range(10):
-        await logical.token("default")
-    await logical.call("GET", "auth/token/lookup-self")
+    used = [await logical.token("default") for _ in range(10)]
+    for token in used:
+        await logical.call("GET", "auth/token/lookup-self", token=token)
 
-    await logical.core.sweep()
+        await logical.core.sweep()
 
-    backend.arm(None)
-    await logical.call("GET", "auth/token/lookup-self")
-    assert backend.calls == 0, "the token in use is still known"
+        backend.arm(None)
+        await logical.call("GET", "auth/token/lookup-self", token=token)
+        assert backend.calls == 0, "the token in use is still known"
 
 
 # --- trees --------------------------------------------------------------------------------------
