@@ -32,6 +32,7 @@ from baoha.core.request import Caller, Engine, Operation, Request, Response
 from baoha.core.sys_engine import SysEngine, SysHooks
 from baoha.core.token_engine import TokenEngine
 from baoha.core.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
+from baoha.core.token_requests import TTLLimits
 from baoha.core.tokens import TokenStore
 from baoha.errors import (
     BaohaError,
@@ -75,13 +76,23 @@ class Core:
             random_bytes=random_bytes,
         )
         self._upgrades = KVUpgrades(barrier, self._mounts, now=now)
-        self._token_engine: Engine = TokenEngine(self._tokens, self._policies, now=now)
+        self._token_engine: Engine = TokenEngine(
+            self._tokens, self._policies, limits=self._token_limits, now=now
+        )
         self._system: Engine = SysEngine(
             barrier,
             tokens=self._tokens,
             policies=self._policies,
             mounts=self._mounts,
             hooks=sys_hooks,
+        )
+
+    def _token_limits(self) -> TTLLimits:
+        entry = self._mounts.entry("auth", "token/")
+        config = {} if entry is None else entry.config
+        return TTLLimits(
+            default_s=config.get("default_lease_ttl") or TTL_SYSTEM_S,
+            most_s=config.get("max_lease_ttl") or TTL_SYSTEM_S,
         )
 
     def _open_kv(self, entry: MountEntry) -> Engine:
