@@ -11,17 +11,18 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from baoha.errors import (
     BaohaError,
     HAError,
+    Overloaded,
     RequestError,
     SealError,
     StorageUnavailable,
     TransactionConflict,
+    type_and_place,
 )
 from baoha.sansio.envelope import error_body
 from baoha.sansio.json_encoder import encode
@@ -38,7 +39,6 @@ UNKNOWN_OUTCOME: Final = (
 RETRY_AFTER_S: Final = 1  # seconds
 TOO_LARGE_TEXT: Final = "http: request body too large"
 _INTERNAL_TEXT: Final = "internal error"
-_PLACES_MAX: Final = 20
 
 # The characters that Go leaves as they are in a path. Source: net/url as measured (Location).
 _PATH_SAFE: Final = "/:;=@&+$,-_.~"
@@ -99,22 +99,20 @@ def redirect_location(redirect_addr: str, request: HTTPRequest) -> str:
 def unforeseen(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     """
     Log an error that nobody foresaw, and return its answer.
-
-    Its text may quote what a client or a store has sent: only its type and place are logged, and
-    no more of them than is useful (a recursion without end has a thousand places).
     """
     log.error(
-        "request failed: method=%s path=%.200r error=%s\n%s",
+        "request failed: method=%s path=%.200r error=%s",
         request.method,
         request.path,
-        type(exc).__name__,
-        "".join(traceback.format_tb(exc.__traceback__, limit=-_PLACES_MAX)).rstrip(),
+        type_and_place(exc),
     )
     return error_answer(500, _INTERNAL_TEXT)
 
 
 def failure_answer(exc: BaohaError) -> HTTPResponse:
     """Return the answer to an error of ours that was raised while a request was executed."""
+    if isinstance(exc, Overloaded):
+        return error_answer(exc.status_hint, *exc.errors, retry_after_s=RETRY_AFTER_S)
     if isinstance(exc, RequestError):
         return error_answer(exc.status_hint, *exc.errors)
     if isinstance(exc, SealError | HAError):

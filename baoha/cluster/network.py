@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 import trio
 
+from baoha.errors import type_and_place
+
 _logger: Final = logging.getLogger("baoha.cluster")
 
 StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]
@@ -93,6 +95,8 @@ def _no_name(exc: UnicodeError) -> OSError:
 async def _handle(handler: StreamHandler, stream: trio.abc.Stream) -> None:
     try:
         await handler(stream)
-    except Exception:
+    except Exception as exc:
         # A defect met by one connection must not end the node: a peer chose its bytes.
-        _logger.exception("cluster connection ended by an unexpected error")
+        _logger.error(
+            "cluster connection ended by an unexpected error: error=%s", type_and_place(exc)
+        )

@@ -19,7 +19,7 @@ import trio
 
 from baoha.cluster.channel import ActiveHandler, LeaderNotice, NodeInfo, PrepareReply
 from baoha.cluster.transport import Transport
-from baoha.errors import BaohaError, ForwardingError, LeadershipLost, NotActive
+from baoha.errors import BaohaError, ForwardingError, LeadershipLost, NotActive, type_and_place
 from baoha.sansio.assembly import Assembly
 from baoha.sansio.frames import (
     ChannelLimits,
@@ -281,9 +281,13 @@ class _Requests:
                 )
                 unapplied = exc.outcome == "not_applied"
                 self._answer(request_id, _FAILED_UNAPPLIED if unapplied else _FAILED_UNKNOWN)
-            except Exception:
+            except Exception as exc:
                 # One request's unknown error ends that request and nothing else (STYLE.md B9).
-                _logger.exception("forwarded request failed path=%s", request.path)
+                _logger.error(
+                    "forwarded request failed path=%.200r error=%s",
+                    request.path,
+                    type_and_place(exc),
+                )
                 self._answer(request_id, _FAILED_UNKNOWN)
             finally:
                 del self._scopes[request_id]
