@@ -260,7 +260,7 @@ def _initialized(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 async def _init(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     seal_type = view.seal_status().type
     parameters = await decoded(
-        lambda body: init_parameters(body, seal_type=seal_type), request.body
+        lambda body, pause: init_parameters(body, pause, seal_type=seal_type), request.body
     )
     result = await view.initialize(parameters)
     body = Fields(

@@ -25,6 +25,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 API_PREFIX: Final = "/v1/"
 # Each costs a microsecond or two in the event loop, and nobody has more than a handful.
 QUERY_PARAMETERS_MAX: Final = 1000
+_INDEX_CHARS_MAX: Final = 4096  # ours has 100
 _UI_PATHS: Final = frozenset({"/", "/ui", "/robots.txt"})
 _UI_PREFIX: Final = "/ui/"
 # Where a path that was resolved to one without its last slash gets it back. Source: measured
@@ -118,6 +119,8 @@ def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:
 def _consistency_refusal(request: HTTPRequest) -> HTTPResponse | None:
     """Check the read-after-write headers; every read is the active node's, so they hold."""
     if index := request.header(names.INDEX_HEADER):
+        if len(index) > _INDEX_CHARS_MAX:
+            return error_answer(400, 'failed to decode "X-Vault-Index"')
         try:
             decode_object(base64.b64decode(index, validate=True))
         except (binascii.Error, ValueError, InvalidRequest):

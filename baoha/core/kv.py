@@ -19,20 +19,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-import trio
-
 from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_int
+from baoha.core.kv_data import decode_any, encode_any
 from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
-from baoha.core.kv_records import KVConfig, Secret, decode_json, encode_json
+from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound
 from baoha.sansio.durations import format_timestamp
 
 _UINT32: Final = 1 << 32
-_INLINE_BYTES_MAX: Final = 256 * 1024
-_DECODERS: Final = trio.CapacityLimiter(2)
 _VERBS: Final = {
     Operation.READ: "get",
     Operation.CREATE: "put",
@@ -71,6 +68,7 @@ class KVEngine(PathEngine):
                     Operation.DELETE: self._delete_latest,
                 },
                 {"data": Kind.MAP, "options": Kind.MAP, "version": Kind.INT},
+                payload="data",
                 exists=self._exists,
             ),
             Route(
@@ -166,7 +164,7 @@ class KVEngine(PathEngine):
     # --- writing ----------------------------------------------------------------------------
 
     async def _write(self, call: Call) -> Response:
-        path, value = call.path["path"], _payload(call)
+        path, stored = call.path["path"], await encode_any(_payload(call))
         cas = _check_and_set(call)
         config = await self.config(call.storage)
 
@@ -175,7 +173,7 @@ class KVEngine(PathEngine):
             blob = await transaction.get(f"metadata/{path}")
             secret = Secret.new(now) if blob is None else Secret.from_bytes(blob)
             _require_cas(secret, config, cas)
-            return _put_version(transaction, path, secret, config, value, now)
+            return await _put_version(transaction, path, secret, config, stored, now)
 
         return await call.storage.run_transaction(body, attempts=ATTEMPTS)
 
@@ -197,8 +195,9 @@ class KVEngine(PathEngine):
             if not secret.versions[number].is_readable(now):
                 return Response(status=404, data=secret.describe_version(number))
             old = await transaction.get(f"versions/{path}/{number}")
-            data = merge_patch((decode_json(old) if old is not None else None) or {}, patch)
-            return _put_version(transaction, path, secret, config, data, now)
+            data = merge_patch((await decode_any(old) if old is not None else None) or {}, patch)
+            stored = await encode_any(data)
+            return await _put_version(transaction, path, secret, config, stored, now)
 
         return await call.storage.run_transaction(body, attempts=ATTEMPTS)
 
@@ -251,25 +250,20 @@ async def _read_data(storage: BarrierView, path: str, number: int) -> Any:
     if blob is None:
         # Between the two reads the version was destroyed or dropped.
         raise NotFound
-    if len(blob) <= _INLINE_BYTES_MAX:
-        return decode_json(blob)
-    # Takes tens of milliseconds: not in the event loop.
-    return await trio.to_thread.run_sync(
-        decode_json, blob, limiter=_DECODERS, abandon_on_cancel=True
-    )
+    return await decode_any(blob)
 
 
-def _put_version(
+async def _put_version(
     transaction: BarrierTransaction,
     path: str,
     secret: Secret,
     config: KVConfig,
-    value: Any,
+    stored: bytes,
     now: datetime,
 ) -> Response:
     _, dropped = secret.add_version(config, now)
     number = secret.current_version
-    transaction.put(f"versions/{path}/{number}", encode_json(value))
+    await transaction.put_large(f"versions/{path}/{number}", stored)
     for old in dropped:
         transaction.delete(f"versions/{path}/{old}")
     transaction.put(f"metadata/{path}", secret.to_bytes())
