@@ -119,6 +119,11 @@ class Core:
         self._policies.forget()
         self._mounts.forget()
 
+    def wipe(self) -> None:
+        """Drop all that was read from the store: the node is being sealed."""
+        self.forget()
+        self._policies.wipe()
+
     async def sweep(self) -> int:
         """Remove ended tokens; for a background task of active duty. Returns how many."""
         return await self._tokens.sweep()

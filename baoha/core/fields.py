@@ -1,8 +1,11 @@
 """
 Typed request fields: what a client sent, converted the way OpenBao converts it.
 
-Rule of this file: a conversion never guesses silently; it converts or raises ``FieldError``, whose
-text is OpenBao's.
+Rules of this file:
+
+1. A conversion never guesses silently; it converts or raises ``FieldError``, whose text is
+   OpenBao's.
+2. It costs a few milliseconds at most: what is larger than any use is refused before the work.
 
 Source: OpenBao 2.7.2 as recorded (features/kv2.json "config bad", "metadata bad custom") and
 measured. JSON numbers arrive as ``int`` or ``float`` and are named "json.Number" to the client.
@@ -22,6 +25,10 @@ _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
 # Integers of the wire format have 64 bits.
 _INT_MAX: Final = 2**63 - 1
+# Numbers and moments; Python's own limit for decimal digits is 4300.
+_NUMBER_CHARS_MAX: Final = 4300
+# Of a list, or of a text that is split at its commas. The number is ours, each costs microseconds.
+ITEMS_MAX: Final = 10_000
 _INTEGER: Final = re.compile("[+-]?[0-9][0-9A-Za-z_]*")
 
 
@@ -120,7 +127,7 @@ def to_int(value: Any, at: str = "", *, name: str = "int") -> int:
 
 def _parse_int(text: str) -> int | None:
     """Return what Go reads with base 0: "12", "-7", "0x1f", "017"; None: no integer."""
-    if not _INTEGER.fullmatch(text):
+    if len(text) > _NUMBER_CHARS_MAX or not _INTEGER.fullmatch(text):
         return None
     for base in (0, 8):  # "017" is for Python no integer of base 0
         try:
@@ -169,6 +176,8 @@ def to_time(value: Any) -> datetime | None:
     if value is None:
         return None
     text = to_string(value)
+    if len(text) > _NUMBER_CHARS_MAX:
+        raise FieldError("could not parse string as date and time")
     try:
         return datetime.fromtimestamp(int(text), UTC) if text.isdigit() else parse_timestamp(text)
     except (ValueError, OverflowError, OSError):
@@ -194,9 +203,16 @@ def to_strings(value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, list):
+        _require_few(len(value))
         return [to_string(item, f"[{index}]") for index, item in enumerate(value)]
     text = to_string(value)
+    _require_few(text.count(","))
     return [part.strip() for part in text.split(",")] if text else []
+
+
+def _require_few(items: int) -> None:
+    if items > ITEMS_MAX:
+        raise FieldError(f"list of more than {ITEMS_MAX} items")
 
 
 def to_list(value: Any) -> list[str]:
@@ -209,6 +225,7 @@ def to_list(value: Any) -> list[str]:
 def to_ints(value: Any) -> list[int]:
     """Return a list of numbers; one text is split at its commas."""
     items = value if isinstance(value, list) else to_strings(value)
+    _require_few(len(items))
     try:
         return [to_int(item, f"[{index}]") for index, item in enumerate(items)]
     except FieldError as exc:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import trio
+
 from baoha.core.fields import FieldError, Kind, to_bool, to_duration_s, to_strings
 from baoha.core.mounts import AUTH_PATH, MountEntry, MountStore, describe_mount
 from baoha.core.paths import Call, Handler, Route
@@ -183,6 +185,8 @@ class MountPaths:
         found: dict[str, dict[str, Any]] = {"auth": {}, "secret": {}}
         for table, key in (("mounts", "secret"), ("auth", "auth")):
             for entry in self._mounts.entries(table):
+                # A mount costs milliseconds where a token has thousands of rules.
+                await trio.lowlevel.checkpoint()
                 if acl is not None and acl.grants_below(entry.full_path):
                     found[key][entry.path] = describe_mount(entry)
                 elif entry.config.get("listing_visibility") == "unauth":

@@ -120,7 +120,7 @@ class Member:
     node_id: str = ""
     ready: bool = False  # it could take over now
     software: str = ""  # "baoha 0.1.0"
-    problems: tuple[str, ...] = ()  # sentences that begin with a diagnostic code
+    problems: tuple[str, ...] = ()  # sentences; most begin with a diagnostic code
 
 
 class Ticket(Protocol):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from baoha.sansio.hcl import Block, HCLError, Item, Value, parse
@@ -40,6 +41,7 @@ _LEGACY: Final = {
 # A read's parameters are those of its query. Source: measured; deletions and listings are free
 _WITH_PARAMETERS: Final = frozenset({"create", "read", "update", "patch"})
 _LISTINGS: Final = frozenset({"list", "scan"})
+_FAULTS_MAX: Final = 10  # named in one error
 _TOP_KEYS: Final = frozenset({"name", "path"})
 _UNSUPPORTED_KEYS: Final = frozenset(
     {
@@ -106,6 +108,8 @@ class Rule:
         # A required one must be there as an engine reads it. Source: measured
         if not self.required <= data.keys():
             return False
+        if not self.allowed and not self.denied:
+            return True
         # Each one by itself: two spellings of a name are two parameters to an engine.
         for name, value in ((name.lower(), value) for name, value in data.items()):
             if "*" in self.denied:
@@ -152,9 +156,12 @@ def _value_matches(value: Any, pattern: Any) -> bool:
 # --- parsing ------------------------------------------------------------------------------------
 
 
-def parse_policy(text: str) -> tuple[Rule, ...]:
+def parse_policy(text: str, *, blocks_max: int | None = None) -> tuple[Rule, ...]:
     """
     Parse a policy in HCL or JSON.
+
+    Args:
+        blocks_max: how many ``path`` blocks it may have.
 
     Raises:
         PolicyError: not a policy, or one that asks for something this server cannot enforce.
@@ -162,22 +169,28 @@ def parse_policy(text: str) -> tuple[Rule, ...]:
     try:
         document = parse(text)
         _require_keys(document, _TOP_KEYS, where="")
-        return tuple(
-            rule
-            for labels, block, item in document.blocks("path", labels=1)
-            for rule in _parse_path(labels[0], block, item)
-        )
+        rules: list[Rule] = []
+        for count, (labels, block, item) in enumerate(document.blocks("path", labels=1), 1):
+            if blocks_max is not None and count > blocks_max:
+                raise _refuse("", f"more than {blocks_max} path blocks")
+            rules += _parse_path(labels[0], block, item)
+        return tuple(rules)
     except HCLError as exc:
         raise PolicyError(f"failed to parse policy: {exc}") from exc
 
 
 def _require_keys(block: Block, known: frozenset[str], *, where: str) -> None:
+    wrong = (item for item in block.items if item.key not in known)
     bad = [
-        f'\t* invalid key "{i.key}" on line {i.line}\n' for i in block.items if i.key not in known
+        f'\t* invalid key "{item.key}" on line {item.line}\n'
+        for item in islice(wrong, _FAULTS_MAX + 1)
     ]
     if bad:
         count = "1 error" if len(bad) == 1 else f"{len(bad)} errors"
-        raise PolicyError(f"failed to parse policy: {where}{count} occurred:\n{''.join(bad)}\n")
+        if len(bad) > _FAULTS_MAX:
+            count = f"more than {_FAULTS_MAX} errors"
+        listed = "".join(bad[:_FAULTS_MAX])
+        raise PolicyError(f"failed to parse policy: {where}{count} occurred:\n{listed}\n")
 
 
 def _parse_path(label: str, block: Block, item: Item) -> list[Rule]:
