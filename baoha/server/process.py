@@ -21,6 +21,7 @@ from baoha.config.addresses import check_addresses, enforce
 from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
 from baoha.node import Node
+from baoha.offload import SWITCH_INTERVAL_S
 from baoha.server.asgi import ASGIApp
 from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
 from baoha.server.logs import Logs
@@ -101,6 +102,8 @@ def _prepare_process() -> None:
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # The event loop waits for so long whenever a worker thread computes.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def say(text: str) -> None:
