@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -306,8 +306,12 @@ async def test_listener_large_heads_take_turns() -> None:
             rounds += 1
 
     head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + b"a: b\r\n" * 900 + b"\r\n"
-    async with listening(app) as listener, trio.open_nursery() as nursery:
-        streams = [await connect(listener) for _ in range(10)]
+    async with (
+        listening(app) as listener,
+        AsyncExitStack() as opened,
+        trio.open_nursery() as nursery,
+    ):
+        streams = [await opened.enter_async_context(await connect(listener)) for _ in range(10)]
         for stream in streams:
             await stream.send_all(head[:-1])
         await trio.testing.wait_all_tasks_blocked(0.05)
@@ -316,7 +320,6 @@ async def test_listener_large_heads_take_turns() -> None:
             await stream.send_all(head[-1:])
         for stream in streams:
             assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")
-            await stream.aclose()
         nursery.cancel_scope.cancel()
 
     assert len(set(begun)) == len(streams)
