@@ -77,6 +77,23 @@ class HATiming:
             "store_retry must not be above store_retry_max",
         )
 
+    def check_store(self, op_timeout_s: float | None) -> None:
+        """
+        Check how long a call to the store that holds the HA lock may take, where that is known.
+
+        Such a call is not cancelled: a limit around it that is shorter bounds nothing.
+
+        Raises:
+            ConfigError: it may take longer than a renewal or a clean-up.
+        """
+        if op_timeout_s is None:
+            return
+        self._require(
+            op_timeout_s <= min(self.renew_timeout_s, self.cleanup_s),
+            f"op_timeout of the store ({op_timeout_s:g}s) must not be above renew_timeout and "
+            "cleanup: a renewal, or the release of the lock, that hangs must end in time",
+        )
+
     @staticmethod
     def _require(condition: bool, relation: str) -> None:
         if not condition:

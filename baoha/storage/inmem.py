@@ -290,6 +290,11 @@ class InmemLock(HALock):
         return self._world.capabilities.session_lock and self._world.is_gone(identity)
 
 
+def check_settings(settings: Mapping[str, object]) -> None:
+    """Check a block; see the registry. Its calls do not wait."""
+    Settings("inmem", settings).finish()
+
+
 async def open_backend(
     settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> InmemBackend:
@@ -303,6 +308,6 @@ async def open_backend(
     Raises:
         ConfigError: there is a setting.
     """
-    Settings("inmem", settings).finish()
+    check_settings(settings)
     await trio.lowlevel.checkpoint()
     return World(clock=boot_clock).open()
