@@ -31,7 +31,7 @@ from baoha.core.dispatch import Core
 from baoha.core.request import Operation, Request, Response
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
-from baoha.errors import NotActive, RequestError, Sealed, StorageCorrupt, StorageError
+from baoha.errors import BaohaError, NotActive, RequestError, Sealed, StorageCorrupt, StorageError
 from baoha.ha.board import StatusBoard
 from baoha.ha.context import HAContext, ProblemList
 from baoha.ha.gate import Admission, RequestGate
@@ -47,6 +47,9 @@ log = logging.getLogger("baoha.core")
 
 # Ended tokens are never valid, only garbage; the keys' counters may lag (OpenBao: five minutes).
 MAINTENANCE_INTERVAL_S = 60.0
+# Not at once: whoever has just become active has requests to answer. Not a whole round later
+# either: a node whose tenures are short would never get to it.
+MAINTENANCE_FIRST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +162,10 @@ class Node:
         """
         self._board.publish(stopping=True)
         # Without an HA lock nobody could take over: it serves to the end.
-        if self._loop is not None and self._ha_backend is not None:
-            await self._loop.retire(reason="the node is shutting down")
+        loop = self._loop
+        if loop is not None and self._ha_backend is not None:
+            await self._persist_counts()
+            await loop.retire(reason="the node is shutting down")
 
     async def _wait_unsealed(self) -> None:
         """Wait for the unsealing; meanwhile watch whether another node initialises the store."""
@@ -231,6 +236,7 @@ class Node:
         while self._ha_backend is not None and self._lock is None:
             try:
                 self._lock = await self._ha_backend.open_lock(names.HA_LOCK, self._identity)
+                self._problems.include(self._lock.problems)
             except StorageError as exc:
                 self._board.publish(store_problem=str(exc))
                 log.error("cannot open the HA lock, trying again: cause=%r", str(exc))
@@ -282,14 +288,29 @@ class Node:
         A store that does not answer is tried again at the next round; a fenced write ends the
         tenure through the gate of the next request or its own deadline.
         """
+        pause_s = MAINTENANCE_FIRST_S
         while True:
-            # Not at once: whoever has just become active has requests to answer.
-            await trio.sleep(MAINTENANCE_INTERVAL_S)
+            await trio.sleep(pause_s)
+            pause_s = MAINTENANCE_INTERVAL_S
             for job in (self._seal.upgrade_stored_keys, self._core.sweep, self._rotate_if_due):
                 try:
                     await job()
                 except StorageError as exc:
                     log.warning("maintenance failed: job=%s cause=%r", job.__name__, str(exc))
+
+    async def _persist_counts(self) -> None:
+        """
+        Store before leaving active duty what only the rounds of maintenance store otherwise.
+
+        Best effort, and bounded: a hand-over does not wait for counts.
+        """
+        if self._board.phase is not Phase.ACTIVE:
+            return
+        with trio.move_on_after(self._settings.timing.cleanup_s):
+            try:
+                await rotation.persist_encryptions(self._barrier)
+            except BaohaError as exc:
+                log.info("cannot store the count of encryptions: cause=%r", str(exc))
 
     async def _rotate_if_due(self) -> None:
         reason = rotation.rotation_due(self._barrier)
@@ -372,6 +393,7 @@ class Node:
             )
         with self._gate.admit():
             await self._core.require_sudo(token, "sys/seal", Operation.UPDATE)
+        await self._persist_counts()
         try:
             await loop.retire(reason="the node is being sealed")
         finally:
@@ -395,6 +417,7 @@ class Node:
             await self._core.require_sudo(token, "sys/step-down", Operation.UPDATE)
         if self._lock is None:
             return  # nobody to hand over to; OpenBao answers 204 without effect
+        await self._persist_counts()
         await loop.step_down(reason="step-down was requested", to=to, force=force)
 
     def members(self) -> Sequence[Member]:

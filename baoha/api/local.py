@@ -72,7 +72,9 @@ def _health(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     except InvalidRequest:
         # HEAD and a bad parameter: OpenBao sends no content type here.
         return HTTPResponse(status=400) if request.method == "HEAD" else error_answer(400)
-    return json_answer(code, _health_body(status))
+    body = _health_body(status)
+    body |= _store_problems(view)
+    return json_answer(code, body)
 
 
 def _health_code(status: NodeStatus, query: Mapping[str, list[str]]) -> int:
@@ -130,6 +132,12 @@ def _health_body(status: NodeStatus) -> Fields:
         body["leader_known"] = _known_leader(status)
         body["ha_connection_healthy"] = False
     return body
+
+
+def _store_problems(view: NodeView) -> Fields:
+    """What keeps this node from its store: while nobody is active, nobody answers ha-status."""
+    found = [text for text in view.problems() if text.startswith(names.STORE_CODES)]
+    return Fields(problems=found) if found else Fields()
 
 
 def _replication_modes(status: NodeStatus) -> tuple[str, str]:

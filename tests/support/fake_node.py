@@ -82,6 +82,7 @@ class FakeNode:
         self.on_handle: Callable[[Request], Awaitable[Response]] = _answer_nothing
         self.on_forward: Callable[[HTTPRequest], Awaitable[HTTPResponse]] = _answer_ok
         self.requests: list[Request] = []
+        self.sentences: tuple[str, ...] = ()
         self.step_downs: list[dict[str, Any]] = []
 
     def become(self, status: NodeStatus) -> None:
@@ -150,7 +151,7 @@ class FakeNode:
         return ()
 
     def problems(self) -> Sequence[str]:
-        return ()
+        return self.sentences
 
 
 async def _answer_nothing(request: Request) -> Response:

@@ -107,6 +107,17 @@ async def test_health_of_a_blind_standby_says_so(status: NodeStatus, known: bool
     assert body["ha_connection_healthy"] is False
 
 
+@pytest.mark.parametrize("status", [SEALED, LEADERLESS, STANDBY, ACTIVE])
+async def test_health_of_a_node_that_its_store_blocks_says_so_and_nothing_else(
+    status: NodeStatus,
+) -> None:
+    node = FakeNode(status)
+    node.sentences = ("BH-401 cannot reach https://10.0.0.1:8201", "BH-921 pid 7 holds the lock")
+    answer = await ask(node, "GET", "sys/health")
+    assert parsed(answer)["problems"] == ["BH-921 pid 7 holds the lock"]
+    assert answer.status == (await ask(FakeNode(status), "GET", "sys/health")).status
+
+
 @pytest.mark.parametrize(
     ("status", "modes"),
     [
