@@ -218,7 +218,7 @@ class SqliteLock(HALock):
 
     def _read_row(self, connection: sqlite3.Connection) -> LockRow:
         holder = sqlite_file.foreign_holder(connection, self.key, self._boot_id)
-        if holder and not self._is_gone_now(holder):
+        if holder and not self._folder.is_gone(holder):
             raise ForeignBoot(holder)
         return sqlite_file.read_lock(connection, self.key, self._boot_id)
 

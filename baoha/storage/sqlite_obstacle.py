@@ -5,7 +5,8 @@ Rules of this file:
 
 1. It looks only after an attempt has failed, or before one on a lock that ran out; a store that
    works costs nothing.
-2. A problem is said once in the log, and stands in ``sentence`` until something proves it is over.
+2. A problem is said once in the log, and stands in ``sentence`` until something proves it is over,
+   or nobody has met it for ``SHOWN_S``: a sealed node tries no more.
 3. A node is killed only when the clock has deposed it: ``GRACE_S`` after the HA lock ran out, and
    after the same process was in the way for as long.
 
@@ -27,6 +28,8 @@ log: Final = logging.getLogger("baoha.storage")
 
 # Beyond the HA lock's own time: the owner of an expired lock may only be slow.
 GRACE_S: Final = 2.0
+# Longer than the pauses between two attempts.
+SHOWN_S: Final = 30.0
 
 
 class Obstacle:
@@ -38,15 +41,13 @@ class Obstacle:
         signs_of_life: the folder of the nodes' flocks.
         may_kill: the operator's ``fence_by_kill``.
         boot_clock: seconds, counting suspends too.
-
-    Attributes:
-        sentence: what to tell an operator, with a diagnostic code; "" when nothing is in the way.
     """
 
     def __init__(
         self, database: Path, signs_of_life: Path, *, may_kill: bool, boot_clock: BootClock
     ) -> None:
-        self.sentence = ""
+        self._sentence = ""
+        self._told_at_s = 0.0
         self._database = database
         self._signs_of_life = signs_of_life
         self._may_kill = may_kill
@@ -55,6 +56,11 @@ class Obstacle:
         self._seen_since_s = 0.0
         self._killed: Holder | None = None
         self._expires_at_s: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What to tell an operator, with a diagnostic code; "" when nothing is in the way."""
+        return self._sentence if self._boot_clock() < self._told_at_s + SHOWN_S else ""
 
     def wake_stopped(self) -> None:
         """Wake the holder if a signal has stopped it."""
@@ -81,8 +87,9 @@ class Obstacle:
             f"BH-921 {holder.described} holds the write lock of the sqlite store: until it lets "
             "go, no node can write or become active"
         )
-        if sentence != self.sentence:
-            self.sentence = sentence
+        self._told_at_s = now_s
+        if sentence != self._sentence:
+            self._sentence = sentence
             log.error("%s: path=%s", sentence, self._database)
         if not self._wake(holder) and self._is_deposed(row, now_s):
             self._kill(holder)
@@ -94,9 +101,9 @@ class Obstacle:
 
     def clear(self) -> None:
         """Forget the problem: an attempt has succeeded, or nobody is in the way."""
-        if self.sentence:
+        if self._sentence:
             log.info("the write lock of the sqlite store is free again: path=%s", self._database)
-        self.sentence = ""
+        self._sentence = ""
         self._holder = self._expires_at_s = None
 
     def _wake(self, holder: Holder) -> bool:

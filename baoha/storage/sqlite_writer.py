@@ -48,6 +48,8 @@ _GROUP_JOBS_MAX = 512
 # Callers are bounded above this (the request gate); here it only keeps memory bounded.
 _QUEUE_JOBS_MAX = 16_384
 
+# A node that has no work for its writer must not go on saying what is over.
+_LOOK_S: Final = 2.0
 _FULL: Final = (
     "BH-922 the disk of the sqlite store is full: reads go on, writes are refused until "
     f"{(SIZE + HEADROOM) >> 20} MiB are free"
@@ -219,30 +221,34 @@ class Writer:
     # --- the thread's side --------------------------------------------------------------------
 
     def _main(self) -> None:
-        group: list[_Job[object]] = []
+        group: list[_Job[object]] | None = None
         try:
-            while group := self._take():
-                self._run_group(group)
-                self._hand_back(group)
+            while (group := self._take()) is not None:
+                if group:
+                    self._run_group(group)
+                    self._hand_back(group)
+                else:
+                    self._look_for_space()
         except trio.RunFinishedError:
             # Nobody is left to be told. What was committed stays committed.
             return
         except Exception as exc:
             # A bug. It is raised where the job is awaited, and the thread ends: a writer in an
             # unknown state must not go on.
-            self._end_broken(exc, group)
+            self._end_broken(exc, group or [])
         finally:
             self._disconnect(checkpoint=True)
             self._finish()
 
-    def _take(self) -> list[_Job[object]]:
-        """Wait for work; an empty list means: closing, and nothing is left."""
+    def _take(self) -> list[_Job[object]] | None:
+        """Wait for work; None: closing, and nothing is left; empty: time to look for space."""
         with self._wake:
             while not (self._urgent or self._queue or self._closing):
-                self._wake.wait()
+                if not self._wake.wait(_LOOK_S if self.problem else None):
+                    return []
             # Of one kind: a lock job that shared a transaction would share its fate, too.
             queue = self._urgent or self._queue
-            return [queue.popleft() for _ in range(min(len(queue), _GROUP_JOBS_MAX))]
+            return [queue.popleft() for _ in range(min(len(queue), _GROUP_JOBS_MAX))] or None
 
     def _run_group(self, group: list[_Job[object]]) -> None:
         if not self._has_space(group):
@@ -265,9 +271,13 @@ class Writer:
 
     def _has_space(self, group: list[_Job[object]]) -> bool:
         """Say whether a group may be tried; another process may have used the reserve up."""
-        if self._reserve is not None and (self.problem or group[0].urgent):
-            self._report("" if self._reserve.ensure() else _FULL)
+        if self.problem or group[0].urgent:
+            self._look_for_space()
         return group[0].urgent or not self.problem
+
+    def _look_for_space(self) -> None:
+        if self._reserve is not None:
+            self._report("" if self._reserve.ensure() else _FULL)
 
     def _transact(self, group: list[_Job[object]]) -> _Failure | None:
         """Run jobs in one transaction; None: it has committed."""

@@ -22,7 +22,7 @@ from baoha.storage import sqlite_stopped
 from baoha.storage.sqlite import SqliteBackend, open_backend
 from baoha.storage.sqlite_host import mount_of
 from baoha.storage.sqlite_lock import SqliteLock
-from baoha.storage.sqlite_obstacle import GRACE_S
+from baoha.storage.sqlite_obstacle import GRACE_S, SHOWN_S
 from baoha.storage.sqlite_stopped import Holder, _write_lock_holder, find_holder, kill_node, wake
 from baoha.timing import boot_time_s
 from tests.support.not_running import (
@@ -115,7 +115,7 @@ def test_writer_of_which_one_thread_is_stopped_is_seen_as_stopped(tmp_path: Path
     with running_python(f"{code}print('up', flush=True); time.sleep(60)") as process:
         threads = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
         with traced(process.pid, threads=threads[1:]):
-            assert state(process.pid) == "S"
+            wait_state(process.pid, "S")
             assert sqlite_stopped._examine(process.pid).state == "t"
 
 
@@ -302,7 +302,8 @@ async def test_running_process_that_blocks_a_renewal_is_named(tmp_path: Path) ->
         with holding(tmp_path / "data.db", WRITE) as process:
             with pytest.raises(StorageUnavailable):
                 await lock.renew(fence, ttl_s=TTL_S)
-            assert f"pid {process.pid} (state S, not stopped)" in lock.problems()[0]
+            assert f"pid {process.pid} (state " in lock.problems()[0]
+            assert "not stopped) holds the write lock" in lock.problems()[0]
             let_go(process)
         await lock.renew(fence, ttl_s=TTL_S)
         assert lock.problems() == []
@@ -363,10 +364,14 @@ async def test_process_that_may_not_be_killed_stays(
     async with opened(tmp_path, clock, fence_by_kill=may_kill) as (_, lock):
         with holding(tmp_path / "data.db", WRITE, sign_of_life=sign_of_life) as process:
             with nullcontext() if stop is None else stop(process, tmp_path):
-                before = state(process.pid)
+                before = "S" if stop is None else "t"
+                wait_state(process.pid, before)
                 for _ in range(3):
+                    clock.now_s += 10 * TTL_S
                     with pytest.raises(StorageUnavailable):
                         await lock.acquire("next", ttl_s=TTL_S)
-                    clock.now_s += 10 * TTL_S
                 assert state(process.pid) == before
                 assert lock.problems() != []
+                # A handle that tries no more does not say for ever what it saw last.
+                clock.now_s += SHOWN_S
+                assert lock.problems() == []
