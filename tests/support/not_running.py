@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 # Holds bytes of the -shm file, as SQLite would, and a sign of life, as a node would; then obeys:
@@ -45,12 +45,14 @@ for line in sys.stdin:
 
 # PTRACE_SEIZE and PTRACE_INTERRUPT for every thread of a process; they go on when this one ends.
 _TRACER = """
-import ctypes, os, sys
+import ctypes, errno, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 for task in map(int, sys.argv[1:]):
     for request in (0x4206, 0x4207):
         if libc.ptrace(request, task, None, None):
+            if ctypes.get_errno() == errno.ESRCH:
+                break  # a thread that has ended meanwhile
             sys.exit(os.strerror(ctypes.get_errno()))
 print("stopped", flush=True)
 sys.stdin.readline()
@@ -128,7 +130,8 @@ def traced(pid: int, *, threads: Sequence[int] = ()) -> Iterator[None]:
     chosen = threads or sorted(map(int, os.listdir(f"/proc/{pid}/task")))
     with _child(_TRACER, *map(str, chosen), says="stopped"):
         for thread in chosen:
-            wait_state(thread, "t")
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                wait_state(thread, "t")
         yield
 
 
