@@ -110,7 +110,10 @@ async def test_node_that_a_tracer_stops_inside_a_write_is_named_and_killed_when_
 
     async with lab(tmp_path, edit=edit) as cluster:
         victim = await cluster.wait_active()
-        async with under_load(cluster, writes_per_s=100.0), AsyncExitStack() as tracer:
+        async with (
+            under_load(cluster, writes_per_s=30.0, reads_per_s=5.0),
+            AsyncExitStack() as tracer,
+        ):
             with trio.fail_after(60):
                 await _trace_inside_a_write(victim, _database(cluster), tracer)
             others = [node for node in cluster.nodes if node is not victim]
