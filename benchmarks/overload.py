@@ -15,7 +15,8 @@ Rules of this file:
    of the report; the next mode gets a new one.
 
 Modes: ``capacity`` (closed loop: the most that is answered), ``overload`` (multiples of it),
-``squeeze`` (busy processes take the CPU).
+``squeeze`` (busy processes take the CPU), ``quota`` (each node gets a third of a core), ``attack``
+(somebody without a token does what he can).
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from pathlib import Path
 
 import trio
 
+from benchmarks.attack import ATTACKS, measure_attack
 from benchmarks.clusters import Cluster, LabError, run_cluster
 from benchmarks.descriptions import Description, DescriptionError, load_description
 from benchmarks.generator import SEED_KEYS
 from benchmarks.overload_runs import KINDS, Settings, measure_capacity, measure_overload
+from benchmarks.quota import measure_quota
 from benchmarks.reports import Report, as_json, as_text, merge
 from benchmarks.squeeze import ROUNDS, measure_squeeze
 from benchmarks.traffic import plant_seeds
@@ -45,6 +48,8 @@ MODES: dict[str, Mode] = {
     "capacity": measure_capacity,
     "overload": measure_overload,
     "squeeze": measure_squeeze,
+    "quota": measure_quota,
+    "attack": measure_attack,
 }
 SYSTEMS = {"baoha": "baoha-sqlite", "openbao": "openbao-raft"}
 # Longest that one mode may take on one cluster.
@@ -145,6 +150,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=_names(ROUNDS), default=ROUNDS, help=f"of squeeze: {', '.join(ROUNDS)}"
     )
+    parser.add_argument(
+        "--attacks", type=_names(tuple(ATTACKS)), default=tuple(ATTACKS), help=", ".join(ATTACKS)
+    )
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     options = parser.parse_args(arguments)
     for mode in options.modes:
@@ -166,6 +174,7 @@ def main(arguments: Sequence[str]) -> int:
         write_share=options.write_share,
         capacity_per_s=options.capacity,
         rounds=options.rounds,
+        attacks=options.attacks,
     )
     try:
         names = [SYSTEMS.get(name, name) for name in options.system.split(",")]

@@ -25,10 +25,12 @@ from benchmarks.http import RequestFailed
 from benchmarks.processes import cpu_time_s
 from benchmarks.reports import Report, counts
 from benchmarks.shots import (
+    PROMPT_S,
     Shot,
     Spread,
     due_between,
     errors,
+    is_normal,
     normal_after_s,
     normal_limit_s,
     spread,
@@ -53,6 +55,7 @@ CAPACITY_WARM_S = 0.5
 LIGHT_PER_S = 60.0
 UNLOADED_S = 3.0
 LIGHT_S = 10.0
+SETTLE_S = 45.0
 # Connections to each node in an open loop: a request that finds none free waits for one.
 OPEN_CONNECTIONS = 300
 STEP_DOWN_S = 30.0
@@ -72,6 +75,8 @@ class Settings:
     write_share: float
     capacity_per_s: float | None
     rounds: tuple[str, ...]
+    attacks: tuple[str, ...]
+    steps_down: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,7 @@ async def measure_capacity(cluster: Cluster, settings: Settings) -> list[Report]
     for share, kind in ((1.0, KEPT), (0.5, KEPT), (1.0, NEW), (0.5, NEW)):
         if kind in settings.kinds:
             for level in LEVELS:
+                await settle(cluster)
                 rows.append((await _closed_loop(cluster, share, kind, level, settings))[1])
     return [Report(title="capacity, closed loop", heads=CAPACITY_HEADS, rows=rows)]
 
@@ -124,7 +130,10 @@ async def find_capacity(
     if settings.capacity_per_s is not None:
         return settings.capacity_per_s
     share = settings.write_share if share is None else share
-    levels = [(await _closed_loop(cluster, share, kind, level, settings))[0] for level in LEVELS]
+    levels: list[float] = []
+    for level in LEVELS:
+        levels.append((await _closed_loop(cluster, share, kind, level, settings))[0])
+        await settle(cluster)
     return max(levels)
 
 
@@ -211,7 +220,7 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
     Raises:
         LabError: a generator failed, or the cluster does not answer in the end.
     """
-    unloaded = await _unloaded(cluster)
+    unloaded = await measure_unloaded(cluster)
     limit_s = normal_limit_s(unloaded)
     usual = spread(shot.latency_s for shot in unloaded)
     notes = [
@@ -227,7 +236,8 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
             f" {capacity:.0f}/s"
         )
         for multiple in settings.multiples:
-            run = _Run(cluster, settings, kind, multiple, capacity, limit_s)
+            run = Run(cluster, settings, kind, multiple, capacity, limit_s)
+            await settle(cluster)
             await run.run()
             answers.append(run.answer_row())
             health.append(run.health_row())
@@ -238,8 +248,30 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
     ]
 
 
-async def _unloaded(cluster: Cluster) -> list[Shot]:
+async def measure_unloaded(cluster: Cluster) -> list[Shot]:
+    """
+    Return what a light load sees.
+
+    Raises:
+        LabError: the generator failed.
+    """
     return (await fire(cluster, [light(soon(), UNLOADED_S)])).shots["light"]
+
+
+async def settle(cluster: Cluster) -> bool:
+    """
+    Wait until a light load through all nodes is answered; tell whether it was, within SETTLE_S.
+
+    Raises:
+        LabError: the generator failed.
+    """
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        traffic = await fire(cluster, [light(soon(), 1.0)])
+        if is_normal(traffic.shots["light"], PROMPT_S / 2):
+            return True
+    say(f"{cluster.name}: does not settle")
+    return False
 
 
 def light(start: float, seconds: float) -> Stream:
@@ -254,7 +286,7 @@ def light(start: float, seconds: float) -> Stream:
     )
 
 
-class _Run:
+class Run:
     """One multiple on one cluster."""
 
     def __init__(
@@ -266,11 +298,12 @@ class _Run:
         capacity: float,
         limit_s: float,
     ) -> None:
+        """Plan it; ``limit_s`` is the latency that is still as usual."""
         self.notes: list[str] = []
         self._cluster = cluster
         self._kind = kind
         self._multiple = multiple
-        self._with_step_down = multiple == max(settings.multiples)
+        self._with_step_down = multiple == max(settings.multiples) and settings.steps_down
         self._limit_s = limit_s
         self._stream = Stream(
             name="load",
@@ -290,6 +323,12 @@ class _Run:
         self._watch: Traffic
 
     async def run(self) -> None:
+        """
+        Offer the load, and look at what was stored.
+
+        Raises:
+            LabError: a generator failed, or the cluster does not answer in the end.
+        """
         cluster, seconds = self._cluster, self._stream.seconds
         active = await cluster.wait_active()
         tenures = cluster.tenures()
@@ -317,6 +356,7 @@ class _Run:
         self.notes.extend(f"{cluster.name}: {text}" for text in self._wrong[:10])
 
     def answer_row(self) -> list[object]:
+        """Return the line under ANSWER_HEADS."""
         summary = summarize(self._load.shots["load"], self._stream.seconds)
         say(
             f"{self._cluster.name}: {self._kind}, {self._multiple:g}-fold:"
@@ -337,6 +377,7 @@ class _Run:
         ]
 
     def health_row(self) -> list[object]:
+        """Return the line under HEALTH_HEADS."""
         asked = self._watch.shots[PROBE]
         control = spread(shot.latency_s for shot in asked if shot.outcome == OK)
         end = self._stream.start + self._stream.seconds

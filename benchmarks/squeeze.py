@@ -34,6 +34,7 @@ from benchmarks.overload_runs import (
     find_capacity,
     kinds_of_failure,
     say,
+    settle,
     step_down,
 )
 from benchmarks.processes import ServerProcess
@@ -71,6 +72,7 @@ HEADS = (
     "due/s",
     "2xx in 1 s %",
     "in 3 s %",
+    "in 1 s % through",
     "refused",
     "timeouts",
     "errors",
@@ -149,6 +151,7 @@ class _Round:
         self._busy = busy
         self._stream = stream
         self._begin = self._end = self._moment = 0.0
+        self._active = 0
         self._killed: Node | None = None
         self._step_down: StepDown | None = None
         self._tenures = 0
@@ -160,6 +163,7 @@ class _Round:
     async def run(self) -> None:
         cluster = self._cluster
         active = await cluster.wait_active()
+        self._active = active.index
         before = cluster.tenures()
         start = soon()
         squeeze_s = self._stream.seconds - CALM_S - AFTER_S
@@ -167,13 +171,14 @@ class _Round:
         async with (
             run_traffic(cluster, [probes(start, stream.seconds)]) as watch,
             run_traffic(cluster, [stream]) as load,
+            trio.open_nursery() as striking,
         ):
             await until(start + CALM_S)
             async with busy_processes(self._busy):
                 self._begin = time.monotonic()
                 await until(self._begin + squeeze_s / 3)
                 self._moment = time.monotonic()
-                await self._strike(active)
+                striking.start_soon(self._strike, active)
                 await until(self._begin + squeeze_s)
             self._end = time.monotonic()
             await load.wait()
@@ -186,6 +191,7 @@ class _Round:
         self._tenures = cluster.tenures() - before - asked
         if self._killed is not None:
             await cluster.start_node(self._killed)
+        await settle(cluster)
         self._wrong = await read_back(cluster, stream.prefix, self._shots, READ_BACK_SAMPLE)
         self.notes.extend(f"{cluster.name}, {self._name}: {text}" for text in self._wrong[:10])
         if self._name == LOADED:
@@ -213,6 +219,7 @@ class _Round:
             summary.offered_per_s,
             100 * prompt / max(1, len(inside)),
             100 * late / max(1, len(inside)),
+            self._through_each(inside),
             round(summary.refusals_per_s * (self._end - self._begin)),
             summary.timeouts,
             counts(errors(inside)),
@@ -259,6 +266,16 @@ class _Round:
     def _survivors(self, shots: list[Shot]) -> list[Shot]:
         killed = self._killed
         return [shot for shot in shots if killed is None or shot.node != killed.index]
+
+    def _through_each(self, shots: list[Shot]) -> str:
+        """Return the share of prompt answers of each node, the active one marked."""
+        parts = []
+        for node in self._cluster.nodes:
+            own = [shot for shot in shots if shot.node == node.index]
+            prompt = sum(shot.outcome == OK and shot.latency_s <= 1 for shot in own)
+            mark = "*" if node.index == self._active else ""
+            parts.append(f"{100 * prompt / len(own):.0f}{mark}" if own else f"-{mark}")
+        return ", ".join(parts)
 
     def _event(self) -> str:
         if self._killed is not None:
