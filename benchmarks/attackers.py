@@ -103,7 +103,7 @@ ATTACKS: dict[str, Attack] = {
         manner=ANSWERED,
     ),
     "pipelined junk": Attack(connections=20, payload=lambda: _PIPELINE, manner=ANSWERED),
-    "noise": Attack(connections=20, payload=lambda: os.urandom(4_096), manner=ANSWERED),
+    "noise": Attack(connections=20, payload=lambda: os.urandom(512) + b"\r\n\r\n", manner=ANSWERED),
 }
 
 

@@ -100,12 +100,8 @@ class _Shot:
     __slots__ = ("due", "ended", "is_write", "node", "number", "outcome", "sent")
 
     def __init__(self, node: int, number: int, is_write: bool, due: float) -> None:
-        self.node = node
-        self.number = number
-        self.is_write = is_write
-        self.due = due
-        self.sent = 0.0
-        self.ended = 0.0
+        self.node, self.number, self.is_write = node, number, is_write
+        self.due, self.sent, self.ended = due, 0.0, 0.0
         self.outcome = ""
 
 
@@ -115,12 +111,10 @@ class _Lane:
     __slots__ = ("data", "message", "node", "shot", "sock", "stream")
 
     def __init__(self, stream: _Client, node: int) -> None:
-        self.stream = stream
-        self.node = node
+        self.stream, self.node = stream, node
         self.sock = socket.socket()
         self.shot: _Shot | None = None
-        self.message = b""
-        self.data = b""
+        self.message = self.data = b""
 
 
 class _Client:
@@ -142,8 +136,7 @@ class _Client:
         self._deadlines: list[deque[tuple[float, _Lane, _Shot]]] = [deque() for _ in range(nodes)]
         self._ready: deque[int] = deque()
         self._paused: deque[tuple[float, int]] = deque()
-        self._number = 0
-        self._writes = 0
+        self._number = self._writes = 0
         self._next_due = stream.start if stream.rate else math.inf
         self._in_flight = 0
         self._is_started = False
@@ -337,7 +330,7 @@ class _Client:
 
 
 class Loop:
-    """The ``epoll`` of all streams."""
+    """The ``epoll`` of all streams; it runs once."""
 
     def __init__(self, plan: Plan) -> None:
         self._poll = select.epoll()
@@ -346,7 +339,16 @@ class Loop:
         self.is_stopped = False
 
     def run(self) -> None:
-        """Return when all streams are over."""
+        """Return when all streams are over; all connections are closed then."""
+        try:
+            self._run()
+        finally:
+            for lane in self._lanes.values():
+                lane.sock.close()
+            self._lanes.clear()
+            self._poll.close()
+
+    def _run(self) -> None:
         clients = self.clients
         while True:
             now = time.monotonic()
@@ -446,18 +448,7 @@ def report(loop: Loop, seconds: float) -> dict[str, object]:
         streams[client.stream.name] = {
             "late_p99_s": late[int(0.99 * (len(late) - 1))],
             "late_max_s": late[-1],
-            "rows": [
-                (
-                    shot.node,
-                    shot.number,
-                    int(shot.is_write),
-                    round(shot.due, 5),
-                    round(shot.sent, 5),
-                    round(shot.ended, 5),
-                    outcomes.setdefault(shot.outcome, len(outcomes)),
-                )
-                for shot in client.shots
-            ],
+            "rows": [_row(shot, outcomes) for shot in client.shots],
         }
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -466,6 +457,12 @@ def report(loop: Loop, seconds: float) -> dict[str, object]:
         "outcomes": list(outcomes),
         "streams": streams,
     }
+
+
+def _row(shot: _Shot, outcomes: dict[str, int]) -> list[object]:
+    moments = [round(moment, 5) for moment in (shot.due, shot.sent, shot.ended)]
+    outcome = outcomes.setdefault(shot.outcome, len(outcomes))
+    return [shot.node, shot.number, int(shot.is_write), *moments, outcome]
 
 
 def _prefer() -> None:

@@ -11,7 +11,8 @@ Rules of this file:
    the CPU and how late they were is printed beside the figures, for they share the machine.
 2. A refusal that says that nothing was executed is counted apart; everything else that is not 2xx
    is an error. Whatever was acknowledged is looked for in the end.
-3. All systems meet the same modes in the same run. A cluster that does not survive a mode is a line
+3. An interrupt or SIGTERM ends every process that was started, and prints what was finished.
+4. All systems meet the same modes in the same run. A cluster that does not survive a mode is a line
    of the report; the next mode gets a new one.
 
 Modes: ``capacity`` (closed loop: the most that is answered), ``overload`` (multiples of it),
@@ -27,7 +28,7 @@ import math
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,27 +57,37 @@ SYSTEMS = {"baoha": "baoha-sqlite", "openbao": "openbao-raft"}
 MODE_S_MAX = 1_800.0
 
 
-async def measure(descriptions: Sequence[Description], settings: Settings) -> list[Report]:
-    """Run all modes against all systems; a mode that fails is a report that says so."""
-    reports: list[Report] = []
+async def measure(
+    descriptions: Sequence[Description], settings: Settings, reports: list[Report]
+) -> None:
+    """Add the reports of all modes and systems; a mode that fails is a report that says so."""
     for mode in settings.modes:
         for description in descriptions:
             _say(f"{description.name}: {mode}")
             try:
                 with trio.fail_after(MODE_S_MAX):
                     reports.extend(await _measure_one(description, mode, settings))
-            except LabError as error:
-                _say(str(error))
-                reports.append(_failure(description, mode, error.summary))
-            except trio.TooSlowError:
+            except* LabError as group:
+                for error in _single(group):
+                    _say(str(error))
+                    reports.append(_failure(description, mode, error.summary))
+            except* trio.TooSlowError:
                 reports.append(_failure(description, mode, f"not over in {MODE_S_MAX:g} s"))
-    return merge(reports)
 
 
 async def _measure_one(description: Description, mode: str, settings: Settings) -> list[Report]:
     async with run_cluster(description) as cluster:
         await plant_seeds(cluster, SEED_KEYS)
         return await MODES[mode](cluster, settings)
+
+
+def _single(group: BaseExceptionGroup[LabError]) -> Iterator[LabError]:
+    """Return the errors of a group, however deep."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _single(error)
+        else:
+            yield error
 
 
 def _failure(description: Description, mode: str, text: str) -> Report:
@@ -89,20 +100,20 @@ def _failure(description: Description, mode: str, text: str) -> Report:
 
 
 async def _main(descriptions: Sequence[Description], settings: Settings) -> list[Report]:
-    """Measure; SIGTERM ends it as an interrupt does, with all processes."""
+    """Measure; an interrupt ends all processes, and what is finished by then is returned."""
     reports: list[Report] = []
     async with trio.open_nursery() as nursery:
 
         async def end_on_signal() -> None:
-            with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
-                    _say("overload: terminated")
+                    _say("overload: interrupted")
                     nursery.cancel_scope.cancel()
 
         nursery.start_soon(end_on_signal)
-        reports = await measure(descriptions, settings)
+        await measure(descriptions, settings, reports)
         nursery.cancel_scope.cancel()
-    return reports
+    return merge(reports)
 
 
 def _say(text: str) -> None:
@@ -183,8 +194,6 @@ def main(arguments: Sequence[str]) -> int:
     except (DescriptionError, OSError) as error:
         _say(f"overload: {error}")
         return 1
-    except KeyboardInterrupt:
-        return 130
     print("\n\n".join(as_text(report) for report in reports))
     if options.json is not None:
         content = {

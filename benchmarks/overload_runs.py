@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.clusters import Cluster
+from benchmarks.clusters import Cluster, LabError
 from benchmarks.generator import OK, Stream
 from benchmarks.http import RequestFailed
 from benchmarks.processes import cpu_time_s
@@ -133,7 +133,10 @@ async def find_capacity(
     levels: list[float] = []
     for level in LEVELS:
         levels.append((await _closed_loop(cluster, share, kind, level, settings))[0])
-        await settle(cluster)
+        if not await settle(cluster):
+            break
+    if max(levels) == 0:
+        raise LabError(f"{cluster.name}: no request is answered", cluster.log_tails())
     return max(levels)
 
 
@@ -229,22 +232,21 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
     ]
     answers: list[list[object]] = []
     health: list[list[object]] = []
+    is_well = True
     for kind in settings.kinds:
+        if not is_well:
+            break
         capacity = await find_capacity(cluster, settings, kind=kind)
         notes.append(
             f"{cluster.name}: capacity, {workload(settings.write_share)}, {kind} connections:"
             f" {capacity:.0f}/s"
         )
-        for multiple in settings.multiples:
-            run = Run(cluster, settings, kind, multiple, capacity, limit_s)
-            await settle(cluster)
-            await run.run()
-            answers.append(run.answer_row())
-            health.append(run.health_row())
-            notes.extend(run.notes)
+        runs = [Run(cluster, settings, kind, m, capacity, limit_s) for m in settings.multiples]
+        is_well = await run_all(runs, answers, health, notes)
+    title = "overload, health"
     return [
         Report(title="overload, answers", heads=ANSWER_HEADS, rows=answers),
-        Report(title="overload, health", heads=HEALTH_HEADS, rows=health, notes=notes),
+        Report(title=title, heads=HEALTH_HEADS, rows=health, notes=notes, is_failure=not is_well),
     ]
 
 
@@ -270,7 +272,10 @@ async def settle(cluster: Cluster) -> bool:
         traffic = await fire(cluster, [light(soon(), 1.0)])
         if is_normal(traffic.shots["light"], PROMPT_S / 2):
             return True
-    say(f"{cluster.name}: does not settle")
+    shots = traffic.shots["light"]
+    latencies = spread(shot.latency_s for shot in shots if shot.outcome == OK)
+    failed = counts(kinds_of_failure(shots))
+    say(f"{cluster.name}: does not settle: p99 {latencies.p99_ms} ms, not 2xx: {failed}")
     return False
 
 
@@ -300,7 +305,8 @@ class Run:
     ) -> None:
         """Plan it; ``limit_s`` is the latency that is still as usual."""
         self.notes: list[str] = []
-        self._cluster = cluster
+        self.cluster = cluster
+        self.name = f"{kind} x {multiple:g}"
         self._kind = kind
         self._multiple = multiple
         self._with_step_down = multiple == max(settings.multiples) and settings.steps_down
@@ -329,7 +335,7 @@ class Run:
         Raises:
             LabError: a generator failed, or the cluster does not answer in the end.
         """
-        cluster, seconds = self._cluster, self._stream.seconds
+        cluster, seconds = self.cluster, self._stream.seconds
         active = await cluster.wait_active()
         tenures = cluster.tenures()
         start = soon()
@@ -359,7 +365,7 @@ class Run:
         """Return the line under ANSWER_HEADS."""
         summary = summarize(self._load.shots["load"], self._stream.seconds)
         say(
-            f"{self._cluster.name}: {self._kind}, {self._multiple:g}-fold:"
+            f"{self.cluster.name}: {self._kind}, {self._multiple:g}-fold:"
             f" {summary.offered_per_s:.0f}/s offered, {summary.prompt_per_s:.0f}/s within 1 s,"
             f" {summary.refusals_per_s:.0f}/s refused, {summary.timeouts} timeouts"
         )
@@ -398,7 +404,31 @@ class Run:
         ]
 
     def _names(self) -> list[object]:
-        return [self._cluster.name, self._kind, f"x {self._multiple:g}"]
+        return [self.cluster.name, self._kind, f"x {self._multiple:g}"]
+
+
+async def run_all(
+    runs: Sequence[Run],
+    answers: list[list[object]],
+    health: list[list[object]],
+    notes: list[str],
+) -> bool:
+    """
+    Run one after the other, adding their lines; False: the cluster did not recover from one, and
+    what would have followed could not be compared.
+
+    Raises:
+        LabError: a generator failed, or the cluster does not answer in the end.
+    """
+    for run in runs:
+        await run.run()
+        answers.append(run.answer_row())
+        health.append(run.health_row())
+        notes.extend(run.notes)
+        if not await settle(run.cluster):
+            notes.append(f"{run.cluster.name}: not well {SETTLE_S:g} s after {run.name}, given up")
+            return False
+    return True
 
 
 async def step_down(cluster: Cluster, index: int) -> StepDown:

@@ -19,7 +19,7 @@ from benchmarks.overload_runs import (
     Settings,
     find_capacity,
     measure_unloaded,
-    settle,
+    run_all,
 )
 from benchmarks.reports import Report
 from benchmarks.shots import normal_limit_s
@@ -43,17 +43,18 @@ async def measure_quota(cluster: Cluster, settings: Settings) -> list[Report]:
         capacity = await find_capacity(cluster, settings)
         notes = [f"{cluster.name}: by {limit.how}; capacity {capacity:.0f}/s, normal is up to"]
         notes[0] += f" {limit_s * 1000:.0f} ms"
-        for multiple in MULTIPLES:
-            await settle(cluster)
-            run = Run(cluster, settings, KEPT, multiple, capacity, limit_s)
-            await run.run()
-            answers.append(run.answer_row())
-            health.append(run.health_row())
-            notes.extend(run.notes)
+        runs = [Run(cluster, settings, KEPT, m, capacity, limit_s) for m in MULTIPLES]
+        is_well = await run_all(runs, answers, health, notes)
         throttled = limit.throttled()
         if throttled:
             notes.append(f"{cluster.name}: periods in which each node had to wait: {throttled}")
     return [
         Report(title="quota, answers", heads=ANSWER_HEADS, rows=answers),
-        Report(title="quota, health", heads=HEALTH_HEADS, rows=health, notes=notes),
+        Report(
+            title="quota, health",
+            heads=HEALTH_HEADS,
+            rows=health,
+            notes=notes,
+            is_failure=not is_well,
+        ),
     ]

@@ -26,7 +26,7 @@ from typing import Any
 
 import trio
 
-from benchmarks.clusters import Cluster, LabError
+from benchmarks.clusters import Cluster, LabError, Node
 from benchmarks.generator import Plan, Stream
 from benchmarks.http import RequestFailed
 from benchmarks.processes import ServerProcess
@@ -36,6 +36,7 @@ from benchmarks.shots import Shot
 LEAD_S = 0.5
 # What a child may take beyond its plan and its time-outs.
 PATIENCE_S = 30.0
+READ_BACK_S = 60.0
 SEED_KEYS_AT_ONCE = 8
 PROBES_PER_S = 90.0
 PROBE_PATHS = ["/v1/sys/health", "/v1/sys/leader", "/v1/sys/seal-status"]
@@ -182,16 +183,30 @@ async def read_back(cluster: Cluster, prefix: str, shots: Sequence[Shot], sample
     Raises:
         LabError: the cluster does not answer.
     """
+    with trio.move_on_after(READ_BACK_S):
+        return await _read_back(cluster, prefix, shots, sample)
+    return [f"{prefix}: not read back within {READ_BACK_S:g} s"]
+
+
+async def _read_back(
+    cluster: Cluster, prefix: str, shots: Sequence[Shot], sample: int
+) -> list[str]:
+    active = await cluster.wait_active()
+    nodes = (active, *(node for node in cluster.nodes if node is not active))
     acknowledged = sorted(shot.number for shot in shots if shot.is_write and shot.outcome == "ok")
     wrong: list[str] = []
     stored: set[int] = set()
     for folder in sorted({number // 1000 for number in acknowledged}):
-        answer = await _ask(cluster, f"/v1/secret/metadata/{prefix}/{folder}?list=true")
+        answer = await _ask(
+            nodes, cluster.root_token, f"/v1/secret/metadata/{prefix}/{folder}?list=true"
+        )
         stored.update(int(key) for key in (answer or {}).get("keys", []))
     wrong.extend(f"{prefix}/{number}: lost" for number in acknowledged if number not in stored)
     step = max(1, len(acknowledged) // sample)
     for number in acknowledged[::step]:
-        answer = await _ask(cluster, f"/v1/secret/data/{prefix}/{number // 1000}/{number}")
+        answer = await _ask(
+            nodes, cluster.root_token, f"/v1/secret/data/{prefix}/{number // 1000}/{number}"
+        )
         if answer is None:
             wrong.append(f"{prefix}/{number}: not readable")
         elif answer["data"]["value"] != f"{number:010d}":
@@ -201,13 +216,11 @@ async def read_back(cluster: Cluster, prefix: str, shots: Sequence[Shot], sample
     return wrong
 
 
-async def _ask(cluster: Cluster, path: str) -> dict[str, Any] | None:
+async def _ask(nodes: Sequence[Node], token: str, path: str) -> dict[str, Any] | None:
     status: object = None
-    for node in (*cluster.nodes, *cluster.nodes):
-        if not node.is_running:
-            continue
+    for node in nodes:
         try:
-            response = await node.call("GET", path, token=cluster.root_token)
+            response = await node.call("GET", path, token=token)
         except RequestFailed as error:
             status = error.kind
             continue
