@@ -276,6 +276,7 @@ async def settle(cluster: Cluster) -> bool:
     latencies = spread(shot.latency_s for shot in shots if shot.outcome == OK)
     failed = counts(kinds_of_failure(shots))
     say(f"{cluster.name}: does not settle: p99 {latencies.p99_ms} ms, not 2xx: {failed}")
+    say(cluster.log_tails())
     return False
 
 
@@ -350,12 +351,15 @@ class Run:
                     await until(start + seconds / 2)
                     self._step_down = await step_down(cluster, active.index)
                 await until(end)
-                self._nodes_cpu = (cpu_time_s(cluster.process_groups()) - before_s) / seconds
+                used_s = cpu_time_s(cluster.process_groups()) - before_s
+                self._nodes_cpu = used_s / (time.monotonic() - start)
                 await load.wait()
             await watch.wait()
         self._load, self._watch = load, watch
         is_asked = self._step_down is not None and self._step_down.status == 204
         self._tenures = cluster.tenures() - tenures - is_asked
+        if self._tenures < 0:
+            self.notes.append(f"{cluster.name}, {self.name}: no new tenure after the step-down")
         self._wrong = await read_back(
             cluster, self._stream.prefix, load.shots["load"], READ_BACK_SAMPLE
         )
@@ -392,7 +396,7 @@ class Run:
             *self._names(),
             *_figures(control),
             counts(kinds_of_failure(asked)),
-            self._tenures,
+            max(0, self._tenures),
             "-" if step is None else str(step.status),
             None if step is None else step.took_s,
             "-" if step is None else counts(failed_around(self._load.shots["load"], step)),

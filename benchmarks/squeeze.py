@@ -189,6 +189,8 @@ class _Round:
             self._step_down is not None and self._step_down.status == 204
         )
         self._tenures = cluster.tenures() - before - asked
+        if self._tenures < 0:
+            self.notes.append(f"{cluster.name}, {self._name}: no new tenure after the event")
         if self._killed is not None:
             await cluster.start_node(self._killed)
         await settle(cluster)
@@ -229,7 +231,7 @@ class _Round:
             latencies.p99_ms,
             latencies.max_ms,
             counts(kinds_of_failure(control)),
-            self._tenures,
+            max(0, self._tenures),
             self._event(),
             self._writes_again(),
             self._verdict(shots),
