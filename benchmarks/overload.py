@@ -70,9 +70,9 @@ async def measure(
             except* LabError as group:
                 for error in _single(group):
                     _say(str(error))
-                    reports.append(_failure(description, mode, error.summary))
+                    reports.append(_failure(description.name, mode, error.summary))
             except* trio.TooSlowError:
-                reports.append(_failure(description, mode, f"not over in {MODE_S_MAX:g} s"))
+                reports.append(_failure(description.name, mode, f"not over in {MODE_S_MAX:g} s"))
 
 
 async def _measure_one(description: Description, mode: str, settings: Settings) -> list[Report]:
@@ -90,11 +90,11 @@ def _single(group: BaseExceptionGroup[LabError]) -> Iterator[LabError]:
             yield error
 
 
-def _failure(description: Description, mode: str, text: str) -> Report:
+def _failure(cluster: str, mode: str, text: str) -> Report:
     return Report(
         title="not measured",
         heads=("cluster", "mode", "why"),
-        rows=[[description.name, mode, text]],
+        rows=[[cluster, mode, text]],
         is_failure=True,
     )
 
@@ -107,7 +107,7 @@ async def _main(descriptions: Sequence[Description], settings: Settings) -> list
         async def end_on_signal() -> None:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
-                    _say("overload: interrupted")
+                    reports.append(_failure("-", "-", "interrupted"))
                     nursery.cancel_scope.cancel()
 
         nursery.start_soon(end_on_signal)
