@@ -214,13 +214,9 @@ class _Client:
             self._writes += 1
         shot = _Shot(node, number, is_write, due)
         self._in_flight += 1
-        free = self._free[node]
-        if free:
-            self._send(free.pop(), shot)
-        elif self._open[node] < self.stream.connections:
-            self._connect(node, shot)
-        else:
-            self._queues[node].append(shot)
+        # Behind those that wait already: nothing overtakes.
+        self._queues[node].append(shot)
+        self._take_from_queue(node)
 
     def _connect(self, node: int, shot: _Shot) -> None:
         lane = _Lane(self, node)
@@ -306,7 +302,9 @@ class _Client:
             self._take_from_queue(node)
 
     def _record(self, shot: _Shot, outcome: str, now: float) -> None:
-        shot.outcome = outcome
+        # Whoever has given up does not see what comes then.
+        is_late = now >= shot.due + self.stream.timeout_s and outcome != TIMEOUT_UNSENT
+        shot.outcome = TIMEOUT if is_late else outcome
         shot.ended = now
         self.shots.append(shot)
         self._in_flight -= 1

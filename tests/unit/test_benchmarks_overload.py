@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -103,14 +104,18 @@ async def serving(handle: Handler) -> AsyncIterator[int]:
 
 async def fire(port: int, **settings: object) -> list[tuple[str, int]]:
     """Return (outcome, number) of every request of a stream of 100/s for 0.3 s."""
+    return [(row[-1], row[1]) for row in await shoot(port, **settings)]
+
+
+async def shoot(port: int, **settings: object) -> list[list[Any]]:
+    """Return the rows of the result: node, number, is write, due, sent, ended, outcome."""
     common = {"name": "s", "rate": 100.0, "seconds": 0.3, "timeout_s": 0.2, "connections": 100}
     stream = Stream(start=time.monotonic(), **{**common, **settings})  # type: ignore[arg-type]
     loop = Loop(Plan(targets=[("127.0.0.1", port)], token="t", streams=[stream]))
     await trio.to_thread.run_sync(loop.run)
-    result = report(loop, 1.0)
-    outcomes = result["outcomes"]
-    rows = result["streams"]["s"]["rows"]  # type: ignore[index]
-    return [(outcomes[row[-1]], row[1]) for row in rows]  # type: ignore[index]
+    result: dict[str, Any] = report(loop, 1.0)
+    rows = result["streams"]["s"]["rows"]
+    return [[*row[:-1], result["outcomes"][row[-1]]] for row in rows]
 
 
 def answering(answer: bytes, connections: list[int], requests: list[bytes]) -> Handler:
@@ -122,6 +127,13 @@ def answering(answer: bytes, connections: list[int], requests: list[bytes]) -> H
                 await stream.send_all(answer)
 
     return handle
+
+
+async def slow(stream: trio.SocketStream) -> None:
+    async with stream:
+        await stream.receive_some()
+        await trio.sleep(0.03)
+        await stream.send_all(GOOD)
 
 
 async def silent(stream: trio.SocketStream) -> None:
@@ -175,15 +187,30 @@ async def test_generator_without_a_free_connection_counts_what_it_never_sent() -
     assert found.total() == 1_000
 
 
+async def test_generator_with_few_connections_lets_nothing_overtake() -> None:
+    async with serving(slow) as port:
+        rows = await shoot(port, connections=2, is_fresh=True, rate=1_000.0)
+    sent = sorted((row[4], row[1]) for row in rows if row[4] > 0)
+    assert len(rows) == 300
+    assert [number for _, number in sent] == sorted(number for _, number in sent)
+
+
+async def test_generator_counts_an_answer_after_the_time_out_as_none() -> None:
+    async with serving(slow) as port:
+        fired = await fire(port, timeout_s=0.02, is_fresh=True)
+    assert {outcome for outcome, _ in fired} == {TIMEOUT}
+
+
 @pytest.mark.parametrize("connections", [1, 100])
 async def test_generator_without_a_server_has_no_connection(connections: int) -> None:
-    fired = await fire(free_ports(1)[0], connections=connections, rate=20_000.0, seconds=0.1)
+    more = {"connections": connections, "rate": 20_000.0, "seconds": 0.1}
+    fired = await fire(free_ports(1)[0], timeout_s=5.0, **more)
     assert Counter(outcome for outcome, _ in fired) == {NO_CONNECTION: 2_000}
 
 
 async def test_generator_whose_server_hangs_up_is_reset() -> None:
     async with serving(hang_up) as port:
-        assert {outcome for outcome, _ in await fire(port)} == {RESET}
+        assert {outcome for outcome, _ in await fire(port, timeout_s=5.0)} == {RESET}
 
 
 async def test_generator_in_a_closed_loop_keeps_its_connections_busy() -> None:
