@@ -3,16 +3,29 @@ The whole exception tree.
 
 Every error answers three questions in its type: whose fault is it, did the
 operation happen (``outcome``), and which HTTP status says so (``status_hint``).
-Rule of this file: it imports nothing of ours, and no text in it carries a secret.
+Rule of this file: it imports nothing of ours, and no text in it carries a secret. The text of an
+error that is not ours may: of those only ``type_and_place`` is logged.
 
 "Someone else holds it" is a value (``None``); "cannot tell" is an exception.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import traceback
+from typing import Final, Literal
 
 Outcome = Literal["not_applied", "unknown"]
+# More of a traceback helps nobody: a recursion without end has a thousand places.
+_PLACES_MAX: Final = 20
+
+
+def type_and_place(error: BaseException) -> str:
+    """
+    Return what may be logged of an error that nobody foresaw: its type and where it was raised,
+    innermost last. Never its text, which may quote what a client, a peer or a store has sent.
+    """
+    places = traceback.format_tb(error.__traceback__, limit=-_PLACES_MAX)
+    return f"{type(error).__name__}\n{''.join(places)}".rstrip()
 
 
 class BaohaError(Exception):
@@ -84,6 +97,15 @@ class PayloadTooLarge(RequestError):
     status_hint = 413
 
 
+class Overloaded(RequestError):
+    """503: more than this node does at once. Nothing was executed; the client may come back."""
+
+    status_hint = 503
+
+    def __init__(self, *errors: str) -> None:
+        super().__init__(*(errors or ("too much work at once, nothing was executed",)))
+
+
 # --- seal ---------------------------------------------------------------------------------------
 
 
@@ -147,6 +169,14 @@ class StepDownRefused(HAError):
     """409: a step-down that would leave the cluster without an active node."""
 
     status_hint = 409
+
+
+class NotTakenUp(HAError):
+    """
+    503: active duty was given up as asked, and it is not known that the successor has taken it up.
+    """
+
+    outcome: Outcome = "unknown"
 
 
 class LockLost(HAError):
@@ -215,6 +245,10 @@ class ReadOnly(StorageError):
 
 class StorageCorrupt(StorageError):
     """What the store returned cannot be what was written. Never retried."""
+
+
+class KeysDoNotFit(StorageCorrupt):
+    """The keys of this node do not lead to the stored keyring: it has to be unsealed anew."""
 
 
 class BarrierError(StorageCorrupt):

@@ -38,6 +38,8 @@ NAMESPACE_HEADER: Final = "x-vault-namespace"
 NO_FORWARDING_HEADER: Final = "x-vault-no-request-forwarding"
 # Honoured by OpenBao from any client; we drop it at the door (DESIGN.md section 5).
 INTERNAL_NO_FORWARDING_HEADER: Final = "x-vault-internal-no-request-forwarding"
+# Ours, between nodes: who was active when a node took the request.
+ASKED_OF_HEADER: Final = "x-baoha-internal-asked-of"
 INDEX_HEADER: Final = "x-vault-index"
 INCONSISTENT_HEADER: Final = "x-vault-inconsistent"
 
@@ -45,6 +47,9 @@ INCONSISTENT_HEADER: Final = "x-vault-inconsistent"
 CLUSTER_ALPN: Final = "baoha-cluster/1"  # ours
 OPENBAO_FORWARDING_ALPN: Final = "req_fw_sb-act_v1"
 OPENBAO_RAFT_ALPN: Final = "raft_storage_v1"
+
+# Codes of the store's problems: sys/health tells them to everybody, so they name no path.
+STORE_CODES: Final = "BH-92"
 
 # The version that sys/health and sys/seal-status report: clients switch features by it, so it names
 # the OpenBao release whose API we speak. Our own version is in "baoha version" and sys/ha-status.

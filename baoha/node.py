@@ -10,6 +10,7 @@ unseal to seal, and its end wipes the keys; inside that runs the HA loop.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -25,13 +26,22 @@ import trio
 from baoha import __version__, names
 from baoha.api.requests import serve_forwarded
 from baoha.cluster.network import Network
-from baoha.core import rotation
 from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
+from baoha.core.landed import counting_writes
+from baoha.core.maintenance import Maintenance
 from baoha.core.request import Operation, Request, Response
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
-from baoha.errors import NotActive, RequestError, Sealed, StorageCorrupt, StorageError
+from baoha.core.vouching import TokenHints
+from baoha.errors import (
+    LeadershipLost,
+    NotActive,
+    RequestError,
+    Sealed,
+    StorageCorrupt,
+    StorageError,
+)
 from baoha.ha.board import StatusBoard
 from baoha.ha.context import HAContext, ProblemList
 from baoha.ha.gate import Admission, RequestGate
@@ -40,13 +50,11 @@ from baoha.ha.parking import ParkingLot
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.seal_format import StaticSealKey
+from baoha.sansio.shares import Claim
 from baoha.storage.base import Backend, HABackend, HALock
 from baoha.timing import BootClock, HATiming, boot_time_s
 
 log = logging.getLogger("baoha.core")
-
-# Ended tokens are never valid, only garbage; the keys' counters may lag (OpenBao: five minutes).
-MAINTENANCE_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,14 @@ class NodeSettings:
     hostname: str = field(default_factory=platform.node)
     park_requests_max: int = 1024
     park_bytes_max: int = 64 * 1024 * 1024
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, and of the groups in it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _now() -> datetime:
@@ -107,6 +123,10 @@ class Node:
             now=now,
         )
         self._core = Core(self._barrier, random_bytes=random_bytes, now=now, sys_hooks=self)
+        self._maintenance = Maintenance(
+            self._core, self._seal, self._barrier, now=now, boot_clock=boot_clock
+        )
+        self._hints = TokenHints(self._barrier, random_bytes=random_bytes, now=now)
         self._gate = RequestGate()
         self._parking = ParkingLot(
             requests_max=settings.park_requests_max, bytes_max=settings.park_bytes_max
@@ -159,8 +179,10 @@ class Node:
         """
         self._board.publish(stopping=True)
         # Without an HA lock nobody could take over: it serves to the end.
-        if self._loop is not None and self._ha_backend is not None:
-            await self._loop.retire(reason="the node is shutting down")
+        loop = self._loop
+        if loop is not None and self._ha_backend is not None:
+            await self._persist_counts()
+            await loop.retire(reason="the node is shutting down")
 
     async def _wait_unsealed(self) -> None:
         """Wait for the unsealing; meanwhile watch whether another node initialises the store."""
@@ -212,17 +234,17 @@ class Node:
                 await self._loop.run()
         except* StorageCorrupt as group:
             self._stays_sealed = True
-            log.critical(
-                "sealing: what is stored cannot be read: cause=%r", str(group.exceptions[0])
-            )
+            log.critical("sealing: what is stored cannot be read: cause=%r", str(_first_of(group)))
         finally:
             self._loop = None
             self._unsealed = trio.Event()
-            self._core.forget()
+            self._core.wipe()
+            self._hints.forget()
             self._barrier.seal()
             self._board.fire(
                 HAEvent.SEALED, leader=None, leader_changing=False, cluster_name="", cluster_id=""
             )
+            _collect_garbage()
             log.info("vault is sealed")
 
     async def _open_lock(self) -> None:
@@ -231,6 +253,7 @@ class Node:
         while self._ha_backend is not None and self._lock is None:
             try:
                 self._lock = await self._ha_backend.open_lock(names.HA_LOCK, self._identity)
+                self._problems.include(self._lock.problems)
             except StorageError as exc:
                 self._board.publish(store_problem=str(exc))
                 log.error("cannot open the HA lock, trying again: cause=%r", str(exc))
@@ -259,14 +282,13 @@ class Node:
             store_announces=bool(self._ha_backend and self._ha_backend.capabilities.watch),
             reload=self._reload,
             follow_keys=self._seal.reload_keyring,
-            maintain=self._maintain,
+            maintain=self._maintenance.run,
             execute=self._execute,
             problems=self._problems,
         )
 
     async def _reload(self) -> None:
-        """Re-read what another node may have written: keys, mounts, the cluster's name."""
-        await self._seal.reload_keyring()
+        """Re-read what another node may have written beside keys: mounts, the cluster's name."""
         await self._core.load()
         await self._publish_cluster()
 
@@ -275,29 +297,9 @@ class Node:
         cluster = await self._seal.cluster_info()
         self._board.publish(cluster_name=cluster.name, cluster_id=cluster.id)
 
-    async def _maintain(self) -> None:
-        """
-        Keep the store in order while active: ended tokens, the keys' counters and rotation.
-
-        A store that does not answer is tried again at the next round; a fenced write ends the
-        tenure through the gate of the next request or its own deadline.
-        """
-        while True:
-            # Not at once: whoever has just become active has requests to answer.
-            await trio.sleep(MAINTENANCE_INTERVAL_S)
-            for job in (self._seal.upgrade_stored_keys, self._core.sweep, self._rotate_if_due):
-                try:
-                    await job()
-                except StorageError as exc:
-                    log.warning("maintenance failed: job=%s cause=%r", job.__name__, str(exc))
-
-    async def _rotate_if_due(self) -> None:
-        reason = rotation.rotation_due(self._barrier)
-        if reason:
-            log.info("rotating the encryption key: reason=%r", reason)
-            await self._seal.rotate_encryption_key()
-        else:
-            await rotation.persist_encryptions(self._barrier)
+    async def _persist_counts(self) -> None:
+        if self._board.phase is Phase.ACTIVE:
+            await self._maintenance.persist_counts(self._settings.timing.cleanup_s)
 
     async def _execute(self, request: HTTPRequest) -> HTTPResponse:
         return await serve_forwarded(self, request)
@@ -315,6 +317,14 @@ class Node:
         """Return as soon as the revision differs from the one seen."""
         await self._board.wait_change(seen)
 
+    def recalls(self, token: str) -> bool:
+        """Whether a token was known lately: a hint only."""
+        return self._hints.recalls(token)
+
+    async def vouches_for(self, token: str) -> bool:
+        """Say whether a token is known: a hint only."""
+        return await self._hints.vouches_for(token)
+
     def admit(self) -> AbstractContextManager[Admission]:
         """Enter the request gate."""
         return self._gate.admit()
@@ -329,9 +339,11 @@ class Node:
             raise Sealed
         return await self._loop.forward(request)
 
-    def parking(self, size_bytes: int) -> AbstractContextManager[bool]:
+    def parking(
+        self, size_bytes: int, claim: Claim
+    ) -> AbstractContextManager[trio.CancelScope | None]:
         """Take a place among the parked requests."""
-        return self._parking.place(size_bytes)
+        return self._parking.place(size_bytes, claim)
 
     def seal_status(self) -> SealStatus:
         """Return the seal's state, from memory."""
@@ -346,6 +358,7 @@ class Node:
             cluster_name=self._settings.cluster_name,
         )
         self._board.publish(initialized=True)
+        _collect_garbage()
         log.info("initialised: shares=%d", len(result.shares))
         return result
 
@@ -353,13 +366,23 @@ class Node:
         """Add one key share, or forget those given so far."""
         if await self._seal.unseal(share, reset=reset):
             self._stays_sealed = False
+            # Before there is any duty that would wait for it.
+            _collect_garbage()
             self._became_unsealed()
             try:
                 await self._publish_cluster()
             except StorageError as exc:
                 # No failure of the unsealing, which has happened. It is read again on taking over.
                 log.warning("cannot read the cluster's name: cause=%r", str(exc))
+            if self._ha_backend is None:
+                await self._wait_active()
         return self._seal.status()
+
+    async def _wait_active(self) -> None:
+        """Without HA nobody else serves: whoever has unsealed the node may go on at once."""
+        with trio.move_on_after(self._settings.timing.park_s):
+            while (seen := self._board.status).role is Role.STANDBY:
+                await self._board.wait_change(seen)
 
     async def seal(self, *, token: str) -> None:
         """Seal this node; the active one hands over first."""
@@ -372,6 +395,7 @@ class Node:
             )
         with self._gate.admit():
             await self._core.require_sudo(token, "sys/seal", Operation.UPDATE)
+        await self._persist_counts()
         try:
             await loop.retire(reason="the node is being sealed")
         finally:
@@ -384,23 +408,49 @@ class Node:
             await self._board.wait_change(seen)
             seen = self._board.status
 
-    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
-        """Hand active duty over; returns when the successor has the lock."""
+    async def step_down(
+        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+    ) -> None:
+        """Hand active duty over; returns when the successor has taken the lock up."""
         loop = self._loop
         if loop is None:
             raise Sealed
         if self._board.phase is not Phase.ACTIVE:
             raise NotActive("this node is not active")
-        with self._gate.admit():
-            await self._core.require_sudo(token, "sys/step-down", Operation.UPDATE)
+        with counting_writes() as spent, self._gate.admit():
+            who = await self._core.require_sudo(token, "sys/step-down", Operation.UPDATE)
         if self._lock is None:
             return  # nobody to hand over to; OpenBao answers 204 without effect
-        await loop.step_down(reason="step-down was requested", to=to, force=force)
+        if to is None and asked_of not in ("", self._settings.api_addr):
+            log.info("step-down is done already: asked_of=%s by=%r", asked_of, who)
+            return
+        by = f"{who} from {client}" if client else who
+        await self._persist_counts()
+        try:
+            await loop.step_down(reason=f"step-down requested by {by}", to=to, force=force)
+        except NotActive as exc:
+            if spent:
+                # A use of the token is spent: the next node would refuse what was allowed here.
+                raise LeadershipLost("active duty ended before the step-down") from exc
+            raise
 
     def members(self) -> Sequence[Member]:
         """Return the rows of ``sys/ha-status``."""
         return self._loop.members() if self._loop is not None else ()
 
+    def note_problem(self, subject: str, sentence: str) -> None:
+        """Add to what this node sees wrong, or replace what was said of the same subject."""
+        self._problems.report(subject, sentence)
+
     def problems(self) -> Sequence[str]:
         """Return what this node sees wrong."""
         return self._problems.sentences()
+
+
+def _collect_garbage() -> None:
+    """
+    Free what only garbage refers to: an error and the frames that it came through hold each other,
+    and with them the keys and shares in these frames. Takes tens of milliseconds, more where much
+    is cached: for moments without active duty.
+    """
+    gc.collect()

@@ -10,10 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Final
 
 from baoha.errors import ConfigError
 
 BootClock = Callable[[], float]
+
+# Limits on what a peer does follow the delays that were measured, up to so many times their value.
+PATIENCE_MAX: Final = 4.0
+# What is kept for a standby to take up a lock that nobody else wanted.
+TAKE_OVER_MARGIN_S: Final = 0.5
 
 
 def boot_time_s() -> float:
@@ -43,6 +49,7 @@ class HATiming:
     drain_s: float = 2.0  # in-flight requests may finish for so long when duty ends as planned
     park_s: float = 5.0  # a request waits so long for a new active node
     handover_wait_s: float = 3.0  # a step-down waits so long for a standby to become ready
+    handover_ttl_s: float = 1.2  # a passed lock waits so long for its successor to take it up
     step_down_pause_s: float = 10.0  # the node that left does not race for so long, if others can
     heartbeat_s: float = 1.0  # standby to active, over the cluster channel
     heartbeat_timeout_s: float = 2.5  # silence after which a channel counts as suspect
@@ -70,11 +77,36 @@ class HATiming:
             "heartbeat must be below heartbeat_timeout",
         )
         self._require(
+            self.handover_ttl_s <= self.lock_ttl_s, "handover_ttl must not be above lock_ttl"
+        )
+        self._require(
+            self.drain_s + self.handover_ttl_s + TAKE_OVER_MARGIN_S < self.park_s,
+            f"drain + handover_ttl + {TAKE_OVER_MARGIN_S:g}s must be below park: what waits "
+            "must outlive a successor that freezes in the middle of a hand-over",
+        )
+        self._require(
             self.reconnect_s <= self.reconnect_max_s, "reconnect must not be above reconnect_max"
         )
         self._require(
             self.store_retry_s <= self.store_retry_max_s,
             "store_retry must not be above store_retry_max",
+        )
+
+    def check_store(self, op_timeout_s: float | None) -> None:
+        """
+        Check how long a call to the store that holds the HA lock may take, where that is known.
+
+        Such a call is not cancelled: a limit around it that is shorter bounds nothing.
+
+        Raises:
+            ConfigError: it may take longer than a renewal or a clean-up.
+        """
+        if op_timeout_s is None:
+            return
+        self._require(
+            op_timeout_s <= min(self.renew_timeout_s, self.cleanup_s),
+            f"op_timeout of the store ({op_timeout_s:g}s) must not be above renew_timeout and "
+            "cleanup: a renewal, or the release of the lock, that hangs must end in time",
         )
 
     @staticmethod

@@ -367,6 +367,11 @@ class Cluster:
             "PUT", "/v1/sys/step-down", body, token=self.root_token, timeout_s=START_S
         )
 
+    def tenures(self) -> int:
+        """Return how often a node has become active so far, by the logs."""
+        mark = self.description.tenure_mark
+        return sum(node.log().count(mark) for node in self.nodes) if mark else 0
+
     def log_tails(self) -> str:
         """Return the ends of all logs."""
         return "\n".join(f"--- {node}\n{node.log_tail()}" for node in self.nodes)

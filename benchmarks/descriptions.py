@@ -49,6 +49,7 @@ class Description:
         auto_unseal: nodes unseal themselves; else they are unsealed with one key share.
         join: how further nodes find the first one, where sharing a store does not do it.
         services: what runs beside the nodes.
+        tenure_mark: what a node's log says once for every time that it becomes active.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Description:
     auto_unseal: bool = False
     join: str = ""
     services: tuple[str, ...] = ()
+    tenure_mark: str = ""
 
     def __post_init__(self) -> None:
         if self.join not in JOINS:

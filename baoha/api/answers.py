@@ -11,17 +11,20 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-import traceback
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from baoha.errors import (
     BaohaError,
     HAError,
+    Overloaded,
     RequestError,
     SealError,
     StorageUnavailable,
     TransactionConflict,
+    type_and_place,
 )
 from baoha.sansio.envelope import error_body
 from baoha.sansio.json_encoder import encode
@@ -29,19 +32,32 @@ from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.api")
 
+# Source: OpenBao's default custom response headers, recorded.
+DEFAULT_RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {"strict-transport-security": "max-age=31536000; includeSubDomains"}
+)
 JSON_TYPE: Final = ("content-type", "application/json")
 TEXT_TYPE: Final = ("content-type", "text/plain; charset=utf-8")
 UNKNOWN_OUTCOME: Final = (
     "the active node was lost while this request was under way: the outcome is unknown, "
     "read before you repeat it"
 )
+OVERLOADED_TEXT: Final = "this node is overloaded; the request was not executed"
 RETRY_AFTER_S: Final = 1  # seconds
 TOO_LARGE_TEXT: Final = "http: request body too large"
 _INTERNAL_TEXT: Final = "internal error"
-_PLACES_MAX: Final = 20
 
 # The characters that Go leaves as they are in a path. Source: net/url as measured (Location).
 _PATH_SAFE: Final = "/:;=@&+$,-_.~"
+
+
+def common_headers(
+    response_headers: Mapping[str, str] = DEFAULT_RESPONSE_HEADERS,
+) -> Mapping[str, str]:
+    """Return what every answer has: ``Cache-Control: no-store``, and those given."""
+    return {"cache-control": "no-store"} | {
+        name.lower(): value for name, value in response_headers.items()
+    }
 
 
 def json_answer(status: int, body: Any) -> HTTPResponse:
@@ -60,6 +76,11 @@ def error_answer(status: int, *errors: str, retry_after_s: int = 0) -> HTTPRespo
     if retry_after_s:
         headers += (("retry-after", str(retry_after_s)),)
     return HTTPResponse(status=status, headers=headers, body=error_body(*errors))
+
+
+def overloaded() -> HTTPResponse:
+    """Return the answer to a request that was not let in: when to come again."""
+    return error_answer(503, OVERLOADED_TEXT, retry_after_s=RETRY_AFTER_S)
 
 
 def unknown_outcome() -> HTTPResponse:
@@ -99,22 +120,20 @@ def redirect_location(redirect_addr: str, request: HTTPRequest) -> str:
 def unforeseen(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     """
     Log an error that nobody foresaw, and return its answer.
-
-    Its text may quote what a client or a store has sent: only its type and place are logged, and
-    no more of them than is useful (a recursion without end has a thousand places).
     """
     log.error(
-        "request failed: method=%s path=%.200r error=%s\n%s",
+        "request failed: method=%s path=%.200r error=%s",
         request.method,
         request.path,
-        type(exc).__name__,
-        "".join(traceback.format_tb(exc.__traceback__, limit=-_PLACES_MAX)).rstrip(),
+        type_and_place(exc),
     )
     return error_answer(500, _INTERNAL_TEXT)
 
 
 def failure_answer(exc: BaohaError) -> HTTPResponse:
     """Return the answer to an error of ours that was raised while a request was executed."""
+    if isinstance(exc, Overloaded):
+        return error_answer(exc.status_hint, *exc.errors, retry_after_s=RETRY_AFTER_S)
     if isinstance(exc, RequestError):
         return error_answer(exc.status_hint, *exc.errors)
     if isinstance(exc, SealError | HAError):

@@ -14,12 +14,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import trio
 
-from baoha.api.answers import RETRY_AFTER_S, error_answer, unforeseen, unknown_outcome
+from baoha.api.admission import Admission
+from baoha.api.answers import (
+    DEFAULT_RESPONSE_HEADERS,
+    RETRY_AFTER_S,
+    common_headers,
+    error_answer,
+    unforeseen,
+    unknown_outcome,
+)
 from baoha.api.asgi import (
     ASGIApp,
     ClientGone,
@@ -36,40 +44,49 @@ from baoha.api.asgi import (
     too_large,
     wait_disconnect,
 )
+from baoha.api.claims import claim_of
 from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
-from baoha.api.uploads import NoRoomError, Upload, UploadRoom
+from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
 from baoha.core.view import NodeView
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.api")
 
-# Source: OpenBao's default custom response headers, recorded.
-DEFAULT_RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
-    {"strict-transport-security": "max-age=31536000; includeSubDomains"}
-)
 _NO_ROOM_TEXT: Final = "too many large requests at once"
 _UPLOAD_TIMEOUT_TEXT: Final = "the request body did not arrive in time"
 _TIMEOUT_TEXT: Final = "the request took too long"
 
 
+class Serve(Protocol):
+    """``serve_request`` of one node."""
+
+    async def __call__(
+        self, request: HTTPRequest, *, is_abandoned: Callable[[], bool]
+    ) -> HTTPResponse: ...
+
+
 def build_app(
     view: NodeView,
     *,
+    admission: Admission | None = None,
     response_headers: Mapping[str, str] = DEFAULT_RESPONSE_HEADERS,
     park_s: float = DEFAULT_PARK_S,
+    upload_bytes: int = ROOM_BYTES,
 ) -> ASGIApp:
     """
     Return the ASGI application of a node. Its only state is the room that request bodies take.
 
     Args:
+        admission: shared with whoever accepts connections; None makes one of the app's own.
         response_headers: sent with every answer, beside ``Cache-Control: no-store``.
         park_s: seconds that a request waits for an active node (``HATiming.park_s``).
+        upload_bytes: memory for the bodies of all requests that are not small.
     """
-    common = {"cache-control": "no-store"}
-    common |= {name.lower(): value for name, value in response_headers.items()}
-    room = UploadRoom()
+    common = common_headers(response_headers)
+    room = UploadRoom(partial(claim_of, view), upload_bytes)
+    serve = partial(serve_request, view, admission=admission or Admission(), park_s=park_s)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,22 +95,19 @@ def build_app(
             await refuse_websocket(receive, send)
         else:
             with room.visit() as upload:
-                await _serve_http(
-                    view, scope, receive, send, upload=upload, common=common, park_s=park_s
-                )
+                await _serve_http(serve, scope, receive, send, upload=upload, common=common)
 
     return app
 
 
 async def _serve_http(
-    view: NodeView,
+    serve: Serve,
     scope: Scope,
     receive: Receive,
     send: Send,
     *,
     upload: Upload,
     common: Mapping[str, str],
-    park_s: float,
 ) -> None:
     method = scope["method"]
     request = None
@@ -111,7 +125,7 @@ async def _serve_http(
     except ClientGone:
         return
     if request is not None:
-        served = await _serve_attended(view, request, receive, park_s=park_s)
+        served = await _serve_attended(serve, request, receive)
         if served is None:
             return
         answer = finished(request, served, common)
@@ -120,7 +134,7 @@ async def _serve_http(
 
 
 async def _serve_attended(
-    view: NodeView, request: HTTPRequest, receive: Receive, *, park_s: float
+    serve: Serve, request: HTTPRequest, receive: Receive
 ) -> HTTPResponse | None:
     """Serve a request while watching its client; None: a read whose client has left."""
     gone = False
@@ -135,22 +149,18 @@ async def _serve_attended(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
-        answer = await _serve_bounded(view, request, park_s=park_s, is_abandoned=lambda: gone)
+        answer = await _serve_bounded(serve, request, is_abandoned=lambda: gone)
         nursery.cancel_scope.cancel()
     return answer
 
 
 async def _serve_bounded(
-    view: NodeView,
-    request: HTTPRequest,
-    *,
-    park_s: float,
-    is_abandoned: Callable[[], bool],
+    serve: Serve, request: HTTPRequest, *, is_abandoned: Callable[[], bool]
 ) -> HTTPResponse:
     """Serve a request within the listener's time limit; whatever goes wrong is an answer."""
     try:
         with trio.fail_after(request.listener.max_request_s):
-            return await serve_request(view, request, park_s=park_s, is_abandoned=is_abandoned)
+            return await serve(request, is_abandoned=is_abandoned)
     except trio.TooSlowError:
         log.warning("request took too long: method=%s path=%.200r", request.method, request.path)
         if is_read(request):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -83,17 +84,22 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
     headers = _headers(scope)
     client = scope.get("client")
     tls = (scope.get("extensions") or {}).get(TLS_EXTENSION) or {}
-    return HTTPRequest(
+    request = partial(
+        HTTPRequest,
         method=scope["method"],
         path=decoded_path(raw_path) or "/",
         raw_path=raw_path,
         query=scope.get("query_string", b"").decode("latin-1"),
         headers=end_to_end(headers),
-        body=await _read_body(headers, receive, policy.max_request_bytes, upload),
         remote_addr=_address(client) if client else "",
         client_certificates=tuple(tls.get("client_cert_chain") or ()),
         listener=policy,
     )
+    if _declared_bytes(headers) > policy.max_request_bytes:
+        raise PayloadTooLarge(TOO_LARGE_TEXT)
+    with upload.reading():
+        body = await _read_body(receive, policy.max_request_bytes, upload, request)
+    return request(body=body)
 
 
 async def wait_disconnect(receive: Receive) -> None:
@@ -116,19 +122,26 @@ def finished(
 
 
 async def send_response(response: HTTPResponse, send: Send, *, method: str) -> None:
-    """Send a response. For HEAD the body is counted, not sent."""
+    """
+    Send a response.
+
+    For HEAD the body is counted, not sent. Nothing is said about the length of a redirect, and of
+    what has no body where GET has one: no length is better than a wrong one (RFC 9110, 8.6).
+    Source: measured
+    """
     headers = [
         (name.encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in response.headers
         if name != "content-length"
     ]
     body = response.body
+    is_head = method == "HEAD"
     if response.status in _BODYLESS:
         body = b""
-    else:
+    elif not is_head or (body and not 300 <= response.status < 400):
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+    await send({"type": "http.response.body", "body": b"" if is_head else body})
 
 
 async def run_lifespan(receive: Receive, send: Send) -> None:
@@ -168,17 +181,19 @@ def _address(client: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _read_body(
-    headers: list[tuple[str, str]], receive: Receive, bytes_max: int, upload: Upload
-) -> bytes:
-    declared = bytes_max
+def _declared_bytes(headers: list[tuple[str, str]]) -> int:
+    declared = 0
     for name, value in headers:
         if name == "content-length" and value.isdecimal():
             declared = int(value[:20])
-    if declared > bytes_max:
-        raise PayloadTooLarge(TOO_LARGE_TEXT)
+    return declared
+
+
+async def _read_body(
+    receive: Receive, bytes_max: int, upload: Upload, request: Callable[[], HTTPRequest]
+) -> bytes:
+    """Return the whole body of ``request()``, which is as yet without it."""
     body = bytearray()
-    has_room = False
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -186,11 +201,10 @@ async def _read_body(
         body += message.get("body", b"")
         if len(body) > bytes_max:
             raise PayloadTooLarge(TOO_LARGE_TEXT)
+        if len(body) > SMALL_BYTES:
+            await upload.grow(len(body), request())
         if not message.get("more_body", False):
-            upload.keep_only(len(body))
+            upload.complete(len(body))
             return bytes(body)
-        if len(body) > SMALL_BYTES and not has_room:
-            await upload.take(declared)
-            has_room = True
         # A client that sends byte by byte gives way to the others.
         await trio.lowlevel.checkpoint()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -72,7 +73,10 @@ def _health(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     except InvalidRequest:
         # HEAD and a bad parameter: OpenBao sends no content type here.
         return HTTPResponse(status=400) if request.method == "HEAD" else error_answer(400)
-    return json_answer(code, _health_body(status))
+    body = _health_body(status)
+    body |= _store_problems(view)
+    answer = json_answer(code, body)
+    return answer if request.method == "GET" else replace(answer, body=b"")
 
 
 def _health_code(status: NodeStatus, query: Mapping[str, list[str]]) -> int:
@@ -132,6 +136,12 @@ def _health_body(status: NodeStatus) -> Fields:
     return body
 
 
+def _store_problems(view: NodeView) -> Fields:
+    """What keeps this node from its store: while nobody is active, nobody answers ha-status."""
+    found = [text for text in view.problems() if text.startswith(names.STORE_CODES)]
+    return Fields(problems=found) if found else Fields()
+
+
 def _replication_modes(status: NodeStatus) -> tuple[str, str]:
     """Return OpenBao's two mode words; a standby knows them from its channel to the active node."""
     if status.sealed or (status.ha_enabled and status.role is not Role.ACTIVE):
@@ -152,7 +162,7 @@ def _cluster_fields(status: NodeStatus) -> Fields:
 
 def _leader(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     status = view.status()
-    if status.sealed:
+    if status.sealed and status.ha_enabled:
         return error_answer(503, SEALED_TEXT)
     return json_answer(200, _leader_body(status))
 
@@ -260,7 +270,7 @@ def _initialized(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 async def _init(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     seal_type = view.seal_status().type
     parameters = await decoded(
-        lambda body: init_parameters(body, seal_type=seal_type), request.body
+        lambda body, pause: init_parameters(body, pause, seal_type=seal_type), request.body
     )
     result = await view.initialize(parameters)
     body = Fields(

@@ -6,6 +6,8 @@ Rules of this file:
 1. A body is decoded before the request gate is entered: what a client sends never holds up the end
    of a tenure.
 2. The reply leaves only while the tenure that admitted the request is still valid.
+3. What is not small is decoded and encoded in a worker thread; what is read here is bounded before
+   it is read.
 
 Source: recorded and measured on OpenBao 2.7.2 (features/generic-http.json).
 """
@@ -20,19 +22,18 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-import trio
-
-from baoha import names
+from baoha import names, offload
 from baoha.api.answers import JSON_TYPE, error_answer, no_content
 from baoha.api.paths import api_path
-from baoha.api.query import is_malformed, joined_values, wanted_listing
+from baoha.api.query import joined_values, parse_form, wanted_listing
 from baoha.core.request import Auth, Operation, Request, Response
 from baoha.core.view import NodeStatus, NodeView
-from baoha.errors import InvalidRequest, NotFound, RequestError
+from baoha.errors import InvalidRequest, NotFound, Overloaded, RequestError
+from baoha.offload import INLINE_BYTES_MAX, Pause
 from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns
 from baoha.sansio.envelope import envelope_body
 from baoha.sansio.json_decoder import decode_object
-from baoha.sansio.json_encoder import Fields
+from baoha.sansio.json_encoder import ENCODED_BYTES_MAX, Fields, TooLargeError, cost
 from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
 
 T = TypeVar("T")
@@ -50,10 +51,13 @@ _OPERATIONS: Final = {
 }
 _WITH_BODY: Final = frozenset({Operation.UPDATE, Operation.PATCH})
 _MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+(?:/[!#$%&'*+.^_`|~\w-]+)?", re.ASCII)
-_PARAMETERS: Final = re.compile(
-    r"""(?:\s*;\s*[!#$%&'*+.^_`|~\w-]+=(?:[!#$%&'*+.^_`|~\w-]+|"(?:[^"\\]|\\.)*"))*\s*;?\s*""",
+_PARAMETER: Final = re.compile(
+    r"""\s*+;\s*+[!#$%&'*+.^_`|~\w-]++=(?:[!#$%&'*+.^_`|~\w-]++|"(?:[^"\\]|\\.)*+")""",
     re.ASCII,
 )
+_PARAMETERS_END: Final = re.compile(r"\s*+;?+\s*+", re.ASCII)
+_CONTENT_TYPE_CHARS_MAX: Final = 1024
+_EXECUTED: Final = "the request was executed, its answer cannot be shown"
 _FORM: Final = "application/x-www-form-urlencoded"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 # A path of the Enterprise product; clients ask it without a token to tell the products apart.
@@ -61,19 +65,8 @@ _REPLICATION_STATUS: Final = "sys/replication/status"
 _WRAP_TTL_HEADER: Final = "x-vault-wrap-ttl"
 # What proves who somebody is: not for engines to see.
 _CREDENTIALS: Final = frozenset({names.TOKEN_HEADER, "authorization", "cookie"})
-# Decoding more than this may take 10 ms: not in the event loop.
-_INLINE_BYTES_MAX: Final = 16 * 1024
-# Apart, so that what is large does not keep the rest waiting.
-_MEDIUM_BYTES_MAX: Final = 1024 * 1024
-_MEDIUM_DECODERS: Final = trio.CapacityLimiter(2)
-_LARGE_DECODERS: Final = trio.CapacityLimiter(1)
-# Encoding more than this takes milliseconds too.
-_LIGHT_CHARS_MAX: Final = 64 * 1024
-_LIGHT_VALUES_MAX: Final = 2000
-_ENCODERS: Final = trio.CapacityLimiter(2)
-# Source: Go reads 10 MiB of a form. The number is ours: each field costs microseconds and memory.
-_FORM_BYTES_MAX: Final = 10 * 1024 * 1024
-_FORM_FIELDS_MAX: Final = 10_000
+# Where JSON that was sent as a form is looked for.
+_FIRST_BYTES: Final = 1024
 
 
 async def execute(view: NodeView, request: HTTPRequest) -> HTTPResponse:
@@ -88,7 +81,10 @@ async def execute(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     logical = await logical_request(request)
     with view.admit() as ticket:
         response = await view.handle(logical)
-        answer = await _encoded(response, request_id=logical.id, index=_index(view.status()))
+        try:
+            answer = await _encoded(response, request_id=logical.id, index=_index(view.status()))
+        except (Overloaded, TooLargeError) as exc:
+            raise _not_answered(exc, is_read=is_read(request)) from exc
         ticket.require_valid()
     return answer
 
@@ -96,27 +92,18 @@ async def execute(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 async def _encoded(response: Response, *, request_id: str, index: str) -> HTTPResponse:
     """Return the HTTP form of an answer; of a heavy one, made in a worker thread."""
     encode = partial(http_response, response, request_id=request_id, index=index)
-    if not _is_heavy(response.data):
+    cost_bytes = cost((response.data, response.warnings))
+    if cost_bytes <= INLINE_BYTES_MAX:
         return encode()
-    return await trio.to_thread.run_sync(encode, limiter=_ENCODERS, abandon_on_cancel=True)
+    return await offload.run(lambda pause: encode(pause=pause), cost_bytes)
 
 
-def _is_heavy(data: Any) -> bool:
-    """Say whether encoding a value takes milliseconds, without looking at all of it."""
-    texts, values = _LIGHT_CHARS_MAX, _LIGHT_VALUES_MAX
-    pending = [data]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            texts -= len(value)
-        elif isinstance(value, list | tuple | Mapping):
-            values -= len(value)
-            if values < 0:
-                return True
-            pending.extend(value.values() if isinstance(value, Mapping) else value)
-        if texts < 0:
-            return True
-    return False
+def _not_answered(exc: Overloaded | TooLargeError, *, is_read: bool) -> RequestError:
+    """Return the error for an answer that cannot be made, after the request was executed."""
+    if isinstance(exc, Overloaded):
+        return exc if is_read else RequestError(f"{_EXECUTED}: too much work at once", status=503)
+    text = f"the answer is larger than {ENCODED_BYTES_MAX} bytes"
+    return RequestError(text if is_read else f"{_EXECUTED}: {text}", status=500)
 
 
 def is_read(request: HTTPRequest) -> bool:
@@ -153,19 +140,24 @@ async def decode_body(request: HTTPRequest) -> dict[str, Any]:
 
     Cancellation: as ``decoded``.
     """
-    return await decoded(_decode_form if _is_form(request) else decode_object, request.body)
+    return await decoded(_decode_form if _is_form(request) else _decode_json, request.body)
 
 
-async def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+async def decoded(decode: Callable[[bytes, Pause], T], body: bytes) -> T:
     """
     Decode a body; one that is not small in a worker thread.
 
-    Cancellation: the thread is abandoned; it ends by itself, and three at most run at once.
+    Args:
+        decode: calls its second argument between pieces of a large body.
+
+    Raises:
+        Overloaded: too many bodies at once.
+
+    Cancellation: the body is not decoded, or no further than the piece at hand.
     """
-    if len(body) <= _INLINE_BYTES_MAX:
-        return decode(body)
-    limiter = _MEDIUM_DECODERS if len(body) <= _MEDIUM_BYTES_MAX else _LARGE_DECODERS
-    return await trio.to_thread.run_sync(decode, body, limiter=limiter, abandon_on_cancel=True)
+    if len(body) <= INLINE_BYTES_MAX:
+        return decode(body, _go_on)
+    return await offload.run(lambda pause: decode(body, pause), len(body))
 
 
 async def logical_request(request: HTTPRequest) -> Request:
@@ -203,12 +195,18 @@ async def logical_request(request: HTTPRequest) -> Request:
     )
 
 
-def http_response(response: Response, *, request_id: str, index: str = "") -> HTTPResponse:
+def http_response(
+    response: Response, *, request_id: str, index: str = "", pause: Pause | None = None
+) -> HTTPResponse:
     """
     Return the HTTP form of a logical answer.
 
     Args:
         index: the ``X-Vault-Index`` header of what an engine has answered, "" for none.
+        pause: called between pieces of the work.
+
+    Raises:
+        TooLargeError: its body would be larger than ``ENCODED_BYTES_MAX``.
     """
     if response.raw is not None:
         headers: Headers = (("content-type", response.raw_content_type),)
@@ -229,6 +227,7 @@ def http_response(response: Response, *, request_id: str, index: str = "") -> HT
         warnings=response.warnings,
         auth=_auth_fields(response.auth) if response.auth else None,
         top_level=response.top_level,
+        pause=pause,
     )
     answer = HTTPResponse(status=response.status or 200, headers=(JSON_TYPE,), body=body)
     return _with_index(answer, index)
@@ -256,13 +255,22 @@ def _require_merge_patch(request: HTTPRequest) -> None:
     content_type = (request.header("content-type") or "").strip()
     if not content_type:
         raise InvalidRequest("mime: no media type")
+    if len(content_type) > _CONTENT_TYPE_CHARS_MAX:
+        raise InvalidRequest("mime: invalid media parameter")
     match = _MEDIA_TYPE.match(content_type)
-    if match is None or not _PARAMETERS.fullmatch(content_type, match.end()):
+    if match is None or not _has_parameters(content_type, match.end()):
         raise InvalidRequest("mime: invalid media parameter")
     if (media_type := match.group().lower()) != _MERGE_PATCH:
         raise RequestError(
             f"PATCH requires Content-Type of {_MERGE_PATCH}, provided {media_type}", status=415
         )
+
+
+def _has_parameters(content_type: str, at: int) -> bool:
+    """Say whether the rest of a content type is parameters and nothing else."""
+    while (parameter := _PARAMETER.match(content_type, at)) is not None:
+        at = parameter.end()
+    return _PARAMETERS_END.fullmatch(content_type, at) is not None
 
 
 def _wrap_ttl_s(request: HTTPRequest) -> float:
@@ -283,16 +291,19 @@ def _wrap_ttl_s(request: HTTPRequest) -> float:
 def _is_form(request: HTTPRequest) -> bool:
     content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     # Some clients post JSON with their library's default content type.
-    return content_type == _FORM and request.body.lstrip()[:1] not in (b"{", b"[")
+    return content_type == _FORM and request.body[:_FIRST_BYTES].lstrip()[:1] not in (b"{", b"[")
 
 
-def _decode_form(body: bytes) -> dict[str, Any]:
-    if len(body) > _FORM_BYTES_MAX or body.count(b"&") >= _FORM_FIELDS_MAX:
-        raise InvalidRequest("error parsing form data")
-    text = body.decode("utf-8", "replace")
-    if ";" in text or is_malformed(text):
-        raise InvalidRequest("error parsing form data")
-    return dict(joined_values(text))
+def _go_on() -> None:
+    return
+
+
+def _decode_json(body: bytes, pause: Pause) -> dict[str, Any]:
+    return decode_object(body, pause=pause)
+
+
+def _decode_form(body: bytes, pause: Pause) -> dict[str, Any]:
+    return dict(parse_form(body, pause))
 
 
 def _index(status: NodeStatus) -> str:

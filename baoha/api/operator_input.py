@@ -1,7 +1,8 @@
 """
 What operators send to init and unseal, checked.
 
-Rule of this file: key shares appear in no error text.
+Rules of this file: key shares appear in no error text; what is longer than anything valid is not
+decoded.
 
 Source: recordings 02-init and 04-unseal.
 """
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from baoha.core.view import InitParameters
 from baoha.errors import InvalidRequest
+from baoha.offload import Pause
 from baoha.sansio.json_decoder import decode_record
 
 _INIT_FIELDS: Final = {
@@ -30,6 +32,8 @@ _INIT_FIELDS: Final = {
 _UNSEAL_FIELDS: Final = {"key": "string", "migrate": "bool", "reset": "bool"}
 # A hexadecimal share of any other length is read as base64. Source: measured
 _HEX_SHARE_BYTES: Final = range(16, 34)
+_SHARE_CHARS_MAX: Final = 1024
+_PGP_KEY_CHARS_MAX: Final = 1024 * 1024  # looked at; divisible by 4
 _BASE64_ALPHABET: Final = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 )
@@ -44,14 +48,17 @@ class UnsealInput:
     migrate: bool = False
 
 
-def init_parameters(body: bytes, *, seal_type: str) -> InitParameters:
+def init_parameters(body: bytes, pause: Pause, *, seal_type: str) -> InitParameters:
     """
     Return the parameters of an initialisation; their relations are the seal's to check.
+
+    Args:
+        pause: called between pieces of a large body.
 
     Raises:
         InvalidRequest: with OpenBao's text; or PGP keys were given, which we do not support.
     """
-    given = decode_record(body, "InitRequest", _INIT_FIELDS)
+    given = decode_record(body, "InitRequest", _INIT_FIELDS, pause=pause)
     if given.get("recovery_pgp_keys"):
         raise InvalidRequest(
             f"parameters recovery_pgp_keys not applicable to seal type {seal_type}"
@@ -67,14 +74,17 @@ def init_parameters(body: bytes, *, seal_type: str) -> InitParameters:
     )
 
 
-def unseal_input(body: bytes) -> UnsealInput:
+def unseal_input(body: bytes, pause: Pause) -> UnsealInput:
     """
     Return what to do with the seal.
+
+    Args:
+        pause: called between pieces of a large body.
 
     Raises:
         InvalidRequest: with OpenBao's text.
     """
-    given = decode_record(body, "UnsealRequest", _UNSEAL_FIELDS)
+    given = decode_record(body, "UnsealRequest", _UNSEAL_FIELDS, pause=pause)
     if given.get("reset"):
         return UnsealInput(reset=True)
     key = given.get("key", "")
@@ -86,6 +96,8 @@ def unseal_input(body: bytes) -> UnsealInput:
 
 
 def _share(text: str) -> bytes:
+    if len(text) > _SHARE_CHARS_MAX:
+        raise InvalidRequest("'key' must be a valid hex or base64 string")
     try:
         share = binascii.unhexlify(text)
         if len(share) in _HEX_SHARE_BYTES:
@@ -107,7 +119,7 @@ def _check_pgp_keys(given: dict[str, Any], shares: int) -> None:
         )
     for key in (*keys, *filter(None, [given.get("root_token_pgp_key")])):
         try:
-            base64.b64decode(key, validate=True)
+            base64.b64decode(key[:_PGP_KEY_CHARS_MAX], validate=True)
         except ValueError as exc:
             raise InvalidRequest(
                 "invalid seal configuration: error decoding given PGP key: illegal base64 data at "

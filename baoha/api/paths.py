@@ -25,6 +25,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 API_PREFIX: Final = "/v1/"
 # Each costs a microsecond or two in the event loop, and nobody has more than a handful.
 QUERY_PARAMETERS_MAX: Final = 1000
+_INDEX_CHARS_MAX: Final = 4096  # ours has 100
 _UI_PATHS: Final = frozenset({"/", "/ui", "/robots.txt"})
 _UI_PREFIX: Final = "/ui/"
 # Where a path that was resolved to one without its last slash gets it back. Source: measured
@@ -45,6 +46,19 @@ _ROOT_ONLY: Final = (
     "sys/storage/",
     "sys/unseal",
 )
+# What operators, balancers and other nodes steer a cluster by. Everything below ``sys/ha/`` too.
+_CONTROL: Final = frozenset(
+    {
+        "sys/ha-status",
+        "sys/health",
+        "sys/init",
+        "sys/leader",
+        "sys/seal",
+        "sys/seal-status",
+        "sys/step-down",
+        "sys/unseal",
+    }
+)
 
 
 def decoded_path(raw_path: str) -> str | None:
@@ -62,6 +76,11 @@ def is_printable(path: str) -> bool:
 def api_path(request: HTTPRequest) -> str:
     """Return the path after ``/v1/``, decoded."""
     return request.path.removeprefix(API_PREFIX)
+
+
+def is_control(path: str) -> bool:
+    """Whether a path (without ``/v1/``) belongs to the control of the cluster, not to its data."""
+    return path in _CONTROL or path.startswith("sys/ha/")
 
 
 def refusal(request: HTTPRequest) -> HTTPResponse | None:
@@ -118,6 +137,8 @@ def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:
 def _consistency_refusal(request: HTTPRequest) -> HTTPResponse | None:
     """Check the read-after-write headers; every read is the active node's, so they hold."""
     if index := request.header(names.INDEX_HEADER):
+        if len(index) > _INDEX_CHARS_MAX:
+            return error_answer(400, 'failed to decode "X-Vault-Index"')
         try:
             decode_object(base64.b64decode(index, validate=True))
         except (binascii.Error, ValueError, InvalidRequest):

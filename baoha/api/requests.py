@@ -8,6 +8,7 @@ Rules of this file:
 2. A request goes round only if nothing was executed, or if it is a read. A write whose outcome is
    unknown is answered so, and never repeated.
 3. Going round ends: the first wait starts a deadline, and every wait takes a parking place.
+4. Execution and forwarding happen in a place of the node's admission, control excepted.
 
 Source: DESIGN.md section 4 "A standby that cannot forward now".
 """
@@ -16,26 +17,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final
 
 import trio
 
 from baoha import names
+from baoha.api.admission import HEAVY_BYTES, Admission, Kind, Overloaded
 from baoha.api.answers import (
     RETRY_AFTER_S,
     TOO_LARGE_TEXT,
     error_answer,
     failure_answer,
     no_content,
+    overloaded,
     redirect,
     redirect_location,
     unforeseen,
     unknown_outcome,
 )
+from baoha.api.claims import claim_of
 from baoha.api.local import serve_local
 from baoha.api.logical import decode_body, execute, is_read, token_of
-from baoha.api.paths import api_path, refusal
-from baoha.api.standby_policy import NO_ACTIVE_NODE, Forward, Park, Redirect, Refuse, Serve, decide
+from baoha.api.paths import api_path, is_control, refusal
+from baoha.api.standby_policy import (
+    NO_ACTIVE_NODE,
+    Decision,
+    Forward,
+    Park,
+    Redirect,
+    Refuse,
+    Serve,
+    decide,
+)
 from baoha.core.view import NodeStatus, NodeView
 from baoha.errors import (
     BaohaError,
@@ -48,6 +63,7 @@ from baoha.errors import (
     ReadOnly,
 )
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.shares import Claim, client_address
 
 DEFAULT_PARK_S: Final = 5.0
 # After a failed attempt the picture may already be the new one, or never change: look again.
@@ -70,6 +86,7 @@ async def serve_request(
     view: NodeView,
     request: HTTPRequest,
     *,
+    admission: Admission,
     park_s: float = DEFAULT_PARK_S,
     is_abandoned: Callable[[], bool] = _never,
 ) -> HTTPResponse:
@@ -77,6 +94,7 @@ async def serve_request(
     Answer one request of a client.
 
     Args:
+        admission: the node's, where the request waits for its place.
         park_s: seconds to wait in all for an active node.
         is_abandoned: whether the client has left; its request is not executed any more then.
 
@@ -86,11 +104,21 @@ async def serve_request(
         return answer
     try:
         answer = await serve_local(view, request)
+        if answer is None and api_path(request) == _STEP_DOWN and not view.status().ha_enabled:
+            answer = await _idle_step_down(request)
     except BaohaError as exc:
         return failure_answer(exc)
     if answer is not None:
         return answer
-    return await _Journey(view, request, park_s, is_abandoned).run()
+    return await _Journey(view, request, admission, park_s, is_abandoned).run()
+
+
+async def _idle_step_down(request: HTTPRequest) -> HTTPResponse:
+    """Answer a step-down where there is no HA: no effect, whoever asks. Source: measured"""
+    if request.method not in ("PUT", "POST"):
+        return error_answer(405)
+    await decode_body(request)
+    return no_content()
 
 
 async def serve_forwarded(view: NodeView, request: HTTPRequest) -> HTTPResponse:
@@ -142,8 +170,21 @@ async def _step_down(view: NodeView, request: HTTPRequest) -> HTTPResponse:
         token=token_of(request),
         to=_successor(given),
         force=_optional(given, "force", bool, "bool") or False,
+        asked_of=request.header(names.ASKED_OF_HEADER) or "",
+        client=request.remote_addr,
     )
     return no_content()
+
+
+def _addressed(view: NodeView, request: HTTPRequest) -> HTTPRequest:
+    """
+    Note on a step-down who was active when it came: if it waits while another one steps down, it
+    is done already, and must not be carried out by the next active node.
+    """
+    if api_path(request) != _STEP_DOWN:
+        return request
+    asked_of = (names.ASKED_OF_HEADER, view.status().last_leader_addr)
+    return replace(request, headers=(*request.headers, asked_of))
 
 
 def _successor(given: dict[str, Any]) -> str | None:
@@ -167,14 +208,20 @@ class _Journey:
         self,
         view: NodeView,
         request: HTTPRequest,
+        admission: Admission,
         park_s: float,
         is_abandoned: Callable[[], bool],
     ) -> None:
         self._view = view
-        self._request = request
+        self._request = _addressed(view, request)
+        self._admission = admission
         self._park_s = park_s
         self._is_abandoned = is_abandoned
         self._deadline = math.inf
+        self._was_let_in = False
+        self._claim: Claim | None = None
+        self._kind = _kind_of(request)
+        self._address = client_address(request.remote_addr)
         self._declines_forwarding = (
             bool(request.header(names.NO_FORWARDING_HEADER))
             or api_path(request) in _NEVER_FORWARDED
@@ -183,33 +230,66 @@ class _Journey:
     async def run(self) -> HTTPResponse:
         while True:
             status = self._view.status()
-            decision = decide(status, declines_forwarding=self._declines_forwarding)
-            match decision:
-                case Refuse():
-                    return _refuse(decision)
-                case Redirect(redirect_addr):
-                    return redirect(redirect_location(redirect_addr, self._request))
-                case Park(otherwise):
-                    answer = await self._wait(status, math.inf, otherwise)
-                case Serve() | Forward():
-                    answer = await self._attempt(decision)
-                    if answer is None:
-                        answer = await self._wait(status, RETRY_PAUSE_S, _NOBODY)
+            decision = self._decide(status)
+            try:
+                match decision:
+                    case Refuse():
+                        return _refuse(decision)
+                    case Redirect(redirect_addr):
+                        return redirect(redirect_location(redirect_addr, self._request))
+                    case Park(otherwise):
+                        answer = await self._wait(status, math.inf, otherwise)
+                    case Serve() | Forward():
+                        answer = await self._attempt()
+                        if answer is None:
+                            answer = await self._wait(status, RETRY_PAUSE_S, _NOBODY)
+            except Overloaded:
+                return overloaded()
             if answer is not None:
                 return answer
 
-    async def _attempt(self, decision: Serve | Forward) -> HTTPResponse | None:
-        """Execute or forward once; None: it may go round."""
+    def _decide(self, status: NodeStatus) -> Decision:
+        return decide(status, declines_forwarding=self._declines_forwarding)
+
+    async def _attempt(self) -> HTTPResponse | None:
+        """Execute or forward once, in a place of its lane; None: it may go round."""
+        token = token_of(self._request)
+        answer = await self._admission.run(
+            await self._lane(token),
+            self._address,
+            self._execute,
+            returning_until=None if self._deadline == math.inf else self._deadline,
+        )
+        is_done = answer is not None and answer.status < HTTPStatus.BAD_REQUEST
+        if is_done and token and not self._view.recalls(token):
+            # Known before it matters: in a crowd there is little time to look.
+            await self._view.vouches_for(token)
+        return answer
+
+    async def _lane(self, token: str) -> Kind:
+        """Who has no valid token is a stranger as soon as somebody must wait."""
+        if not self._admission.is_contended(self._kind):
+            return self._kind
+        return self._kind if token and await self._view.vouches_for(token) else Kind.STRANGER
+
+    async def _execute(self) -> HTTPResponse | None:
+        self._was_let_in = True
+        if self._is_abandoned():
+            return _refuse(_NOBODY)  # nobody reads it
+        # The picture may have changed while the request waited for its place.
+        decision = self._decide(self._view.status())
         try:
             if isinstance(decision, Serve):
                 return await execute_active(self._view, self._request)
-            return await self._view.forward(self._request)
+            if isinstance(decision, Forward):
+                return await self._view.forward(self._request)
         except (*_NOT_EXECUTED, CannotForward):
             return None
         except (LeadershipLost, ForwardingInterrupted):
             return None if is_read(self._request) else unknown_outcome()
         except BaohaError as exc:
             return failure_answer(exc)
+        return None
 
     async def _wait(
         self, seen: NodeStatus, limit_s: float, otherwise: Refuse
@@ -219,14 +299,28 @@ class _Journey:
         self._deadline = min(self._deadline, now + self._park_s)
         if now >= self._deadline:
             return _refuse(otherwise)
-        with self._view.parking(len(self._request.body)) as has_place:
-            if not has_place:
-                return _refuse(otherwise)
-            with trio.move_on_at(min(self._deadline, now + limit_s)):
-                await self._view.wait_change(seen)
-        if self._is_abandoned():
+        if self._claim is None:
+            self._claim = await claim_of(self._view, self._request)
+        is_displaced = True
+        parked = self._admission.parked(self._kind, self._address, is_new=not self._was_let_in)
+        self._was_let_in = True
+        with parked, self._view.parking(len(self._request.body), self._claim) as place:
+            if place is not None:
+                with place:
+                    with trio.move_on_at(min(self._deadline, now + limit_s)):
+                        await self._view.wait_change(seen)
+                    is_displaced = False
+        if is_displaced or self._is_abandoned():
             return _refuse(otherwise)
         return None
+
+
+def _kind_of(request: HTTPRequest) -> Kind:
+    if is_control(api_path(request)):
+        return Kind.CONTROL
+    if len(request.body) > HEAVY_BYTES:
+        return Kind.HEAVY
+    return Kind.READ if is_read(request) else Kind.WRITE
 
 
 def _refuse(refuse: Refuse) -> HTTPResponse:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.patience import PeerPatience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ class Peer(Protocol):
     @property
     def echoed_s_ago(self) -> float:
         """Seconds since its last heartbeat."""
+
+    @property
+    def patience(self) -> PeerPatience:
+        """What was measured of its delays."""
 
     @property
     def echoed_at_unix_s(self) -> float:

@@ -10,6 +10,10 @@ caller ever waits for a connection that has ended.
 client learns of it only then). A connection that ends is dialled again at once, then with growing
 pauses; so a dead process shows as "refused" within a round trip of its death.
 
+FAILED sends clients elsewhere, so it is said only for reasons that load cannot make: the port
+refused, or nothing came of several whole attempts over a time longer than one handshake. When
+handshakes run out of time the next ones get longer, and only a long one proves anything.
+
 Source: ours (DESIGN.md section 5); STACK.md section 2.
 """
 
@@ -39,12 +43,23 @@ from baoha.errors import BaohaError, CannotForward, ForwardingError
 from baoha.sansio.advertisement import Advertisement, cluster_endpoint
 from baoha.sansio.frames import PROTOCOL, ChannelLimits, Frame, FrameError, Kind, pack, unpack
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.patience import PeerPatience
 from baoha.timing import HATiming
 
 _logger: Final = logging.getLogger("baoha.cluster")
 
 # A connection that has been silent for so many heartbeat timeouts is given up and dialled again.
 SILENCE_FACTOR: Final = 2
+
+# So many attempts have to fail, unless the port refuses, before the active node is unreachable.
+WHOLE_ATTEMPTS: Final = 3
+
+# A handshake that ran out of time proves nothing unless it had so many times ``handshake_s``. (An
+# active node that needs longer for it hardly renews its lock.)
+PROOF_FACTOR: Final = 2.0
+
+# An attempt during which this process did not run for a larger share of the time proves nothing.
+OWN_SHARE_MAX: Final = 0.25
 
 # So many control frames in the queue mean that the writer is stuck.
 _CONTROL_FRAMES_STUCK: Final = 64
@@ -62,8 +77,8 @@ class ClusterLink:
         jitter: returns numbers in [0, 1), to spread the dialling of many standbys.
 
     Attributes:
-        state: NONE before ``run``; CONNECTING until the first failure since it was last up; UP;
-            SUSPECT while connected but silent; FAILED while dialling fails.
+        state: NONE before ``run``; CONNECTING while dialling may yet succeed; UP; SUSPECT while
+            connected but silent; FAILED when the active node cannot be reached (still dialling).
         refused_at: when the cluster port last refused a connection (trio's clock), None once it
             accepted one: a sign that the process is gone.
         broken_at: when a connection that was up last ended without a goodbye (trio's clock).
@@ -87,6 +102,10 @@ class ClusterLink:
         self._limits = limits or ChannelLimits()
         self._jitter = jitter
         self._session: LinkSession | None = None
+        self._handshakes = PeerPatience()
+        self._failures = _Failures(timing.handshake_s)
+        self._stalled_s = 0.0
+        self._tick_due_at = math.inf
         self.state = LinkState.NONE
         self.refused_at: float | None = None
         self.broken_at: float | None = None
@@ -110,26 +129,47 @@ class ClusterLink:
             host, port = cluster_endpoint(self._advertisement)
         except ForwardingError as exc:
             # Dialling could not help; the leader has to advertise anew.
-            self._fail(str(exc))
+            self._fail(str(exc), LinkState.FAILED)
             await trio.sleep_forever()
-        context: ssl.SSLContext | None = None
         self._change(LinkState.CONNECTING)
-        failures = 0
         try:
-            while True:
-                context = context or self._make_context(identity)
-                up_since: float | None = None
-                if context is not None:
-                    up_since = await self._dial(host, port, identity, context)
-                lasted_s = -math.inf if up_since is None else trio.current_time() - up_since
-                if lasted_s >= self._timing.reconnect_max_s:
-                    # It was good: the next attempt follows at once.
-                    failures = 0
-                    continue
-                await trio.sleep(self._pause_s(failures))
-                failures += 1
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._measure_own_delay)
+                await self._keep_up(host, port, identity)
         finally:
             self._change(LinkState.NONE)
+
+    async def _keep_up(self, host: str, port: int, identity: TenureIdentity) -> None:
+        context: ssl.SSLContext | None = None
+        failures = 0
+        while True:
+            context = context or self._make_context(identity)
+            up_since: float | None = None
+            if context is not None:
+                up_since = await self._dial(host, port, identity, context)
+            lasted_s = -math.inf if up_since is None else trio.current_time() - up_since
+            if lasted_s >= self._timing.reconnect_max_s:
+                # It was good: the next attempt follows at once.
+                failures = 0
+                continue
+            await trio.sleep(self._pause_s(failures))
+            failures += 1
+
+    async def _measure_own_delay(self) -> None:
+        """Take note of when this process does not run: its peers are not to blame for that."""
+        while True:
+            self._tick_due_at = trio.current_time() + self._timing.heartbeat_s / 2
+            await trio.sleep_until(self._tick_due_at)
+            late_s = trio.current_time() - self._tick_due_at
+            self._stalled_s += late_s
+            self._tick_due_at = math.inf
+            self._handshakes.observe_own(late_s)
+            if self._session is not None:
+                self._session.patience.observe_own(late_s)
+
+    def _all_stalled_s(self) -> float:
+        """Return how long this process did not run, in all, what is not measured yet included."""
+        return self._stalled_s + max(0.0, trio.current_time() - self._tick_due_at)
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """
@@ -161,7 +201,8 @@ class ClusterLink:
             return client_context(identity)
         except OSError as exc:
             # It takes a descriptor for a moment, and there may be none.
-            self._fail(f"cannot prepare TLS: {exc.strerror or exc}".lower())
+            # Our own trouble says nothing about the active node.
+            self._fail(f"cannot prepare TLS: {exc.strerror or exc}".lower(), self.state)
             return None
 
     async def _dial(
@@ -169,12 +210,14 @@ class ClusterLink:
     ) -> float | None:
         """Connect and stay connected as long as it lasts; returns since when it was up."""
         up_since: float | None = None
-        doing = "connecting"
-        limit_s = self._timing.handshake_s
+        began, stalled_s = trio.current_time(), self._all_stalled_s()
+        limit_s, doing = self._timing.handshake_s, "connecting"
+        proves = True
         try:
-            with trio.CancelScope(deadline=trio.current_time() + limit_s) as handshake:
+            with trio.CancelScope(deadline=began + limit_s) as handshake:
                 stream = await self._network.connect(host, port)
-                doing = "handshake"
+                limit_s, doing = self._handshakes.allow(self._timing.handshake_s), "handshake"
+                handshake.deadline = trio.current_time() + limit_s
                 async with _closing(stream):
                     secure = await connect_tls(stream, context, identity)
                     async with open_transport(
@@ -183,17 +226,28 @@ class ClusterLink:
                         welcome = await self._greet(transport)
                         handshake.deadline = math.inf
                         up_since = trio.current_time()
+                        self._handshakes.observe(up_since - began)
                         await self._stay(transport, self._session_limits(welcome))
         except ConnectionRefusedError:
             self.refused_at = trio.current_time()
-            self._fail("connection refused")
+            self._fail("connection refused", LinkState.FAILED)
+            return None
         except OSError as exc:
-            self._fail(_system_cause(exc, host))
+            cause = _system_cause(exc, host)
         except ForwardingError as exc:
-            self._fail(str(exc), first=up_since is not None)
+            cause = str(exc)
         else:
-            self._fail(f"{doing} timed out after {limit_s:g} s")
-        return up_since
+            cause = f"{doing} timed out after {limit_s:.3g} s"
+            if doing == "handshake":  # connecting is the kernel's, whatever a process does
+                proves = limit_s >= PROOF_FACTOR * self._timing.handshake_s
+                self._handshakes.expired()
+        if up_since is not None:
+            self._fail(cause, LinkState.CONNECTING)  # the first moment after a good one
+            return up_since
+        if self._all_stalled_s() - stalled_s > OWN_SHARE_MAX * limit_s:
+            proves = False
+        self._fail(cause, self._failures.verdict(began, proves=proves))
+        return None
 
     async def _greet(self, transport: Transport) -> Welcome:
         hello = Hello(protocols=(PROTOCOL,), node=self._handler.node_info())
@@ -226,6 +280,7 @@ class ClusterLink:
                     self._session = session
                     self.refused_at = self.broken_at = None
                     self.last_error = ""
+                    self._failures.reset()
                     self._change(LinkState.UP)
                     nursery.start_soon(self._beat, session)
                     nursery.start_soon(self._watch_silence, session)
@@ -247,8 +302,8 @@ class ClusterLink:
     async def _read(
         self, transport: Transport, session: LinkSession, nursery: trio.Nursery
     ) -> None:
-        silence_max_s = SILENCE_FACTOR * self._timing.heartbeat_timeout_s
         while True:
+            silence_max_s = SILENCE_FACTOR * self._quiet_s(session)
             with trio.move_on_after(silence_max_s) as silence:
                 frames = await transport.receive()
             if silence.cancelled_caught:
@@ -263,6 +318,8 @@ class ClusterLink:
                     self._handler.leader_notice(unpack(frame.payload, LeaderNotice))
                 elif frame.kind == Kind.PREPARE:
                     nursery.start_soon(self._prepare, session, frame.id)
+                elif frame.kind == Kind.ECHO:
+                    session.take_echo(trio.current_time())
                 elif frame.kind == Kind.GOODBYE:
                     session.part(frame.payload.decode(errors="replace"))
                     raise ChannelBroken(_goodbye(frame))
@@ -288,16 +345,17 @@ class ClusterLink:
             # A peer that does not read needs no second heartbeat in the queue.
             if session.outbox.control_frames < _CONTROL_FRAMES_STUCK:
                 session.outbox.control(Kind.HEARTBEAT, 0, pack(self._handler.node_info()))
+                session.beaten_at.append(trio.current_time())
 
     async def _watch_silence(self, session: LinkSession) -> None:
         while True:
-            quiet_at = session.heard_at + self._timing.heartbeat_timeout_s
+            quiet_at = session.heard_at + self._quiet_s(session)
             await trio.sleep_until(quiet_at)
             now = trio.current_time()
             if now - quiet_at > self._timing.heartbeat_s:
                 # It was this process that did not run: no verdict before it has listened again.
                 session.hear(now)
-            elif session.heard_at + self._timing.heartbeat_timeout_s <= now:
+            elif session.heard_at + self._quiet_s(session) <= now:
                 self._change(LinkState.SUSPECT)
                 await session.wait_heard()
 
@@ -306,17 +364,54 @@ class ClusterLink:
         ceiling_s = min(self._timing.reconnect_max_s, doubled_s)
         return ceiling_s * (0.5 + 0.5 * self._jitter())
 
-    def _fail(self, cause: str, *, first: bool = False) -> None:
-        """Note why there is no connection; the first moment after a good one is no failure yet."""
+    def _quiet_s(self, session: LinkSession) -> float:
+        """Return for how long the active node may be silent without being suspect."""
+        return session.patience.allow(self._timing.heartbeat_timeout_s)
+
+    def _fail(self, cause: str, state: LinkState) -> None:
+        """Note why there is no connection."""
         if cause != self.last_error:
             _logger.info("cluster link down cause=%s", cause)
         self.last_error = cause
-        self._change(LinkState.CONNECTING if first else LinkState.FAILED)
+        self._change(state)
 
     def _change(self, state: LinkState) -> None:
         if state is not self.state:
             self.state = state
             self._handler.link_changed()
+
+
+class _Failures:
+    """
+    The failed attempts since the link was last up, and what they say.
+
+    Args:
+        handshake_s: only attempts over a longer time than one handshake say anything.
+    """
+
+    def __init__(self, handshake_s: float) -> None:
+        self._handshake_s = handshake_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget them: the link is up."""
+        self._count = 0
+        self._since: float | None = None
+
+    def verdict(self, began: float, *, proves: bool = True) -> LinkState:
+        """
+        Take note of an attempt that began then and has failed without being refused.
+
+        Args:
+            proves: False when it may have failed for want of CPU time.
+        """
+        if self._since is None:
+            self._since = began
+        self._count += 1
+        lasts_s = trio.current_time() - self._since
+        if proves and self._count >= WHOLE_ATTEMPTS and lasts_s > self._handshake_s:
+            return LinkState.FAILED
+        return LinkState.CONNECTING
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ import trio
 
 from baoha.cluster.transport import Transport
 from baoha.errors import CannotForward, ForwardingError, ForwardingInterrupted, PayloadTooLarge
-from baoha.sansio.assembly import Assembly
+from baoha.sansio.assembly import MEDIUM_PART, Assembly
 from baoha.sansio.frames import (
     ChannelLimits,
     Frame,
@@ -31,8 +31,10 @@ from baoha.sansio.frames import (
     parse_credit,
     parse_message_start,
 )
+from baoha.sansio.lanes import Lane, Lanes
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.outbox import OutMessage
+from baoha.sansio.patience import PeerPatience
 
 
 class LinkSession:
@@ -44,6 +46,8 @@ class LinkSession:
         parted: the active node has said goodbye.
         heard_at: when the last frames came (trio's clock).
         preparing: this node is preparing to take over.
+        patience: how long echoes took, and how late this process's own heartbeats were.
+        beaten_at: when the heartbeats were queued that are not echoed yet.
     """
 
     def __init__(self, transport: Transport, limits: ChannelLimits) -> None:
@@ -51,6 +55,8 @@ class LinkSession:
         self.parted = False
         self.preparing = False
         self.heard_at = trio.current_time()
+        self.patience = PeerPatience()
+        self.beaten_at: deque[float] = deque(maxlen=64)
         self._heard = trio.Event()
         self._limits = limits
         self._room = _Room(limits, self._send)
@@ -102,6 +108,11 @@ class LinkSession:
         """Wait until the active node speaks again."""
         self._heard = trio.Event()
         await self._heard.wait()
+
+    def take_echo(self, now: float) -> None:
+        """Take note of the answer to the oldest heartbeat that has none."""
+        if self.beaten_at:
+            self.patience.observe(now - self.beaten_at.popleft())
 
     def handle(self, frame: Frame) -> None:
         """
@@ -187,12 +198,11 @@ class LinkSession:
 class _Call:
     """One request: in the line, then sent, then settled."""
 
-    __slots__ = ("body", "head", "inside", "message", "result", "settled")
+    __slots__ = ("body", "head", "message", "result", "settled")
 
     def __init__(self, head: bytes, body: bytes) -> None:
         self.head = head
         self.body = body
-        self.inside = False
         self.message: OutMessage | None = None
         self.settled = trio.Event()
         self.result: HTTPResponse | ForwardingError | None = None
@@ -227,61 +237,48 @@ class _Call:
 
 class _Room:
     """
-    Bounds the requests in flight by count and bytes; who comes first gets in first.
+    Bounds the requests in flight by count and bytes; small ones do not wait for large ones.
 
     Args:
-        enter: called with each call that gets in, in order.
+        enter: called with each call that gets in.
     """
 
     def __init__(self, limits: ChannelLimits, enter: Callable[[_Call], None]) -> None:
-        self._count_max = limits.in_flight_max
-        self._bytes_left = limits.in_flight_bytes_max
-        self._enter = enter
-        self._line: deque[_Call] = deque()
-        self._count = 0
+        count, size = limits.in_flight_max, limits.in_flight_bytes_max
+        # What fits into one frame; what is decoded in a moment; the rest.
+        self._lanes: Lanes[_Call] = Lanes(
+            (
+                Lane(limits.chunk_bytes, size // 4, count),
+                Lane(size // MEDIUM_PART, size // 4, max(1, count // 4)),
+                Lane(size, size // 2, max(1, count // 8)),
+            ),
+            count_max=count,
+            enter=enter,
+        )
         self._closed_because: str | None = None
 
     @property
     def population(self) -> int:
         """How many calls are inside or in the line."""
-        return self._count + len(self._line)
+        return len(self._lanes)
 
     def ask(self, call: _Call) -> None:
         """Let a call in, now or when its turn comes. Every call that asked must leave."""
-        self._line.append(call)
+        self._lanes.ask(call, call.size_bytes)
         if self._closed_because is not None:
             call.settle(CannotForward(self._closed_because))
-        self._admit()
 
     def leave(self, call: _Call) -> None:
         """Take a call out, wherever it is."""
-        if call.inside:
-            self._count -= 1
-            self._bytes_left += call.size_bytes
-        else:
-            self._line.remove(call)
-        self._admit()
+        self._lanes.leave(call)
 
     def close(self, cause: str) -> None:
         """Let nobody in any more; those in the line learn it at once."""
         if self._closed_because is None:
             self._closed_because = cause
-            for call in self._line:
+            self._lanes.is_closed = True
+            for call in self._lanes.waiting():
                 call.settle(CannotForward(cause))
-
-    def _admit(self) -> None:
-        while self._line and self._closed_because is None:
-            call = self._line[0]
-            if self._count >= self._count_max:
-                return
-            # A request alone always gets in, however large.
-            if self._count and call.size_bytes > self._bytes_left:
-                return
-            self._line.popleft()
-            self._count += 1
-            self._bytes_left -= call.size_bytes
-            call.inside = True
-            self._enter(call)
 
 
 def _said(what: str, frame: Frame) -> str:

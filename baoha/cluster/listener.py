@@ -33,12 +33,16 @@ from baoha.cluster.problems import ProblemLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context
 from baoha.cluster.transport import CLOSED_BY_PEER, ChannelBroken, Transport, open_transport
 from baoha.sansio.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack
-from baoha.timing import HATiming
+from baoha.timing import PATIENCE_MAX, HATiming
 
 # A standby that has been silent for so many heartbeat timeouts is let go; it will dial again.
 SILENCE_FACTOR: Final = 4
 
 _LEAVING: Final = "the active node stops its active duty"
+
+
+def _ignore_count(_count: int) -> None:
+    """Nobody asks."""
 
 
 async def serve_cluster(
@@ -52,15 +56,17 @@ async def serve_cluster(
     limits: ChannelLimits | None = None,
     wall_clock: Callable[[], float] = time.time,
     on_problem: Callable[[str, str], None] | None = None,
+    on_pending: Callable[[int], None] = _ignore_count,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
     Serve standbys until cancelled; report the bound address.
 
     Args:
-        timing: uses handshake_s, heartbeat_timeout_s and cleanup_s (seconds).
+        timing: uses handshake_s, heartbeat_s, heartbeat_timeout_s and cleanup_s (seconds).
         wall_clock: seconds since 1970, for the display of the last heartbeat only.
         on_problem: called with (address, cause) for every connection that was refused or broke.
+        on_pending: called with the number of connections that have not said hello, at each change.
 
     Raises:
         OSError: the address cannot be bound. Nothing was served.
@@ -76,7 +82,7 @@ async def serve_cluster(
         handler=handler,
         timing=timing,
         limits=bounds,
-        pending=_Pending(bounds.pending_max),
+        pending=_Pending(bounds.pending_max, on_pending),
         problems=ProblemLog(on_problem),
         wall_clock=wall_clock,
     )
@@ -90,8 +96,9 @@ async def serve_cluster(
 class _Pending:
     """The connections that have not said hello. When there are too many, the oldest has to go."""
 
-    def __init__(self, count_max: int) -> None:
+    def __init__(self, count_max: int, on_change: Callable[[int], None]) -> None:
         self._count_max = count_max
+        self._on_change = on_change
         self._scopes: dict[trio.CancelScope, None] = {}
 
     def enter(self, scope: trio.CancelScope) -> None:
@@ -101,10 +108,12 @@ class _Pending:
             del self._scopes[oldest]
             oldest.cancel()
         self._scopes[scope] = None
+        self._on_change(len(self._scopes))
 
     def leave(self, scope: trio.CancelScope) -> None:
         """Give the place back."""
         self._scopes.pop(scope, None)
+        self._on_change(len(self._scopes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +128,14 @@ class _Service:
     pending: _Pending
     problems: ProblemLog
     wall_clock: Callable[[], float]
+
+    @property
+    def handshake_max_s(self) -> float:
+        """
+        The longest that a standby may want to wait for its handshake: whoever dials decides. On a
+        machine without spare CPU time it takes long on both sides.
+        """
+        return PATIENCE_MAX * self.timing.handshake_s
 
 
 class _Connection:
@@ -155,7 +172,7 @@ class _Connection:
 
     async def _carry(self) -> None:
         """Be the carrier: handshake, then frames, until the connection or its owner ends."""
-        self._carrier.deadline = trio.current_time() + self._service.timing.handshake_s
+        self._carrier.deadline = trio.current_time() + self._service.handshake_max_s
         self._service.pending.enter(self._carrier)
         cause = ""
         try:
@@ -178,7 +195,7 @@ class _Connection:
     def _cancelled_cause(self) -> str:
         if trio.current_time() < self._carrier.deadline:
             return "closed: too many connections are waiting for their handshake"
-        return f"handshake timed out after {self._service.timing.handshake_s:g} s"
+        return f"handshake timed out after {self._service.handshake_max_s:g} s"
 
     async def _carry_frames(self) -> None:
         service = self._service
@@ -199,7 +216,12 @@ class _Connection:
             self._carrier.deadline = math.inf
             self._carrier.shield = True
             self._session = PeerSession(
-                transport, hello.node, service.handler, service.limits, service.wall_clock
+                transport,
+                hello.node,
+                service.handler,
+                service.limits,
+                service.wall_clock,
+                heartbeat_s=service.timing.heartbeat_s,
             )
             self._greeted.set()
             await self._session.accepting.wait()
@@ -213,8 +235,9 @@ class _Connection:
                 await self._linger(transport)
 
     async def _read(self, transport: Transport, session: PeerSession) -> None:
-        silence_max_s = SILENCE_FACTOR * self._service.timing.heartbeat_timeout_s
         while True:
+            allowed_s = session.patience.allow(self._service.timing.heartbeat_timeout_s)
+            silence_max_s = SILENCE_FACTOR * allowed_s
             with trio.move_on_after(silence_max_s) as silence:
                 session.handle(await transport.receive())
             if silence.cancelled_caught:

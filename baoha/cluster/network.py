@@ -6,6 +6,7 @@ Production uses TCP; simulations give each node a ``Network`` over memory stream
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,8 @@ from functools import partial
 from typing import Final, Protocol
 
 import trio
+
+from baoha.errors import type_and_place
 
 _logger: Final = logging.getLogger("baoha.cluster")
 
@@ -29,6 +32,14 @@ class Network(Protocol):
         Raises:
             OSError: refused, unreachable, no such name (ConnectionRefusedError is kept apart:
                 it is evidence that nobody listens).
+        """
+
+    async def check(self, host: str, port: int) -> None:
+        """
+        Return if an address could be bound now. Nobody can connect meanwhile.
+
+        Raises:
+            OSError: it cannot be bound.
         """
 
     async def serve(
@@ -67,6 +78,31 @@ class TCPNetwork:
                 raise attempts.exceptions[0] from None
             raise
 
+    async def check(self, host: str, port: int) -> None:
+        """
+        Bind every address of the name, without listening.
+
+        Linux lets a socket with SO_REUSEADDR share a port with any that does not listen.
+        """
+        try:
+            found = await trio.socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except UnicodeError as exc:
+            raise _no_name(exc) from exc
+        for family, kind, protocol, _, address in found:
+            try:
+                bound = trio.socket.socket(family, kind, protocol)
+            except OSError as exc:
+                if exc.errno == errno.EAFNOSUPPORT:
+                    continue  # a kernel without IPv6, for example
+                raise
+            with bound:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                await bound.bind(address)
+
     async def serve(
         self,
         handler: StreamHandler,
@@ -93,6 +129,8 @@ def _no_name(exc: UnicodeError) -> OSError:
 async def _handle(handler: StreamHandler, stream: trio.abc.Stream) -> None:
     try:
         await handler(stream)
-    except Exception:
+    except Exception as exc:
         # A defect met by one connection must not end the node: a peer chose its bytes.
-        _logger.exception("cluster connection ended by an unexpected error")
+        _logger.error(
+            "cluster connection ended by an unexpected error: error=%s", type_and_place(exc)
+        )

@@ -19,7 +19,7 @@ import trio
 
 from baoha.cluster.channel import ActiveHandler, LeaderNotice, NodeInfo, PrepareReply
 from baoha.cluster.transport import Transport
-from baoha.errors import BaohaError, ForwardingError, LeadershipLost, NotActive
+from baoha.errors import BaohaError, ForwardingError, LeadershipLost, NotActive, type_and_place
 from baoha.sansio.assembly import Assembly
 from baoha.sansio.frames import (
     ChannelLimits,
@@ -36,6 +36,7 @@ from baoha.sansio.frames import (
 )
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.outbox import OutMessage
+from baoha.sansio.patience import PeerPatience
 
 _logger: Final = logging.getLogger("baoha.cluster")
 
@@ -44,7 +45,10 @@ _CUT_OFF: Final = b"the active node ended its duty, or the client left, while th
 
 
 def _failure(effect: str) -> HTTPResponse:
-    text = f"internal error on the active node; {effect}"
+    return _error(f"internal error on the active node; {effect}")
+
+
+def _error(text: str) -> HTTPResponse:
     return HTTPResponse(
         status=500,
         headers=(("content-type", "application/json"),),
@@ -61,6 +65,7 @@ class PeerSession:
     One standby, from hello to end. It is the ``channel.Peer`` that ``ha`` sees.
 
     Attributes:
+        patience: how late its heartbeats come, the delays of this process included.
         accepting: set once requests can be run (or never will be).
         is_stuck: the outcome of a request could not be told; a GOODBYE would be a lie about it.
     """
@@ -72,7 +77,11 @@ class PeerSession:
         handler: ActiveHandler,
         limits: ChannelLimits,
         wall_clock: Callable[[], float],
+        *,
+        heartbeat_s: float,
     ) -> None:
+        self._heartbeat_s = heartbeat_s
+        self.patience: Final = PeerPatience()
         self._outbox = transport.outbox
         self._info = info
         self._handler = handler
@@ -166,6 +175,7 @@ class PeerSession:
                 continue
             elif frame.kind == Kind.HEARTBEAT:
                 self._info = unpack(frame.payload, NodeInfo)
+                self.patience.observe(self.echoed_s_ago - self._heartbeat_s)
                 self._echoed_at = trio.current_time()
                 self._echoed_at_unix_s = self._wall_clock()
                 self._outbox.control(Kind.ECHO)
@@ -239,10 +249,10 @@ class _Requests:
         if frame.id in self._sizes:
             raise FrameError("request id is in use")
         size = len(frame.payload)
-        if (
-            len(self._sizes) >= self._limits.in_flight_max
-            or self._bytes + size > self._limits.in_flight_bytes_max
-        ):
+        # What large answers hold does not keep small requests out at once.
+        is_small = len(start.first) == start.body_bytes
+        bytes_max = self._limits.in_flight_bytes_max * (2 if is_small else 1)
+        if len(self._sizes) >= self._limits.in_flight_max or self._bytes + size > bytes_max:
             self._outbox.control(Kind.NOT_EXECUTED, frame.id, _BUSY)
             return
         self._hold(frame.id, size)
@@ -281,9 +291,13 @@ class _Requests:
                 )
                 unapplied = exc.outcome == "not_applied"
                 self._answer(request_id, _FAILED_UNAPPLIED if unapplied else _FAILED_UNKNOWN)
-            except Exception:
+            except Exception as exc:
                 # One request's unknown error ends that request and nothing else (STYLE.md B9).
-                _logger.exception("forwarded request failed path=%s", request.path)
+                _logger.error(
+                    "forwarded request failed path=%.200r error=%s",
+                    request.path,
+                    type_and_place(exc),
+                )
                 self._answer(request_id, _FAILED_UNKNOWN)
             finally:
                 del self._scopes[request_id]
@@ -291,14 +305,16 @@ class _Requests:
     def _answer(self, request_id: int, response: HTTPResponse) -> None:
         self._release(request_id)
         try:
-            answer = self._outbox.message(
-                Kind.RESPONSE, request_id, encode_head(response), response.body
-            )
+            answer = self._queue(request_id, response)
         except FrameError as exc:
-            self._refuse(request_id, Kind.UNKNOWN_OUTCOME, f"executed, but {exc}")
-            return
+            # A definite answer: whoever asked again would be told the same after the same work.
+            response = _error(f"the request was executed, but its answer cannot be sent: {exc}")
+            answer = self._queue(request_id, response)
         self._answers[request_id] = answer
         self._hold(request_id, len(response.body))
+
+    def _queue(self, request_id: int, response: HTTPResponse) -> OutMessage:
+        return self._outbox.message(Kind.RESPONSE, request_id, encode_head(response), response.body)
 
     def _refuse(self, request_id: int, kind: Kind, reason: str) -> None:
         self._release(request_id)

@@ -28,7 +28,7 @@ import wsproto.utilities
 
 from baoha.cluster.hello import RESOURCE
 from baoha.cluster.tls import describe_failure
-from baoha.errors import ForwardingError
+from baoha.errors import ForwardingError, type_and_place
 from baoha.sansio.frames import ChannelLimits, Frame, FrameError, parse_envelopes
 from baoha.sansio.outbox import Outbox, OutMessage
 
@@ -256,7 +256,10 @@ class _ReaderSlot:
             self.fail(exc)
         except Exception as exc:
             # Not one of ours: a peer's bytes must not end the node, see the rules above.
-            _logger.exception("cluster channel: unexpected error in the WebSocket reader")
+            _logger.error(
+                "cluster channel: unexpected error in the WebSocket reader: error=%s",
+                type_and_place(exc),
+            )
             self.fail(exc)
         finally:
             self.handshake.cancel()

@@ -29,9 +29,11 @@ SUFFIXES: Final = (".toml", ".hcl", ".json")
 FILE_BYTES_MAX: Final = 1 << 20
 DEPTH_MAX: Final = hcl.DEPTH_MAX
 
-_BARE: Final = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
-_HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_BARE}(?:[ \t]*\.[ \t]*{_BARE})*)[ \t]*\]")
-_KEY: Final = re.compile(rf"[ \t]*({_BARE}(?:[ \t]*\.[ \t]*{_BARE})*)[ \t]*=")
+_BARE: Final = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+# No more parts than may be nested: the lines of longer ones are not looked for.
+_DOTTED: Final = rf"{_BARE}(?:[ \t]*+\.[ \t]*+{_BARE}){{0,{DEPTH_MAX}}}+"
+_HEADER: Final = re.compile(rf"[ \t]*+(\[\[?+)[ \t]*+({_DOTTED})[ \t]*+\]")
+_KEY: Final = re.compile(rf"[ \t]*+({_DOTTED})[ \t]*+=")
 _PART: Final = re.compile(_BARE)
 
 _Path = tuple[str | int, ...]

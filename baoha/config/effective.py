@@ -53,6 +53,7 @@ def _rows(config: ServerConfig) -> Iterator[tuple[str, object]]:
     yield "log_format", config.log_format
     yield "log_file", config.log_file
     yield "pid_file", config.pid_file
+    yield "nice", config.nice
     for field in fields(config.ha):
         yield f"ha.{field.name.removesuffix('_s')}", getattr(config.ha, field.name)
     yield "ha.park_requests", config.park_requests
@@ -95,6 +96,7 @@ def _listener_rows(listener: ListenerConfig) -> Iterator[tuple[str, object]]:
     yield "http_read_header_timeout", listener.http_read_header_timeout_s
     yield "http_write_timeout", listener.http_write_timeout_s
     yield "http_idle_timeout", listener.http_idle_timeout_s
+    yield "connections_max", listener.connections_max
     yield "custom_response_headers", _headers_text(listener.custom_response_headers)
     yield "disable_unauthed_rekey_endpoints", listener.disable_unauthed_rekey_endpoints
     yield (

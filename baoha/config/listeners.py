@@ -19,6 +19,7 @@ from baoha.config.sockaddr import HostAddresses, render
 from baoha.config.urls import join_host_port, next_port, split_host_port
 from baoha.config.values import Headers
 from baoha.errors import ConfigError
+from baoha.sansio.messages import BODY_BYTES_MAX
 
 _RELOAD_S_MIN: Final = 5.0
 _NOT_ON_UNIX: Final = "a unix listener has neither TLS nor a part in the cluster"
@@ -77,12 +78,13 @@ def build_listener(
         socket_user="" if tcp else section.text("socket_user"),
         socket_group="" if tcp else section.text("socket_group"),
         tls=_tls(section) if tcp else None,
-        max_request_size=section.number("max_request_size"),
+        max_request_size=_max_request_size(section),
         max_request_duration_s=max_request_duration_s,
         http_read_timeout_s=section.seconds("http_read_timeout"),
         http_read_header_timeout_s=section.seconds("http_read_header_timeout"),
         http_write_timeout_s=section.seconds("http_write_timeout"),
         http_idle_timeout_s=section.seconds("http_idle_timeout"),
+        connections_max=section.number("connections_max"),
         forwarded_for=_forwarded_for(section) if tcp else None,
         custom_response_headers=_headers(headers),
         disable_unauthed_rekey_endpoints=section.flag("disable_unauthed_rekey_endpoints"),
@@ -123,6 +125,16 @@ def _bind(section: Section, key: str, host_addresses: HostAddresses) -> tuple[st
             f'{name}: "{text}" is not host:port (BH-104): write "127.0.0.1:8200"', code="BH-104"
         )
     return address.host, address.port
+
+
+def _max_request_size(section: Section) -> int:
+    size = section.number("max_request_size")
+    if size > BODY_BYTES_MAX:
+        section.warnings.append(
+            f"{section.prefix}max_request_size: {size} bytes is above what nodes forward; "
+            f"{BODY_BYTES_MAX} bytes (64MiB) is used"
+        )
+    return min(size, BODY_BYTES_MAX)
 
 
 def _socket_path(section: Section) -> str:

@@ -166,6 +166,7 @@ class _Draft:
             log_format=cast("Literal['standard', 'json']", top.text("log_format")),
             log_file=top.text("log_file"),
             pid_file=top.text("pid_file"),
+            nice=top.number("nice"),
             default_max_request_duration_s=_or_default(top, "default_max_request_duration"),
             default_lease_ttl_s=default_lease_ttl_s,
             max_lease_ttl_s=max_lease_ttl_s,

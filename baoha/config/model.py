@@ -87,6 +87,7 @@ class ListenerConfig:
     http_read_header_timeout_s: float
     http_write_timeout_s: float
     http_idle_timeout_s: float
+    connections_max: int
     forwarded_for: ForwardedForConfig | None = None
     custom_response_headers: Headers = field(default_factory=dict)
     disable_unauthed_rekey_endpoints: bool = True
@@ -152,6 +153,7 @@ class ServerConfig:
     log_format: Literal["standard", "json"]
     log_file: str
     pid_file: str
+    nice: int
     default_max_request_duration_s: float
     default_lease_ttl_s: float
     max_lease_ttl_s: float

@@ -23,6 +23,7 @@ from baoha.config.values import (
     FILE_MODE,
     LIMIT,
     NETWORKS,
+    NICE,
     POSITIVE,
     RESPONSE_HEADERS,
     TEXT,
@@ -118,10 +119,13 @@ TOP: Final = _section(
     _option("log_format", LOG_FORMATS, "standard", "lines of text or of JSON", env="LOG_FORMAT"),
     _option("log_file", TEXT, "", "file to log to", shown="standard error"),
     _option("pid_file", TEXT, "", "file that holds the process id while the server runs"),
+    _option("nice", NICE, -10, "CPU priority to ask for, if the process has none; 0: do not ask"),
 )
 
 _LISTENER: Final = (
-    _option("max_request_size", LIMIT, 33_554_432, "largest request body", shown="32MiB"),
+    _option(
+        "max_request_size", LIMIT, 33_554_432, "largest request body; 64MiB at most", shown="32MiB"
+    ),
     _option(
         "max_request_duration",
         DURATION,
@@ -133,6 +137,9 @@ _LISTENER: Final = (
     _option("http_read_header_timeout", DURATION, 10.0, "for its headers to arrive", shown="10s"),
     _option("http_write_timeout", DURATION, 0.0, "for a response; 0 is no limit", shown="0"),
     _option("http_idle_timeout", DURATION, 300.0, "between two requests", shown="5m"),
+    _option(
+        "connections_max", POSITIVE, 4096, "connections at one time; one that waits makes room"
+    ),
     _option(
         "custom_response_headers",
         RESPONSE_HEADERS,
@@ -228,6 +235,7 @@ TIMING_DOCS: Final = MappingProxyType(
         "drain": "requests in flight may finish for so long at a planned change",
         "park": "a request waits so long for a new active node",
         "handover_wait": "a step-down waits so long for a standby to become ready",
+        "handover_ttl": "a lock that was passed on waits so long for its successor to take it up",
         "step_down_pause": "the node that left does not compete for so long, if others can",
         "heartbeat": "standby to active node, over the cluster channel",
         "heartbeat_timeout": "silence after which a channel counts as suspect",

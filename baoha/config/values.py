@@ -120,6 +120,20 @@ def to_positive(value: Value) -> int:
     return count
 
 
+def to_nice(value: Value) -> int:
+    """
+    Return a nice value.
+
+    Raises:
+        BadValue: not a whole number from -20 to 19.
+    """
+    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,2}", value.strip()):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not -20 <= value <= 19:
+        raise BadValue("must be a whole number from -20 to 19")
+    return value
+
+
 def to_duration_s(value: Value) -> float:
     """
     Return seconds, from a number of them or from text such as "1m30s", "500ms", "2d".
@@ -261,6 +275,7 @@ TEXT: Final = Kind("string", to_text)
 BOOL: Final = Kind("bool", to_bool)
 COUNT: Final = Kind("int", to_count)
 POSITIVE: Final = Kind("int > 0", to_positive)
+NICE: Final = Kind("int, -20 to 19", to_nice)
 DURATION: Final = Kind("duration", to_duration_s)
 SIZE: Final = Kind("size", to_size)
 LIMIT: Final = Kind("size > 0", to_limit)

@@ -25,10 +25,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeVar
 
 from baoha.core.landed import count_landed
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
+from baoha.offload import run_if_large
 from baoha.sansio.barrier_codec import (
     NONCE_BYTES,
     TermCipher,
@@ -109,13 +111,12 @@ class EntryCiphers:
         if self._keyring is None:
             raise Sealed
 
-    def encrypt(self, path: str, plaintext: bytes) -> bytes:
-        """Return the entry for a path, under the newest term."""
-        if self._keyring is None:
-            raise Sealed
+    def encryption(self, path: str, plaintext: bytes) -> Callable[[], bytes]:
+        """Return what makes the entry for a path, under the newest term; to be called once."""
+        self.require_open()
         self._encryptions += 1
         nonce = self._random_bytes(NONCE_BYTES)
-        return self._ciphers[self._keyring.active_term].encrypt(path, plaintext, nonce)
+        return partial(self._ciphers[self.term].encrypt, path, plaintext, nonce)
 
     def decrypt(self, path: str, blob: bytes) -> bytes:
         """
@@ -173,17 +174,14 @@ class BarrierTransaction:
         return child
 
     async def get(self, key: str) -> bytes | None:
-        """
-        Return the value as this transaction sees it, or None.
-
-        Raises:
-            Sealed, UnknownTerm, BarrierError: as ``Barrier.get``, without the refresh.
-        """
+        """Return the value as this transaction sees it, or None. Raises as ``Barrier.get``."""
         path = self._prefix + key
         self._ciphers.require_open()
         require_key(path)
         blob = await self._storage.get(path)
-        return None if blob is None else self._ciphers.decrypt(path, blob)
+        if blob is None:
+            return None
+        return await run_if_large(partial(self._ciphers.decrypt, path, blob), len(blob))
 
     async def list(self, prefix: str) -> Keys:
         """Return the direct children of a prefix, this transaction's writes included."""
@@ -199,7 +197,13 @@ class BarrierTransaction:
             InvalidRequest: the key cannot be stored.
         """
         path = self._require_writable(key)
-        self._storage.put(path, self._ciphers.encrypt(path, value))
+        self._storage.put(path, self._ciphers.encryption(path, value)())
+
+    async def put_large(self, key: str, value: bytes) -> None:
+        """Buffer a write of any size, encrypted outside the event loop. Raises as ``put``."""
+        path = self._require_writable(key)
+        encrypt = self._ciphers.encryption(path, value)
+        self._storage.put(path, await run_if_large(encrypt, len(value)))
 
     def delete(self, key: str) -> None:
         """Buffer a deletion. Raises as ``put``."""
@@ -331,12 +335,12 @@ class Barrier:
             ciphers.require_open()
             return None
         try:
-            return ciphers.decrypt(key, blob)
+            return await run_if_large(partial(ciphers.decrypt, key, blob), len(blob))
         except UnknownTerm:
             if self.refresh_keyring is None:
                 raise
             await self.refresh_keyring()
-            return ciphers.decrypt(key, blob)
+            return await run_if_large(partial(ciphers.decrypt, key, blob), len(blob))
 
     async def list(self, prefix: str) -> Keys:
         """Return the direct children of a prefix, sorted; sub-folders once, with a trailing "/"."""
@@ -357,7 +361,8 @@ class Barrier:
             StorageUnavailable: its ``outcome`` says whether it may have been.
         """
         ciphers, permit = self._require_writable(key)
-        await self.backend.put(key, ciphers.encrypt(key, value), fence=permit.fence)
+        entry = await run_if_large(ciphers.encryption(key, value), len(value))
+        await self.backend.put(key, entry, fence=permit.fence)
         count_landed()
 
     async def delete(self, key: str) -> None:

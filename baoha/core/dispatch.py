@@ -23,14 +23,16 @@ from typing import Final, TypeVar
 from baoha.core.barrier import Barrier, BarrierTransaction
 from baoha.core.kv import KVEngine
 from baoha.core.kv1 import PlainKVEngine
-from baoha.core.mounts import Mount, MountEntry, MountStore, put_default_mounts
+from baoha.core.kv_upgrade import KVUpgrades
+from baoha.core.mount_config import TTL_SYSTEM_S
+from baoha.core.mounts import Mount, MountEntry, MountStore, has_versions, put_default_mounts
 from baoha.core.paths import PathEngine, wrapped
 from baoha.core.policies import PolicyStore, put_default_policy
 from baoha.core.request import Caller, Engine, Operation, Request, Response
 from baoha.core.sys_engine import SysEngine, SysHooks
-from baoha.core.sys_mounts import TTL_SYSTEM_S
 from baoha.core.token_engine import TokenEngine
 from baoha.core.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
+from baoha.core.token_requests import TTLLimits
 from baoha.core.tokens import TokenStore
 from baoha.errors import (
     BaohaError,
@@ -67,12 +69,16 @@ class Core:
             barrier,
             {
                 ("mounts", "kv"): self._open_kv,
+                ("mounts", "generic"): self._open_kv,
                 ("mounts", "system"): lambda entry: self._system,
                 ("auth", "token"): lambda entry: self._token_engine,
             },
             random_bytes=random_bytes,
         )
-        self._token_engine: Engine = TokenEngine(self._tokens, self._policies, now=now)
+        self._upgrades = KVUpgrades(barrier, self._mounts, now=now)
+        self._token_engine: Engine = TokenEngine(
+            self._tokens, self._policies, limits=self._token_limits, now=now
+        )
         self._system: Engine = SysEngine(
             barrier,
             tokens=self._tokens,
@@ -81,9 +87,17 @@ class Core:
             hooks=sys_hooks,
         )
 
+    def _token_limits(self) -> TTLLimits:
+        entry = self._mounts.entry("auth", "token/")
+        config = {} if entry is None else entry.config
+        return TTLLimits(
+            default_s=config.get("default_lease_ttl") or TTL_SYSTEM_S,
+            most_s=config.get("max_lease_ttl") or TTL_SYSTEM_S,
+        )
+
     def _open_kv(self, entry: MountEntry) -> Engine:
-        if (entry.options or {}).get("version") == "2":
-            return KVEngine(now=self._now)
+        if has_versions(entry):
+            return KVEngine(now=self._now, is_upgrading=bool(entry.upgrade_from))
         ttl_s = entry.config.get("default_lease_ttl") or TTL_SYSTEM_S
         return PlainKVEngine(default_ttl_s=ttl_s)
 
@@ -119,9 +133,18 @@ class Core:
         self._policies.forget()
         self._mounts.forget()
 
+    def wipe(self) -> None:
+        """Drop all that was read from the store: the node is being sealed."""
+        self.forget()
+        self._policies.wipe()
+
     async def sweep(self) -> int:
         """Remove ended tokens; for a background task of active duty. Returns how many."""
         return await self._tokens.sweep()
+
+    async def run_upgrades(self) -> None:
+        """Carry out the upgrades of mounts, for as long as active duty lasts."""
+        await self._upgrades.run()
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -138,31 +161,41 @@ class Core:
         request = _normalised(request)
         match = self._mounts.match(request.path)
         if match is not None and _needs_no_token(match):
-            return await _execute(match, request)
+            return await self._execute(match, request)
 
         async def authorised(caller: Caller) -> Response:
             asked = await _resolve_create(match, replace(request, caller=caller), caller)
             _authorise(match, asked, caller)
             if match is None:
                 raise NotFound(f'no handler for route "{asked.path}". route entry not found.')
-            return await _execute(match, asked)
+            return await self._execute(match, asked)
 
         return await self._as_caller(request.token, authorised)
 
-    async def require_sudo(self, token: str, path: str, operation: Operation) -> None:
+    async def _execute(self, match: Match[Mount], request: Request) -> Response:
+        inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
+        with self._mounts.using(match.target):
+            response = await match.target.engine.handle(inner, match.target.storage)
+        response.mount_type = response.mount_type or match.target.entry.type
+        return response
+
+    async def require_sudo(self, token: str, path: str, operation: Operation) -> str:
         """
-        Return only if the token may use a path with sudo; counts a use of a limited token.
+        Return who speaks (the token's display name) if it may use a path with sudo.
+
+        Counts a use of a limited token.
 
         Raises:
             PermissionDenied: it may not.
         """
 
-        async def check(caller: Caller) -> None:
+        async def check(caller: Caller) -> str:
             decision = caller.acl.decide(operation.value, path)
             if not (decision.allowed and decision.sudo):
                 raise PermissionDenied(wrapped("permission denied"))
+            return caller.display_name
 
-        await self._as_caller(token, check)
+        return await self._as_caller(token, check)
 
     async def _as_caller(self, token: str, body: Callable[[Caller], Awaitable[T]]) -> T:
         """Run a body for whom a token speaks. A limited token loses a use; the last one ends it."""
@@ -250,10 +283,3 @@ def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> 
     )
     if not decision.allowed or (needs_sudo and not decision.sudo):
         raise PermissionDenied(wrapped("permission denied"))
-
-
-async def _execute(match: Match[Mount], request: Request) -> Response:
-    inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
-    response = await match.target.engine.handle(inner, match.target.storage)
-    response.mount_type = response.mount_type or match.target.entry.type
-    return response

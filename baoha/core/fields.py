@@ -1,8 +1,11 @@
 """
 Typed request fields: what a client sent, converted the way OpenBao converts it.
 
-Rule of this file: a conversion never guesses silently; it converts or raises ``FieldError``, whose
-text is OpenBao's.
+Rules of this file:
+
+1. A conversion never guesses silently; it converts or raises ``FieldError``, whose text is
+   OpenBao's.
+2. It costs a few milliseconds at most: what is larger than any use is refused before the work.
 
 Source: OpenBao 2.7.2 as recorded (features/kv2.json "config bad", "metadata bad custom") and
 measured. JSON numbers arrive as ``int`` or ``float`` and are named "json.Number" to the client.
@@ -22,6 +25,10 @@ _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
 # Integers of the wire format have 64 bits.
 _INT_MAX: Final = 2**63 - 1
+# Numbers and moments; Python's own limit for decimal digits is 4300.
+_NUMBER_CHARS_MAX: Final = 4300
+# Of a list, or of a text that is split at its commas. The number is ours, each costs microseconds.
+ITEMS_MAX: Final = 10_000
 _INTEGER: Final = re.compile("[+-]?[0-9][0-9A-Za-z_]*")
 
 
@@ -38,7 +45,7 @@ class Kind(Enum):
     INT64 = "int, named so in errors"
     BOOL = "bool"
     DURATION = "int seconds"
-    DURATION_NS = "int nanoseconds, may be negative"
+    DURATION_SIGNED = "int seconds, may be negative"
     TIME = "aware datetime, or None"
     MAP = "dict"
     STRINGS = "list of str, one text split at commas"
@@ -120,7 +127,7 @@ def to_int(value: Any, at: str = "", *, name: str = "int") -> int:
 
 def _parse_int(text: str) -> int | None:
     """Return what Go reads with base 0: "12", "-7", "0x1f", "017"; None: no integer."""
-    if not _INTEGER.fullmatch(text):
+    if len(text) > _NUMBER_CHARS_MAX or not _INTEGER.fullmatch(text):
         return None
     for base in (0, 8):  # "017" is for Python no integer of base 0
         try:
@@ -137,12 +144,14 @@ def to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, list | Mapping):
+        if not value:
+            return False
         raise _unconvertible("bool", value)
-    if not isinstance(value, str):
-        return bool(value)
-    if value in _TRUE:
+    # Of numbers, too, the text counts: "1" spells a truth value, "2" and "1.0" spell none.
+    text = to_string(value)
+    if text in _TRUE:
         return True
-    if value in _FALSE:
+    if text in _FALSE:
         return False
     raise FieldError("'' cannot parse value as 'bool': strconv.ParseBool: invalid syntax")
 
@@ -156,9 +165,16 @@ def to_duration_ns(value: Any) -> int:
     return parse_duration_ns(to_string(value))
 
 
+def to_duration_signed_s(value: Any) -> int:
+    """Return whole seconds; a fraction is cut off, towards zero."""
+    duration_ns = to_duration_ns(value)
+    seconds = abs(duration_ns) // SECOND_NS
+    return -seconds if duration_ns < 0 else seconds
+
+
 def to_duration_s(value: Any) -> int:
     """Return whole seconds, not negative."""
-    seconds = to_duration_ns(value) // SECOND_NS
+    seconds = to_duration_signed_s(value)
     if seconds < 0:
         raise FieldError(f"cannot provide negative value '{seconds}'")
     return seconds
@@ -169,6 +185,8 @@ def to_time(value: Any) -> datetime | None:
     if value is None:
         return None
     text = to_string(value)
+    if len(text) > _NUMBER_CHARS_MAX:
+        raise FieldError("could not parse string as date and time")
     try:
         return datetime.fromtimestamp(int(text), UTC) if text.isdigit() else parse_timestamp(text)
     except (ValueError, OverflowError, OSError):
@@ -191,12 +209,19 @@ def to_map(value: Any, at: str = "") -> dict[str, Any]:
 
 def to_strings(value: Any) -> list[str]:
     """Return a list of texts; one text is split at its commas."""
-    if value is None:
+    if value is None or value == {}:
         return []
     if isinstance(value, list):
-        return [to_string(item, f"[{index}]") for index, item in enumerate(value)]
+        _require_few(len(value))
+        return [to_string(item, f"[{index}]").strip() for index, item in enumerate(value)]
     text = to_string(value)
+    _require_few(text.count(","))
     return [part.strip() for part in text.split(",")] if text else []
+
+
+def _require_few(items: int) -> None:
+    if items > ITEMS_MAX:
+        raise FieldError(f"list of more than {ITEMS_MAX} items")
 
 
 def to_list(value: Any) -> list[str]:
@@ -209,6 +234,7 @@ def to_list(value: Any) -> list[str]:
 def to_ints(value: Any) -> list[int]:
     """Return a list of numbers; one text is split at its commas."""
     items = value if isinstance(value, list) else to_strings(value)
+    _require_few(len(items))
     try:
         return [to_int(item, f"[{index}]") for index, item in enumerate(items)]
     except FieldError as exc:
@@ -245,7 +271,7 @@ _CONVERTERS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.INT64: lambda value: to_int(value, name="int64"),
     Kind.BOOL: to_bool,
     Kind.DURATION: to_duration_s,
-    Kind.DURATION_NS: to_duration_ns,
+    Kind.DURATION_SIGNED: to_duration_signed_s,
     Kind.TIME: to_time,
     Kind.MAP: to_map,
     Kind.STRINGS: to_strings,

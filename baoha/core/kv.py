@@ -19,20 +19,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-import trio
-
 from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_int
+from baoha.core.kv_data import decode_any, encode_any
 from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
-from baoha.core.kv_records import KVConfig, Secret, decode_json, encode_json
+from baoha.core.kv_records import KVConfig, Secret
+from baoha.core.mounts import UPGRADING
 from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound
-from baoha.sansio.durations import format_timestamp
+from baoha.sansio.durations import SECOND_NS, format_timestamp
 
 _UINT32: Final = 1 << 32
-_INLINE_BYTES_MAX: Final = 256 * 1024
-_DECODERS: Final = trio.CapacityLimiter(2)
 _VERBS: Final = {
     Operation.READ: "get",
     Operation.CREATE: "put",
@@ -45,14 +43,25 @@ _VERBS: Final = {
 
 
 class KVEngine(PathEngine):
-    """One KV v2 mount."""
+    """
+    One KV v2 mount.
 
-    def __init__(self, *, now: Callable[[], datetime]) -> None:
+    Args:
+        is_upgrading: data of KV v1 is still being moved here; what would use it is refused.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime], is_upgrading: bool = False) -> None:
         self._now = now
         self._config: KVConfig | None = None
         self._generation = 0
         metadata = MetadataPaths(now=now, config=self.config)
-        super().__init__([*self._data_routes(), *metadata.routes(), *self._fallbacks()])
+        routes = [*self._data_routes(), *metadata.routes()]
+        if is_upgrading:
+            routes = [
+                replace(route, handlers=dict.fromkeys(route.handlers, _refuse_upgrading))
+                for route in routes
+            ]
+        super().__init__([*routes, *self._fallbacks()])
 
     def forget(self) -> None:
         """Drop the cached settings."""
@@ -71,6 +80,7 @@ class KVEngine(PathEngine):
                     Operation.DELETE: self._delete_latest,
                 },
                 {"data": Kind.MAP, "options": Kind.MAP, "version": Kind.INT},
+                payload="data",
                 exists=self._exists,
             ),
             Route(
@@ -88,7 +98,7 @@ class KVEngine(PathEngine):
                     "max_versions": Kind.INT,
                     "cas_required": Kind.BOOL,
                     "metadata_cas_required": Kind.BOOL,
-                    "delete_version_after": Kind.DURATION_NS,
+                    "delete_version_after": Kind.DURATION_SIGNED,
                 },
             ),
         ]
@@ -120,8 +130,11 @@ class KVEngine(PathEngine):
         changes = dict(call.fields)
         if "max_versions" in changes:
             changes["max_versions"] %= _UINT32
-        if "delete_version_after" in changes:
-            changes["delete_version_after_ns"] = changes.pop("delete_version_after")
+        lifetime_s = changes.pop("delete_version_after", 0)
+        # Null is "not set", as some clients send it.
+        if call.raw.get("delete_version_after") is not None:
+            # Below zero there is one value: never.
+            changes["delete_version_after_ns"] = max(-1, lifetime_s) * SECOND_NS
 
         async def body(transaction: BarrierTransaction) -> None:
             config = KVConfig.from_bytes(await transaction.get("config"))
@@ -166,7 +179,7 @@ class KVEngine(PathEngine):
     # --- writing ----------------------------------------------------------------------------
 
     async def _write(self, call: Call) -> Response:
-        path, value = call.path["path"], _payload(call)
+        path, stored = call.path["path"], await encode_any(_payload(call))
         cas = _check_and_set(call)
         config = await self.config(call.storage)
 
@@ -175,7 +188,7 @@ class KVEngine(PathEngine):
             blob = await transaction.get(f"metadata/{path}")
             secret = Secret.new(now) if blob is None else Secret.from_bytes(blob)
             _require_cas(secret, config, cas)
-            return _put_version(transaction, path, secret, config, value, now)
+            return await _put_version(transaction, path, secret, config, stored, now)
 
         return await call.storage.run_transaction(body, attempts=ATTEMPTS)
 
@@ -197,8 +210,9 @@ class KVEngine(PathEngine):
             if not secret.versions[number].is_readable(now):
                 return Response(status=404, data=secret.describe_version(number))
             old = await transaction.get(f"versions/{path}/{number}")
-            data = merge_patch((decode_json(old) if old is not None else None) or {}, patch)
-            return _put_version(transaction, path, secret, config, data, now)
+            data = merge_patch((await decode_any(old) if old is not None else None) or {}, patch)
+            stored = await encode_any(data)
+            return await _put_version(transaction, path, secret, config, stored, now)
 
         return await call.storage.run_transaction(body, attempts=ATTEMPTS)
 
@@ -251,25 +265,20 @@ async def _read_data(storage: BarrierView, path: str, number: int) -> Any:
     if blob is None:
         # Between the two reads the version was destroyed or dropped.
         raise NotFound
-    if len(blob) <= _INLINE_BYTES_MAX:
-        return decode_json(blob)
-    # Takes tens of milliseconds: not in the event loop.
-    return await trio.to_thread.run_sync(
-        decode_json, blob, limiter=_DECODERS, abandon_on_cancel=True
-    )
+    return await decode_any(blob)
 
 
-def _put_version(
+async def _put_version(
     transaction: BarrierTransaction,
     path: str,
     secret: Secret,
     config: KVConfig,
-    value: Any,
+    stored: bytes,
     now: datetime,
 ) -> Response:
     _, dropped = secret.add_version(config, now)
     number = secret.current_version
-    transaction.put(f"versions/{path}/{number}", encode_json(value))
+    await transaction.put_large(f"versions/{path}/{number}", stored)
     for old in dropped:
         transaction.delete(f"versions/{path}/{old}")
     transaction.put(f"metadata/{path}", secret.to_bytes())
@@ -324,6 +333,10 @@ def _mark_undeleted(secret: Secret, number: int, now: datetime) -> bool:
 def _mark_destroyed(secret: Secret, number: int, now: datetime) -> bool:
     secret.versions[number].destroyed = True
     return True
+
+
+async def _refuse_upgrading(call: Call) -> Response:
+    raise InvalidRequest(UPGRADING)
 
 
 async def _refuse_root(call: Call) -> Response:

@@ -7,7 +7,7 @@ Source: OpenBao 2.7.2 as recorded (features/kv1.json).
 from __future__ import annotations
 
 from baoha.core.fields import FieldError, to_duration_s
-from baoha.core.kv_records import decode_json, encode_json
+from baoha.core.kv_data import decode_any, encode_any
 from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound
@@ -48,7 +48,7 @@ class PlainKVEngine(PathEngine):
         blob = await call.storage.get(path) if path and not path.endswith("/") else None
         if blob is None:
             raise NotFound
-        data = decode_json(blob)
+        data = await decode_any(blob)
         ttl_s = self._default_ttl_s
         for name in ("ttl", "lease"):
             try:
@@ -62,7 +62,8 @@ class PlainKVEngine(PathEngine):
             raise InvalidRequest("missing path")
         if not call.request.data:
             raise InvalidRequest("missing data fields")
-        await call.storage.put(call.path["path"], encode_json(dict(call.request.data)))
+        stored = await encode_any(dict(call.request.data))
+        await call.storage.put(call.path["path"], stored)
         return Response()
 
     async def _delete(self, call: Call) -> Response:
@@ -77,7 +78,7 @@ class PlainKVEngine(PathEngine):
         found: list[str] = []
         folders = [""]
         while folders:
-            folder = folders.pop(0)
+            folder = folders.pop()
             for child in await call.storage.list(call.path["path"] + folder):
                 (folders if child.endswith("/") else found).append(folder + child)
         return Response(data={"keys": found} if found else {})  # an empty scan is no error

@@ -1,8 +1,9 @@
 """
 The metadata part of the versioned key-value engine: records without data, listings.
 
-Rules of this file: a change of a record is one transaction; what a client attached to a secret
-(``custom_metadata``) is bounded in count and size.
+Rules of this file: a change of a record is one transaction, and a request that names nothing to
+change is none: it needs no check-and-set, creates no record, counts no version; what a client
+attached to a secret (``custom_metadata``) is bounded in count and size.
 
 Source: OpenBao 2.7.2 as recorded (features/kv2.json) and measured.
 """
@@ -94,12 +95,14 @@ class MetadataPaths:
         changes = _changes(call)
         if "custom_metadata" in call.fields:
             changes["custom_metadata"] = _custom(call.fields["custom_metadata"])
+        if not changes:
+            return Response()
         return await self._change(call, lambda secret: changes, may_create=True)
 
     async def _patch(self, call: Call) -> Response:
         changes = _changes(call)
-        if call.raw.get("delete_version_after", "") is None:
-            changes.pop("delete_version_after_ns", None)
+        if not changes and "custom_metadata" not in call.raw:
+            return Response()
 
         def patched(secret: Secret) -> dict[str, Any]:
             if "custom_metadata" not in call.raw:
@@ -125,11 +128,11 @@ class MetadataPaths:
                 return Response(status=404, raw=b"")
             now = self._now()
             secret = Secret.new(now) if blob is None else Secret.from_bytes(blob)
-            _require_cas(secret, config, call.fields.get("metadata_cas"))
-            wanted = changes(secret)
-            if not wanted and blob is not None:
-                return Response()
-            for name, value in wanted.items():
+            cas = call.fields.get("metadata_cas")
+            if blob is None and cas:
+                raise InvalidRequest("metadata_cas must be 0 when creating new metadata")
+            _require_cas(secret, config, cas)
+            for name, value in changes(secret).items():
                 setattr(secret, name, value)
             secret.metadata_version += 1
             secret.updated_time = format_timestamp(now)
@@ -181,7 +184,7 @@ class MetadataPaths:
         found: list[str] = []
         folders = [""]
         while folders:
-            folder = folders.pop(0)
+            folder = folders.pop()
             for child in await call.storage.list(_PREFIX + call.path["path"] + folder):
                 (folders if child.endswith("/") else found).append(folder + child)
         return found
@@ -214,7 +217,8 @@ def _changes(call: Call) -> dict[str, Any]:
             changes[name] = call.fields[name]
     if "max_versions" in call.fields:
         changes["max_versions"] = call.fields["max_versions"] % _UINT32
-    if "delete_version_after" in call.fields:
+    # Null is "not set", as some clients send it. Source: measured
+    if call.raw.get("delete_version_after") is not None:
         changes["delete_version_after_ns"] = call.fields["delete_version_after"] * SECOND_NS
     return changes
 
@@ -227,7 +231,7 @@ def _require_cas(secret: Secret, config: KVConfig, cas: int | None) -> None:
         raise InvalidRequest("metadata check-and-set parameter does not match the current version")
 
 
-def _custom(value: Mapping[str, Any]) -> dict[str, str]:
+def _custom(value: Mapping[str, Any]) -> dict[str, str] | None:
     try:
         pairs = to_pairs({key: _plain(item) for key, item in value.items()})
     except FieldError as exc:
@@ -235,7 +239,7 @@ def _custom(value: Mapping[str, Any]) -> dict[str, str]:
     problem = _custom_problem(pairs)
     if problem:
         raise InvalidRequest(wrapped(_CUSTOM_FAILED + problem))
-    return pairs
+    return pairs or None  # an empty one is shown as none
 
 
 def _plain(item: Any) -> Any:

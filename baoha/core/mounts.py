@@ -6,6 +6,8 @@ Rules of this file:
 1. The table in memory is replaced as a whole, in one step; a request sees the old or the new one.
 2. Every change reads all entries in the transaction that writes one, so that two changes at once
    cannot both take a path.
+3. An entry names the folder of its data. An upgrade gives the mount a new folder, in the same write
+   as its new version; nobody enters the former one any more, and ``kv_upgrade.py`` empties it.
 
 Source: OpenBao 2.7.2: one entry per mount below ``core/mounts/`` and ``core/auth/``; data below
 ``logical/<uuid>/``. Texts as recorded (features/mounts-auth-audit.json) and measured.
@@ -20,6 +22,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
+import trio
+
 from baoha import names
 from baoha.core.barrier import Barrier, BarrierTransaction, BarrierView
 from baoha.core.request import Engine
@@ -30,8 +34,16 @@ AUTH_PATH: Final = "auth/"
 _TABLES: Final = {"mounts": names.MOUNTS_PREFIX, "auth": names.AUTH_PREFIX}
 # Nothing else is mounted at or below these. Source: OpenBao's protected mounts.
 RESERVED_PATHS: Final = ("auth/", "sys/", "cubbyhole/", "identity/", "audit/")
+# Secret engines that may have versions: "generic" is the old name of "kv" without them.
+VERSIONED_TYPES: Final = frozenset({"kv", "generic"})
+UPGRADING: Final = (
+    "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief "
+    "period and will resume service shortly."
+)
 # Mounts without an engine that could be enabled by a client.
-_BUILT_IN_TYPES: Final = frozenset({"system", "token"})
+_BUILT_IN_TYPES: Final = frozenset({"system", "token", "cubbyhole", "identity"})
+# "generic" was there before plug-ins had versions.
+_TYPES_WITHOUT_STATUS: Final = _BUILT_IN_TYPES | {"generic"}
 _DELETE_BATCH: Final = 200  # keys of an unmounted engine that are deleted in one transaction
 
 
@@ -44,6 +56,8 @@ class MountEntry:
         table: "mounts" for secret engines, "auth" for auth methods.
         path: inside its table, with a trailing slash.
         options: of the engine; None where it has none by nature.
+        folder: where its data is, below ``logical/``; "" means its uuid.
+        upgrade_from: the folder of its former version, while data is moved from there; "" else.
         config: ``default_lease_ttl`` and ``max_lease_ttl`` in seconds (0: the system's),
             ``force_no_cache``, and what else was tuned.
         revision: counts the changes of this entry.
@@ -60,6 +74,8 @@ class MountEntry:
     local: bool = False
     seal_wrap: bool = False
     revision: int = 1
+    folder: str = ""
+    upgrade_from: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
@@ -82,6 +98,17 @@ class MountEntry:
     def storage_key(self) -> str:
         """Where the entry is stored."""
         return _TABLES[self.table] + self.uuid
+
+    @property
+    def data_prefix(self) -> str:
+        """Where its data is stored."""
+        return f"{names.LOGICAL_PREFIX}{self.folder or self.uuid}/"
+
+    @property
+    def former_prefix(self) -> str:
+        """Where the data is stored that an upgrade has still to move."""
+        assert self.upgrade_from
+        return f"{names.LOGICAL_PREFIX}{self.upgrade_from}/"
 
     @property
     def is_built_in(self) -> bool:
@@ -119,6 +146,12 @@ class MountStore:
         self._changes = 0
         # A change whose outcome is unknown was sent: the table is read anew before it is used.
         self._is_stale = False
+        # How many requests use which data (by prefix), and who waits until none does any more.
+        self._uses: dict[str, int] = {}
+        self._unused: dict[str, trio.Event] = {}
+        # Prefixes whose data an upgrade moves away: no request enters them any more.
+        self._left: set[str] = set()
+        self._upgrade_begun = trio.Event()
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -155,6 +188,8 @@ class MountStore:
         self._table = table
         self._is_stale = False
         self._changes += 1
+        for _, mount in table:
+            self._leave_former(mount.entry)
 
     async def _read(self) -> MountTable[Mount]:
         found: list[MountEntry] = []
@@ -181,7 +216,7 @@ class MountStore:
         if make_engine is None:
             raise StorageCorrupt(f"this version has no engine {entry.type!r} for {entry.path!r}")
         engine = make_engine(entry)
-        return Mount(entry, engine, self._barrier.view(f"{names.LOGICAL_PREFIX}{entry.uuid}/"))
+        return Mount(entry, engine, self._barrier.view(entry.data_prefix))
 
     # --- changing ---------------------------------------------------------------------------
 
@@ -230,35 +265,94 @@ class MountStore:
         self._changes += 1
         current = self._table.get(entry.full_path)
         if current is not None and current.entry.uuid == entry.uuid:
+            entry = current.entry
             self._table.unmount(entry.full_path)
-        await _delete_below(self._barrier, f"{names.LOGICAL_PREFIX}{entry.uuid}/")
+        await _delete_below(self._barrier, entry.data_prefix)
+        if entry.upgrade_from:
+            await _delete_below(self._barrier, entry.former_prefix)
 
-    async def tune(self, entry: MountEntry, change: Callable[[MountEntry], MountEntry]) -> None:
+    async def tune(
+        self, entry: MountEntry, change: Callable[[MountEntry], MountEntry]
+    ) -> tuple[MountEntry, MountEntry]:
         """
-        Store a changed entry and put it into use.
+        Store a changed entry, put it into use, and return it as it was and as it is.
 
         Args:
             change: gets the entry as stored; has no effects of its own.
         """
 
-        async def body(transaction: BarrierTransaction) -> MountEntry:
+        async def body(transaction: BarrierTransaction) -> tuple[MountEntry, MountEntry]:
             blob = await transaction.get(entry.storage_key)
             if blob is None:
                 raise InvalidRequest(f'tune of path "{entry.path}" failed: no mount entry found')
             old = MountEntry.from_bytes(blob)
             changed = replace(change(old), revision=old.revision + 1)
             transaction.put(changed.storage_key, changed.to_bytes())
-            return changed
+            return old, changed
 
         with self._unless_unknown():
-            changed = await self._barrier.run_transaction(body)
+            old, changed = await self._barrier.run_transaction(body)
         self._changes += 1
         current = self._table.get(changed.full_path)
-        if current is None or current.entry.uuid != changed.uuid:
-            return
         # Two changes may come back in another order than they were stored in.
-        if current.entry.revision < changed.revision:
+        if (
+            current is not None
+            and current.entry.uuid == changed.uuid
+            and current.entry.revision < changed.revision
+        ):
             self._table.mount(changed.full_path, self._open(changed))
+            self._leave_former(changed)
+        return old, changed
+
+    # --- an upgrade -------------------------------------------------------------------------
+
+    def with_options(self, entry: MountEntry, options: dict[str, str]) -> MountEntry:
+        """Return an entry with other options; a KV engine that gets versions begins an upgrade."""
+        changed = replace(entry, options=options)
+        if has_versions(entry) or not has_versions(changed):
+            return changed
+        folder = str(UUID(bytes=self._random_bytes(16), version=4))
+        return replace(changed, folder=folder, upgrade_from=entry.folder or entry.uuid)
+
+    async def wait_upgrade(self) -> MountEntry:
+        """Return a mount whose data has to be moved, as soon as there is one."""
+        while True:
+            for _, mount in self._table:
+                if mount.entry.upgrade_from:
+                    return mount.entry
+            self._upgrade_begun = trio.Event()
+            await self._upgrade_begun.wait()
+
+    @contextmanager
+    def using(self, mount: Mount) -> Iterator[None]:
+        """
+        Use a mount's data, for the time of one request.
+
+        Raises:
+            InvalidRequest: an upgrade has begun to move it since the request was routed.
+        """
+        prefix = mount.storage.prefix
+        if prefix in self._left:
+            raise InvalidRequest(UPGRADING)
+        self._uses[prefix] = self._uses.get(prefix, 0) + 1
+        try:
+            yield
+        finally:
+            self._uses[prefix] -= 1
+            if not self._uses[prefix]:
+                del self._uses[prefix]
+                if (event := self._unused.pop(prefix, None)) is not None:
+                    event.set()
+
+    async def wait_unused(self, prefix: str) -> None:
+        """Return when no request uses the data below a prefix any more."""
+        while prefix in self._uses:
+            await self._unused.setdefault(prefix, trio.Event()).wait()
+
+    def _leave_former(self, entry: MountEntry) -> None:
+        if entry.upgrade_from:
+            self._left.add(entry.former_prefix)
+            self._upgrade_begun.set()
 
     @contextmanager
     def _unless_unknown(self) -> Iterator[None]:
@@ -271,8 +365,17 @@ class MountStore:
             raise
 
 
+def has_versions(entry: MountEntry) -> bool:
+    """Say whether a mount of a KV engine keeps versions (KV v2)."""
+    return entry.type in VERSIONED_TYPES and (entry.options or {}).get("version") == "2"
+
+
 def _same_engine(a: MountEntry, b: MountEntry) -> bool:
-    return (a.uuid, a.options, a.config) == (b.uuid, b.options, b.config)
+    return _engine_key(a) == _engine_key(b)
+
+
+def _engine_key(entry: MountEntry) -> tuple[object, ...]:
+    return (entry.uuid, entry.options, entry.config, entry.folder, entry.upgrade_from)
 
 
 async def _read_table(transaction: BarrierTransaction, table: str) -> list[MountEntry]:
@@ -350,6 +453,6 @@ def describe_mount(entry: MountEntry) -> dict[str, Any]:
         "type": entry.type,
         "uuid": entry.uuid,
     }
-    if not entry.is_built_in:
+    if entry.type not in _TYPES_WITHOUT_STATUS:
         described["deprecation_status"] = "supported"
     return described

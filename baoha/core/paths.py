@@ -7,6 +7,8 @@ Rules of this file:
    know is "unsupported operation" (405). The texts differ for unauthenticated requests.
 2. A handler sees only declared and converted fields. What was sent beyond them is named in a
    warning, never silently obeyed.
+3. Fields are converted in the event loop: their size is bounded before. A payload is not converted
+   beyond its outermost level.
 
 Where a route can tell a create from an update, its fields are checked once more by then, with the
 bare text of the conversion error: OpenBao checks existence before the capability, and so do we.
@@ -25,7 +27,11 @@ from baoha.core.barrier import BarrierView
 from baoha.core.fields import FieldError, Kind, convert
 from baoha.core.request import Operation, Request, Response
 from baoha.errors import InvalidRequest, NotFound, UnsupportedOperation
+from baoha.sansio.json_encoder import cost
 
+# Far more than any field needs; a policy in base64 is the largest.
+FIELDS_BYTES_MAX: Final = 512 * 1024
+_SHOWN_NAME_CHARS_MAX: Final = 1000
 # Clients that read pass their fields in the query string, clients that write in the body.
 _QUERY_OPERATIONS: Final = frozenset(
     {Operation.READ, Operation.LIST, Operation.SCAN, Operation.DELETE}
@@ -69,6 +75,7 @@ class Route:
         handlers: one per operation; CREATE falls back to UPDATE.
         fields: the declared fields.
         takes_any: undeclared fields are the payload and cause no warning.
+        payload: the declared field that may be of any size, and is the handler's to bound.
         exists: tells an update from a create, where the path can.
     """
 
@@ -76,6 +83,7 @@ class Route:
     handlers: Mapping[Operation, Handler]
     fields: Mapping[str, Kind] = field(default_factory=dict)
     takes_any: bool = False
+    payload: str = ""
     exists: Existence | None = None
 
     def handler(self, operation: Operation) -> Handler | None:
@@ -165,6 +173,8 @@ def _open_call(
         for name, value in _sent(request).items()
         if name in route.fields and name not in captured
     }
+    if cost([value for name, value in raw.items() if name != route.payload]) > FIELDS_BYTES_MAX:
+        raise InvalidRequest(f"{prefix}fields are larger than {FIELDS_BYTES_MAX} bytes")
     try:
         fields = {name: convert(route.fields[name], name, value) for name, value in raw.items()}
     except FieldError as exc:
@@ -183,7 +193,7 @@ def _warn_about_fields(
     sent = _sent(request)
     ignored = sorted(name for name in sent if name not in route.fields and name not in captured)
     if ignored:
-        names = " ".join(ignored)
+        names = " ".join(name[:_SHOWN_NAME_CHARS_MAX] for name in ignored)
         response.warnings.append(f"Endpoint ignored these unrecognized parameters: [{names}]")
     replaced = sorted(name for name in sent if name in captured)
     if replaced:

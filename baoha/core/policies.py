@@ -22,18 +22,21 @@ from typing import Any, Final
 
 from baoha import names
 from baoha.core.barrier import Barrier, BarrierTransaction
+from baoha.core.policy_rules import TEXT_CHARS_MAX, RuleCache, make_acl
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import format_timestamp, parse_timestamp
-from baoha.sansio.policy import ACL, ROOT_POLICY, PolicyError, Rule, parse_policy
+from baoha.sansio.policy import ACL, ROOT_POLICY, Rule
 
 DEFAULT_POLICY: Final = "default"
 # "response-wrapping" is reserved for the tokens that wrap responses.
 _IMMUTABLE: Final = frozenset({ROOT_POLICY, "response-wrapping"})
 # Any policy list of a token leads to one ACL; more distinct lists than this are rebuilt when used.
 _ACLS_MAX: Final = 4096
+_ACL_RULES_MAX: Final = 200_000  # of all of them
+_BASE64_CHARS_MAX: Final = TEXT_CHARS_MAX * 4 * 4 // 3 + 4  # a character is four bytes at most
 
-# What every token may do about itself. Source: the grants of OpenBao's own default policy; those
-# of features that need an entity are left out, because they grant nothing without one.
+# What every token may do about itself. Source: the grants of OpenBao's own default policy, all of
+# them and in its order; the words are ours.
 DEFAULT_POLICY_TEXT: Final = """
 # A token may look at itself, renew itself and end itself.
 path "auth/token/lookup-self" {
@@ -50,15 +53,25 @@ path "auth/token/revoke-self" {
 path "sys/capabilities-self" {
     capabilities = ["update"]
 }
+
+# It may look at the entity that it belongs to.
+path "identity/entity/id/{{identity.entity.id}}" {
+    capabilities = ["read"]
+}
+path "identity/entity/name/{{identity.entity.name}}" {
+    capabilities = ["read"]
+}
+
+# User interfaces may ask what all its policies allow together.
 path "sys/internal/ui/resultant-acl" {
     capabilities = ["read"]
 }
 
-# It may look up and renew a lease whose id it knows.
-path "sys/leases/lookup" {
+# It may renew and look up a lease whose id it knows.
+path "sys/leases/renew" {
     capabilities = ["update"]
 }
-path "sys/leases/renew" {
+path "sys/leases/lookup" {
     capabilities = ["update"]
 }
 
@@ -84,6 +97,11 @@ path "sys/tools/hash" {
 }
 path "sys/tools/hash/*" {
     capabilities = ["update"]
+}
+
+# It may ask the authorization endpoint of an OIDC provider.
+path "identity/oidc/provider/+/authorize" {
+    capabilities = ["read", "update"]
 }
 """
 
@@ -133,6 +151,7 @@ class Policy:
 class _CachedACL:
     acl: ACL
     valid_until: datetime | None
+    rules: int = 0
 
 
 class PolicyStore:
@@ -141,13 +160,21 @@ class PolicyStore:
     def __init__(self, barrier: Barrier, *, now: Callable[[], datetime]) -> None:
         self._storage = barrier.view(names.POLICY_PREFIX)
         self._now = now
+        self._rules = RuleCache()
         self._acls: dict[tuple[str, ...], _CachedACL] = {}
+        self._acl_rules = 0
         self._generation = 0
 
     def forget(self) -> None:
         """Drop the cached ACLs: another node may have written since."""
         self._generation += 1
         self._acls.clear()
+        self._acl_rules = 0
+
+    def wipe(self) -> None:
+        """Drop what was read from the store altogether."""
+        self.forget()
+        self._rules.forget()
 
     async def acl(self, policies: Iterable[str]) -> ACL:
         """Return what these policies allow together; one that does not exist allows nothing."""
@@ -159,10 +186,21 @@ class PolicyStore:
         generation = self._generation
         built = await self._build_acl(key, now)
         if generation == self._generation:
-            if len(self._acls) >= _ACLS_MAX:
-                self._acls.pop(next(iter(self._acls)))
-            self._acls[key] = built
+            self._keep(key, built)
         return built.acl
+
+    def _keep(self, key: tuple[str, ...], built: _CachedACL) -> None:
+        while self._acls and (
+            len(self._acls) >= _ACLS_MAX or self._acl_rules + built.rules > _ACL_RULES_MAX
+        ):
+            self._drop(next(iter(self._acls)))
+        self._drop(key)
+        self._acls[key] = built
+        self._acl_rules += built.rules
+
+    def _drop(self, key: tuple[str, ...]) -> None:
+        if (dropped := self._acls.pop(key, None)) is not None:
+            self._acl_rules -= dropped.rules
 
     async def _build_acl(self, policies: tuple[str, ...], now: datetime) -> _CachedACL:
         if ROOT_POLICY in policies:
@@ -176,8 +214,8 @@ class PolicyStore:
             if policy.expiration:
                 ends = parse_timestamp(policy.expiration)
                 valid_until = ends if valid_until is None else min(valid_until, ends)
-            rules.extend(parse_policy(policy.text))
-        return _CachedACL(ACL(rules), valid_until)
+            rules.extend(await self._rules.rules(policy.text))
+        return _CachedACL(await make_acl(rules), valid_until, len(rules))
 
     async def read(self, name: str) -> Policy | None:
         """Return a policy as stored; "root" is there and empty."""
@@ -191,7 +229,7 @@ class PolicyStore:
         found: list[str] = []
         folders = [""]
         while folders:
-            folder = folders.pop(0)
+            folder = folders.pop()
             for child in await self._storage.list(folder):
                 (folders if child.endswith("/") else found).append(folder + child)
         return [*found, ROOT_POLICY]
@@ -219,11 +257,9 @@ class PolicyStore:
         """
         if name in _IMMUTABLE:
             raise InvalidRequest(f'cannot update "{name}" policy')
-        text = _plain_text(text)
-        try:
-            parse_policy(text)
-        except PolicyError as exc:
-            raise InvalidRequest(str(exc)) from exc
+        if len(text) <= _BASE64_CHARS_MAX:
+            text = _plain_text(text)
+        await self._rules.accept(text)
         now = self._now()
 
         async def body(transaction: BarrierTransaction) -> None:

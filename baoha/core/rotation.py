@@ -165,7 +165,8 @@ def write_keyring(
     mark = encrypt_keyring(keyring, random_bytes(NONCE_BYTES))
     transaction.put_raw(names.KEYRING, mark)
     # Under the newest term, which the barrier may not know yet.
-    root_key = EntryCiphers(keyring, random_bytes).encrypt(names.ROOT_KEY, root_key_entry(keyring))
+    ciphers = EntryCiphers(keyring, random_bytes)
+    root_key = ciphers.encryption(names.ROOT_KEY, root_key_entry(keyring))()
     transaction.put_raw(names.ROOT_KEY, root_key)
     transaction.delete(names.LEGACY_ROOT_KEY)
     return mark

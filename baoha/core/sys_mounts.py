@@ -9,28 +9,28 @@ Source: OpenBao 2.7.2 as recorded (features/mounts-auth-audit.json) and measured
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from baoha.core.fields import FieldError, Kind, to_bool, to_duration_s, to_strings
-from baoha.core.mounts import AUTH_PATH, MountEntry, MountStore, describe_mount
+import trio
+
+from baoha.core.fields import Kind
+from baoha.core.mount_config import (
+    LISTS,
+    describe_tuning,
+    enabled_config,
+    tuned_config,
+    tuned_options,
+    upgrade_warning,
+)
+from baoha.core.mounts import AUTH_PATH, VERSIONED_TYPES, MountEntry, MountStore, describe_mount
 from baoha.core.paths import Call, Handler, Route
 from baoha.core.policies import PolicyStore
 from baoha.core.request import Operation, Response
 from baoha.core.tokens import TokenStore
 from baoha.errors import InvalidRequest, PermissionDenied
-from baoha.sansio.durations import DurationError
 from baoha.sansio.policy import ACL
 
-TTL_SYSTEM_S: Final = 32 * 24 * 3600  # shown where a mount does not say otherwise: 768 h
-_LISTS: Final = (
-    "audit_non_hmac_request_keys",
-    "audit_non_hmac_response_keys",
-    "passthrough_request_headers",
-    "allowed_response_headers",
-)
-_VISIBILITIES: Final = frozenset({"", "hidden", "unauth"})
 _ENABLE: Final = {
     "type": Kind.STRING,
     "description": Kind.STRING,
@@ -48,9 +48,12 @@ _TUNE: Final = {
     "max_lease_ttl": Kind.STRING,
     "options": Kind.PAIRS,
     "listing_visibility": Kind.STRING,
-    "force_no_cache": Kind.BOOL,
-    **dict.fromkeys(_LISTS, Kind.STRINGS),
+    "token_type": Kind.STRING,
+    "user_lockout_config": Kind.MAP,
+    **dict.fromkeys(LISTS, Kind.STRINGS),
 }
+# Other names of a secret engine's type, and the version that each stands for.
+_VERSION_NAMES: Final = {"kv-v1": "1", "kv-v2": "2"}
 UNAUTHENTICATED_PATHS: Final = ("internal/ui/mounts", "internal/ui/mounts/*")
 SUDO_PATHS: Final = ("auth/*",)
 
@@ -118,14 +121,8 @@ class MountPaths:
 
     async def _enable(self, call: Call, table: str) -> Response:
         fields = call.fields
-        config = _enable_config(fields.get("config", {}))
-        mount_type, options = fields.get("type", ""), dict(fields.get("options", {}))
-        if not mount_type:
-            raise InvalidRequest("backend type must be specified as a string")
-        if mount_type == "kv-v2":
-            mount_type, options["version"] = "kv", "2"
-        if mount_type == "kv" and options.get("version", "1") not in ("1", "2"):
-            raise InvalidRequest('nil backend of type "kv" returned from factory')
+        config = enabled_config(fields.get("config", {}))
+        mount_type, options = _type_and_options(call, table)
         entry = self._mounts.new_entry(
             table,
             _path(call),
@@ -155,26 +152,33 @@ class MountPaths:
         if entry is None:
             full_path = AUTH_PATH + path if table == "auth" else path
             raise InvalidRequest(f'cannot fetch sysview for path "{full_path}"')
-        return Response(data=_describe_tuning(entry), top_level=True)
+        return Response(data=describe_tuning(entry), top_level=True)
 
     async def _tune(self, call: Call, table: str, path: str) -> Response:
         entry = self._mounts.entry(table, path)
         if entry is None:
-            raise InvalidRequest(f'tune of path "{path}" failed: no mount entry found')
+            full_path = AUTH_PATH + path if table == "auth" else path
+            raise InvalidRequest(f'tune of path "{full_path}" failed: no mount entry found')
         fields = call.fields
-        config = _tuned_config(fields)
+        if table == "mounts" and "token_type" in fields:
+            raise InvalidRequest("'token_type' can only be modified on auth mounts")
+        if fields.get("user_lockout_config"):
+            raise InvalidRequest(
+                f'tuning of user lockout configuration for auth type "{entry.type}" not allowed'
+            )
 
         def change(stored: MountEntry) -> MountEntry:
-            merged = stored.config | config
-            _require_ttl_order(merged)
-            options = stored.options
-            if fields.get("options"):
-                options = _merge_options(stored, fields["options"])
-            description = fields.get("description", stored.description)
-            return replace(stored, config=merged, options=options, description=description)
+            changed = replace(
+                stored,
+                config=tuned_config(stored.config, fields),
+                description=fields.get("description", stored.description),
+            )
+            if not fields.get("options"):
+                return changed
+            return self._mounts.with_options(changed, tuned_options(stored, fields["options"]))
 
-        await self._mounts.tune(entry, change)
-        return Response()
+        before, after = await self._mounts.tune(entry, change)
+        return Response(warnings=upgrade_warning(before, after))
 
     # --- what the UI, and "kv" of the command line, may see ------------------------------------
 
@@ -183,6 +187,8 @@ class MountPaths:
         found: dict[str, dict[str, Any]] = {"auth": {}, "secret": {}}
         for table, key in (("mounts", "secret"), ("auth", "auth")):
             for entry in self._mounts.entries(table):
+                # A mount costs milliseconds where a token has thousands of rules.
+                await trio.lowlevel.checkpoint()
                 if acl is not None and acl.grants_below(entry.full_path):
                     found[key][entry.path] = describe_mount(entry)
                 elif entry.config.get("listing_visibility") == "unauth":
@@ -229,77 +235,24 @@ def _located(call: Call, table: str) -> tuple[str, str]:
     return table, path
 
 
-def _enable_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    ttls: dict[str, Any] = {}
-    for name, label in (("default_lease_ttl", "default"), ("max_lease_ttl", "max")):
-        if name in config:
-            try:
-                ttls[name] = to_duration_s(config[name])
-            except (FieldError, DurationError) as exc:
-                why = f"unable to parse {label} TTL of {config[name]}: {exc}"
-                raise InvalidRequest(why) from exc
-    if ttls.get("max_lease_ttl") and ttls.get("default_lease_ttl", 0) > ttls["max_lease_ttl"]:
-        raise InvalidRequest("given default lease TTL greater than given max lease TTL")
-    return ttls | _other_config(config)
-
-
-def _tuned_config(fields: Mapping[str, Any]) -> dict[str, Any]:
-    ttls: dict[str, Any] = {}
-    for name in ("default_lease_ttl", "max_lease_ttl"):
-        if name in fields:
-            try:
-                ttls[name] = 0 if fields[name] == "system" else to_duration_s(fields[name])
-            except (FieldError, DurationError) as exc:
-                raise InvalidRequest(str(exc)) from exc
-    return ttls | _other_config(fields)
-
-
-def _other_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    converters: dict[str, Callable[[Any], Any]] = dict.fromkeys(_LISTS, to_strings)
-    converters["force_no_cache"] = to_bool
-    try:
-        found = {
-            name: convert(config[name]) for name, convert in converters.items() if name in config
-        }
-    except FieldError as exc:
-        raise InvalidRequest(str(exc)) from exc
-    visibility = config.get("listing_visibility", "")
-    if visibility not in _VISIBILITIES:
-        raise InvalidRequest(f"invalid listing_visibility {visibility}")
-    if visibility:
-        found["listing_visibility"] = visibility
-    return found
-
-
-def _require_ttl_order(config: Mapping[str, Any]) -> None:
-    most, default = config.get("max_lease_ttl", 0), config.get("default_lease_ttl", 0)
-    if most and default > most:
-        raise InvalidRequest(
-            f"backend max lease TTL of {most} would be less than backend default lease TTL of "
-            f"{default}"
-        )
-
-
-def _merge_options(stored: MountEntry, asked: Mapping[str, str]) -> dict[str, str]:
-    options = dict(stored.options or {})
-    old, new = options.get("version", "1"), asked.get("version")
-    if stored.type == "kv" and new is not None and new != old:
-        if old == "2":
-            raise InvalidRequest("cannot downgrade mount from version 2")
-        raise InvalidRequest("cannot upgrade a mount to another version on this server")
-    return options | dict(asked)
-
-
-def _describe_tuning(entry: MountEntry) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "default_lease_ttl": entry.config.get("default_lease_ttl") or TTL_SYSTEM_S,
-        "max_lease_ttl": entry.config.get("max_lease_ttl") or TTL_SYSTEM_S,
-        "description": entry.description,
-        "force_no_cache": entry.config.get("force_no_cache", False),
-    }
-    if entry.options:
-        described["options"] = entry.options
-    if entry.table == "auth":
-        described["token_type"] = "default-service"  # noqa: S105 - a kind, not a secret
-    shown = ("listing_visibility", *_LISTS)
-    return described | {name: entry.config[name] for name in shown if name in entry.config}
+def _type_and_options(call: Call, table: str) -> tuple[str, dict[str, str] | None]:
+    fields = call.fields
+    mount_type = fields.get("type", "")
+    # Null stays null, nothing is an empty object. Source: measured
+    is_null = "options" in call.raw and call.raw["options"] is None
+    options: dict[str, str] | None = None if is_null else dict(fields.get("options", {}))
+    if not mount_type:
+        raise InvalidRequest("backend type must be specified as a string")
+    if mount_type == "plugin":
+        mount_type = fields.get("plugin_name", "")
+        if not mount_type:
+            raise InvalidRequest("plugin_name must be provided for plugin backend")
+    if table == "mounts" and mount_type in _VERSION_NAMES:
+        options = (options or {}) | {"version": _VERSION_NAMES[mount_type]}
+        mount_type = "kv"
+    version = (options or {}).get("version", "")
+    if mount_type == "kv" and version not in ("", "1", "2"):
+        raise InvalidRequest('nil backend of type "kv" returned from factory')
+    if mount_type in VERSIONED_TYPES - {"kv"} and version:
+        raise InvalidRequest(f'secrets engine "{mount_type}" does not allow setting a version')
+    return mount_type, options

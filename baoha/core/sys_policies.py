@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import trio
+
 from baoha.core.fields import Kind
 from baoha.core.paths import Call, Route, wrapped
 from baoha.core.policies import PolicyStore, describe_policy
@@ -26,6 +28,7 @@ _WRITE_FIELDS: Final = {
     "ttl": Kind.DURATION,
     "expiration": Kind.TIME,
 }
+_PATH_CHARS_MAX: Final = 64 * 1024  # no request could have a longer one
 _PATHS: Final = {"path": Kind.STRINGS, "paths": Kind.STRINGS}
 
 
@@ -130,12 +133,13 @@ class PolicyPaths:
 
     async def _of_caller(self, call: Call) -> Response:
         assert call.request.caller is not None
-        return _capabilities(call.request.caller.acl, _paths(call))
+        return await _capabilities(call.request.caller.acl, _paths(call))
 
     async def _of_token(self, call: Call) -> Response:
-        paths, token = _paths(call), call.fields.get("token", "")
+        token = call.fields.get("token", "")
         if not token:
             raise RequestError(wrapped("no token found"), status=500)
+        paths = _paths(call)
         entry = await self._tokens.find(token)
         if entry is None:
             raise InvalidRequest(wrapped("invalid token"))
@@ -151,7 +155,7 @@ class PolicyPaths:
         return await self._of_entry(entry, _paths(call))
 
     async def _of_entry(self, entry: TokenEntry, paths: Sequence[str]) -> Response:
-        return _capabilities(await self._policies.acl(entry.policies), paths)
+        return await _capabilities(await self._policies.acl(entry.policies), paths)
 
     async def _resultant(self, call: Call) -> Response:
         assert call.request.caller is not None
@@ -166,13 +170,19 @@ def _paths(call: Call) -> list[str]:
     paths: list[str] = call.fields.get("paths") or call.fields.get("path") or []
     if not paths:
         raise InvalidRequest("paths must be supplied")
+    if any(len(path) > _PATH_CHARS_MAX for path in paths):
+        raise InvalidRequest(wrapped(f"path is longer than {_PATH_CHARS_MAX} characters"))
     if "" in paths:
         raise InvalidRequest(wrapped("missing path"))
     return paths
 
 
-def _capabilities(acl: ACL, paths: Sequence[str]) -> Response:
-    found: dict[str, Any] = {path: acl.capabilities(path) for path in paths}
+async def _capabilities(acl: ACL, paths: Sequence[str]) -> Response:
+    found: dict[str, Any] = {}
+    for path in paths:
+        found[path] = acl.capabilities(path)
+        # A path costs milliseconds where a token has thousands of rules.
+        await trio.lowlevel.checkpoint()
     if len(paths) == 1:
         found["capabilities"] = found[paths[0]]
     return Response(data=found, top_level=True)

@@ -21,9 +21,9 @@ from baoha.core.token_entry import TokenEntry
 from baoha.core.token_requests import (
     CREATE_FIELDS,
     ROOT_PATH,
-    TTL_MAX_S,
     Grant,
     TokenRequest,
+    TTLLimits,
     capped_ttl,
     new_token_template,
 )
@@ -37,15 +37,26 @@ _INCREMENT = {"increment": Kind.DURATION}
 
 
 class TokenEngine(PathEngine):
-    """The token store's own paths. One instance per cluster."""
+    """
+    The token store's own paths. One instance per cluster.
+
+    Args:
+        limits: tells the lifetimes that the method's tuning allows now.
+    """
 
     sudo_paths = ("accessors/",)
 
     def __init__(
-        self, tokens: TokenStore, policies: PolicyStore, *, now: Callable[[], datetime]
+        self,
+        tokens: TokenStore,
+        policies: PolicyStore,
+        *,
+        limits: Callable[[], TTLLimits],
+        now: Callable[[], datetime],
     ) -> None:
         self._tokens = tokens
         self._policies = policies
+        self._limits = limits
         self._now = now
         update, both = Operation.UPDATE, (Operation.READ, Operation.UPDATE)
         super().__init__(
@@ -84,7 +95,13 @@ class TokenEngine(PathEngine):
         full_path = call.request.mount_path + call.request.path
         has_sudo = caller.acl.decide("update", full_path).sudo
         grant = new_token_template(
-            asked, parent, path=full_path, has_sudo=has_sudo, is_orphan=orphan, now=self._now()
+            asked,
+            parent,
+            path=full_path,
+            has_sudo=has_sudo,
+            is_orphan=orphan,
+            limits=self._limits(),
+            now=self._now(),
         )
         await self._warn_unknown_policies(grant)
         token, entry = await self._tokens.create(grant.entry, token=asked.id, ttl_s=grant.ttl_s)
@@ -158,13 +175,19 @@ class TokenEngine(PathEngine):
             raise InvalidRequest("invalid lease ID")
         if not entry.renewable or not entry.expire_time:
             raise InvalidRequest("lease is not renewable")
-        started = parse_timestamp(entry.issue_time)
-        most = timedelta(seconds=entry.explicit_max_ttl_s or TTL_MAX_S)
-        # A periodic token without an explicit end may be renewed for ever.
-        is_endless = entry.period_s > 0 and not entry.explicit_max_ttl_s
-        left_s = TTL_MAX_S if is_endless else round((started + most - self._now()).total_seconds())
-        wanted_s = entry.period_s or call.fields.get("increment", 0) or entry.ttl_s
+        most_s = self._limits().most_s
         warnings: list[str] = []
+        if entry.period_s:
+            # Without an explicit end it may be renewed for ever.
+            wanted_s = capped_ttl(entry.period_s, most_s, warnings, what="period")
+            lifetime_s = entry.explicit_max_ttl_s
+        else:
+            wanted_s = call.fields.get("increment", 0) or entry.ttl_s
+            lifetime_s = min(entry.explicit_max_ttl_s or most_s, most_s)
+        left_s = most_s
+        if lifetime_s:
+            ends = parse_timestamp(entry.issue_time) + timedelta(seconds=lifetime_s)
+            left_s = round((ends - self._now()).total_seconds())
         ttl_s = capped_ttl(wanted_s, left_s, warnings)
         if ttl_s <= 0:
             raise InvalidRequest("past the max TTL, cannot renew")

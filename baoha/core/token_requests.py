@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from baoha.core.fields import Kind
 from baoha.core.policies import DEFAULT_POLICY
@@ -28,8 +28,6 @@ from baoha.sansio.durations import (
 from baoha.sansio.policy import ROOT_POLICY
 
 ROOT_PATH: Final = "auth/token/root"  # of the token that initialisation makes
-TTL_DEFAULT_S: Final = 32 * 24 * 3600  # OpenBao's default_lease_ttl and max_lease_ttl: 768 h
-TTL_MAX_S: Final = TTL_DEFAULT_S
 _POLICIES_MAX: Final = 1024
 CREATE_FIELDS: Final = {
     "id": Kind.STRING,
@@ -124,6 +122,13 @@ def _seconds(fields: Mapping[str, Any], name: str) -> int:
     return max(1, duration_ns // SECOND_NS) if duration_ns else 0
 
 
+class TTLLimits(NamedTuple):
+    """What the method's tuning gives a token that asks for nothing, and allows at most: seconds."""
+
+    default_s: int
+    most_s: int
+
+
 @dataclass(slots=True)
 class Grant:
     """A token to be made: everything but its name and times."""
@@ -140,6 +145,7 @@ def new_token_template(
     path: str,
     has_sudo: bool,
     is_orphan: bool,
+    limits: TTLLimits,
     now: datetime,
 ) -> Grant:
     """
@@ -158,7 +164,7 @@ def new_token_template(
     _require_privileges(asked, has_sudo=has_sudo)
     policies = _granted_policies(asked, parent, has_sudo=has_sudo)
     warnings = [_SHA1_WARNING] if asked.id else []
-    ttl_s = _granted_ttl(asked, parent, policies, warnings)
+    ttl_s = _granted_ttl(asked, parent, policies, limits, warnings)
     entry = TokenEntry(
         id="",
         accessor="",
@@ -222,18 +228,23 @@ def sanitize_policies(policies: Iterable[str]) -> set[str]:
 
 
 def _granted_ttl(
-    asked: TokenRequest, parent: TokenEntry, policies: tuple[str, ...], warnings: list[str]
+    asked: TokenRequest,
+    parent: TokenEntry,
+    policies: tuple[str, ...],
+    limits: TTLLimits,
+    warnings: list[str],
 ) -> int:
-    most = min(asked.explicit_max_ttl_s or TTL_MAX_S, TTL_MAX_S)
+    explicit_s = asked.explicit_max_ttl_s
+    most = min(explicit_s or limits.most_s, limits.most_s)
     if asked.period_s:
         return capped_ttl(asked.period_s, most, warnings, what="period")
     if ROOT_POLICY not in policies:
-        return capped_ttl(asked.ttl_s or TTL_DEFAULT_S, most, warnings)
+        return capped_ttl(asked.ttl_s or limits.default_s, most, warnings)
     if asked.ttl_s:
         return capped_ttl(asked.ttl_s, most, warnings)
-    if not asked.explicit_max_ttl_s and parent.expire_time:
+    if not explicit_s and parent.expire_time:
         raise InvalidRequest("expiring root tokens cannot create non-expiring root tokens")
-    return most if asked.explicit_max_ttl_s else 0
+    return explicit_s
 
 
 def capped_ttl(wanted_s: int, most_s: int, warnings: list[str], *, what: str = "TTL") -> int:

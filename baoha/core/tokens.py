@@ -60,7 +60,12 @@ class _Cached:
 
 
 class TokenStore:
-    """All tokens of the cluster. Safe for concurrent use by many tasks."""
+    """
+    All tokens of the cluster. Safe for concurrent use by many tasks.
+
+    Args:
+        entries_max: how many entries are cached; 0 on a node where others write.
+    """
 
     def __init__(
         self,
@@ -68,8 +73,10 @@ class TokenStore:
         *,
         random_bytes: Callable[[int], bytes],
         now: Callable[[], datetime],
+        entries_max: int = _ENTRIES_MAX,
     ) -> None:
         self._storage = barrier.view(TOKENS_PREFIX)
+        self._entries_max = entries_max
         self._random_bytes = random_bytes
         self._now = now
         self._salt = b""
@@ -112,9 +119,14 @@ class TokenStore:
             return None
         return await self.find_id(await self.token_id(token))
 
-    async def find_id(self, token_id: str) -> TokenEntry | None:
-        """Return the entry with this id if it and all its ancestors are valid."""
-        found = await self._entry(token_id)
+    async def find_id(self, token_id: str, *, keep: bool = True) -> TokenEntry | None:
+        """
+        Return the entry with this id if it and all its ancestors are valid.
+
+        Args:
+            keep: whether it may take a place in the cache: it is asked for because it is used.
+        """
+        found = await self._entry(token_id, keep=keep)
         now = self._now()
         link, steps = found, 0
         while link is not None and _is_live(link, now):
@@ -148,7 +160,7 @@ class TokenStore:
                 found.append(json.loads(blob)["accessor"])
         return found
 
-    async def _entry(self, token_id: str) -> _Cached | None:
+    async def _entry(self, token_id: str, *, keep: bool = True) -> _Cached | None:
         cached = self._cache.get(token_id)
         if cached is not None:
             return cached
@@ -158,8 +170,8 @@ class TokenStore:
             return None
         entry = TokenEntry.from_bytes(blob)
         cached = _Cached(entry, entry.expires_at)
-        if generation == self._generation:
-            if len(self._cache) >= _ENTRIES_MAX:
+        if keep and self._entries_max and generation == self._generation:
+            if len(self._cache) >= self._entries_max:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[token_id] = cached
         return cached
@@ -322,7 +334,7 @@ class TokenStore:
         unreadable = 0
         for token_id in await self._storage.list("id/"):
             try:
-                if await self.find_id(token_id) is None:
+                if await self.find_id(token_id, keep=False) is None:
                     await self.revoke(token_id)
                     removed += 1
             except StorageCorrupt:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from baoha.core.request import Request, Response
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.shares import Claim
 
 
 class Role(Enum):
@@ -29,7 +30,7 @@ class LinkState(Enum):
     """A standby's channel to the active node."""
 
     NONE = "none"  # no leader known, or this node is active
-    CONNECTING = "connecting"  # dialling; no failure yet for this leader
+    CONNECTING = "connecting"  # dialling, and nothing says that it is in vain
     UP = "up"
     SUSPECT = "suspect"  # connected, but silent for longer than heartbeat_timeout
     FAILED = "failed"  # the leader's cluster address cannot be reached; retrying
@@ -70,6 +71,7 @@ class NodeStatus:
     store_problem: str = ""  # cause, while the store does not answer; "" when it does
     epoch: int = 0  # of the tenure, 0 when not active
     stopping: bool = False
+    last_leader_addr: str = ""  # API address of the last active node that this one knew, or knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class Member:
     node_id: str = ""
     ready: bool = False  # it could take over now
     software: str = ""  # "baoha 0.1.0"
-    problems: tuple[str, ...] = ()  # sentences that begin with a diagnostic code
+    problems: tuple[str, ...] = ()  # sentences; most begin with a diagnostic code
 
 
 class Ticket(Protocol):
@@ -147,6 +149,16 @@ class NodeView(Protocol):
     async def wait_change(self, seen: NodeStatus) -> None:
         """Return as soon as ``status().revision`` differs from the one seen."""
 
+    def recalls(self, token: str) -> bool:
+        """Whether ``vouches_for`` has found a token valid lately: from memory, as weak a hint."""
+
+    async def vouches_for(self, token: str) -> bool:
+        """
+        Say whether a token is known and not ended, on any unsealed node: a hint some seconds old,
+        to share places out by. It authorises nothing and spends no use; "no" may mean "no time to
+        look". A sealed node knows nobody.
+        """
+
     def admit(self) -> AbstractContextManager[Ticket]:
         """
         Enter the request gate, for the time of one execution on the active node.
@@ -168,8 +180,15 @@ class NodeView(Protocol):
             ForwardingInterrupted: sent, and no reply came: the outcome is unknown.
         """
 
-    def parking(self, size_bytes: int) -> AbstractContextManager[bool]:
-        """Take a place among the parked requests; yields False when count or bytes are used up."""
+    def parking(
+        self, size_bytes: int, claim: Claim
+    ) -> AbstractContextManager[AbstractContextManager[object] | None]:
+        """
+        Take a place among the parked requests; yields None when count or bytes are used up.
+
+        The request waits within what is yielded; that wait is cut short, and ends without an error,
+        when the place is taken for a request that comes first.
+        """
 
     def seal_status(self) -> SealStatus:
         """Return the seal's state, from memory."""
@@ -183,14 +202,25 @@ class NodeView(Protocol):
     async def seal(self, *, token: str) -> None:
         """Seal this node. Needs sudo on ``sys/seal``; a sealed node succeeds without any check."""
 
-    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+    async def step_down(
+        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+    ) -> None:
         """
-        Hand active duty over, and return when the successor has the lock. Needs sudo.
+        Hand active duty over, and return when the successor has taken it up. Needs sudo.
+
+        Nothing is left to do when ``to`` names this node, which is active, or when (without
+        ``to``) another node was active when this was asked.
+
+        Args:
+            asked_of: API address of the node that was active when the request came, "" if unknown.
+            client: address of the client, for the log.
 
         Raises:
             PermissionDenied: no sudo on ``sys/step-down``.
             StepDownRefused: no ready standby (and not forced), or ``to`` is not one.
+            NotTakenUp: it left, and nothing shows that the successor has taken over.
             NotActive: this node is not active (any more).
+            LeadershipLost: as NotActive, and a use of the token is spent.
         """
 
     def members(self) -> Sequence[Member]:

@@ -53,6 +53,8 @@ class StatusBoard:
 
     def publish(self, *, _always: bool = False, **changes: Any) -> None:
         """Replace fields of the status; wake the waiters if anything is different."""
+        if (leader := changes.get("leader")) is not None:
+            changes["last_leader_addr"] = leader.redirect_addr
         updated = replace(self.status, **changes)
         if updated == self.status and not _always:
             return

@@ -7,7 +7,7 @@ active needs (keys, mounts, answering a request) it is handed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
@@ -35,8 +35,8 @@ class HAContext:
         store_announces: changes of the lock are announced by the store, without polling.
         cluster_addr: advertised, "" when clustering is off.
         cluster_listen: addresses that the cluster listener binds during a tenure.
-        reload: re-read keys and mounts: another node may have written.
-        follow_keys: re-read the keys alone.
+        reload: re-read the mounts: another node may have written.
+        follow_keys: re-read the keys.
         maintain: what active duty does in the background, until cancelled.
         execute: answer a forwarded request as the active node; raises NotActive.
         random: leader UUIDs and the jitter of pauses, never secrets.
@@ -70,8 +70,13 @@ class ProblemList:
     """What this node sees wrong, one sentence for each subject; logged by whoever reports it."""
 
     def __init__(self) -> None:
+        self._sources: list[Callable[[], Sequence[str]]] = []
         self._by_subject: dict[str, str] = {}
         self._until: dict[str, float] = {}
+
+    def include(self, source: Callable[[], Sequence[str]]) -> None:
+        """Show what another part of the node sees wrong, too; whoever owns it logs it."""
+        self._sources.append(source)
 
     def report(self, subject: str, sentence: str, *, for_s: float = inf) -> bool:
         """
@@ -91,9 +96,10 @@ class ProblemList:
         return self._by_subject.pop(subject, None) is not None
 
     def sentences(self) -> tuple[str, ...]:
-        """Return all, sorted by subject."""
+        """Return all: those that were reported, sorted by subject, then those of the sources."""
         now = trio.current_time()
         for subject in [subject for subject, until in self._until.items() if until <= now]:
             del self._until[subject]
             self._by_subject.pop(subject, None)
-        return tuple(self._by_subject[subject] for subject in sorted(self._by_subject))
+        reported = [self._by_subject[subject] for subject in sorted(self._by_subject)]
+        return (*reported, *(sentence for source in self._sources for sentence in source()))

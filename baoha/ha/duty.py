@@ -9,17 +9,21 @@ Rules of this file:
 3. Becoming active, and ceasing to be it, are each one synchronous block.
 
 Entry: fence the store, reload keys and mounts, open the cluster listener with the tenure's own
-certificate, advertise; then role and gate at once.
+certificate, advertise, have the lock confirmed for its whole ttl; then role and gate at once.
 
 Planned exit: find and prepare a successor while still serving; then close the gate (requests are
-parked from here on), let running requests end, pass the lock to the successor in one step, tell
-every standby. What was parked is forwarded to the successor.
+parked from here on), let running requests end, look again whether the successor is there, pass the
+lock to it in one step and for a short time, tell every standby. What was parked is forwarded to
+whoever takes it up.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -31,14 +35,19 @@ from baoha.core.view import Leader, LinkState
 from baoha.errors import (
     BaohaError,
     FencedWrite,
-    ForwardingError,
+    KeysDoNotFit,
+    NotTakenUp,
     StepDownRefused,
     StorageError,
     StorageUnavailable,
 )
 from baoha.ha.context import HAContext
 from baoha.ha.leave import LeaveDesk, LeaveRequest
-from baoha.ha.peers import PeerRegistry
+from baoha.ha.links import linger_limit_s
+from baoha.ha.passing import Passed
+from baoha.ha.peers import PeerRegistry, is_named
+from baoha.ha.readiness import listen_problem, listen_subject, refresh_keys
+from baoha.ha.successor import prepare_successor, successor_after_drain
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement
 from baoha.sansio.ha_state import HAEvent
@@ -48,7 +57,6 @@ log = logging.getLogger("baoha.ha")
 
 REFUSAL_SHOWN_S = 60.0
 BIND_RETRY_S = 1.0  # between attempts to bind a cluster address that is taken
-LINGER_S = 1.0  # the channel stays open so long after the lock was passed, for replies under way
 
 
 class DutyHandler:
@@ -72,6 +80,10 @@ class DutyHandler:
         log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
         self._peers.left(peer)
 
+    def pending(self, count: int) -> None:
+        """Take note of how many connections are in the middle of their handshake."""
+        self._peers.arriving = count
+
 
 async def run_duty(
     ctx: HAContext,
@@ -86,6 +98,10 @@ async def run_duty(
 
     Returns when the lock was passed on or given back, and the channel's last replies are out.
 
+    Raises:
+        KeysDoNotFit: the keys of this node do not lead to the stored keyring; the lock was given
+            back.
+
     Cancellation: the tenure is over; the gate is closed at once, nothing is written any more.
     Owns: cluster listener, its connections.
     """
@@ -95,11 +111,15 @@ async def run_duty(
                 await _take_up(ctx, tenure, identity=identity, peers=peers, duty=duty)
             except StorageError as exc:
                 log.error("cannot take up active duty: cause=%r", str(exc))
-                await _release(ctx, tenure, successor=None)
-                tenure.finish(f"could not take up active duty: {exc}")
-            else:
+                tenure.failure = exc
+            if tenure.failure is None:
                 desk.open()
                 await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
+            else:
+                await _release(ctx, tenure, successor=None)
+                tenure.finish(f"could not take up active duty: {tenure.failure}")
+                if isinstance(tenure.failure, KeysDoNotFit):
+                    raise tenure.failure
         finally:
             # A no-op after a planned exit. Otherwise this block was cancelled: by the deadline.
             deadline_passed = tenure.remaining_s <= 0
@@ -108,7 +128,8 @@ async def run_duty(
                 if deadline_passed
                 else "the node was told to stop at once"
             )
-        with trio.move_on_after(LINGER_S):
+        # For replies under way, that of the step-down included.
+        with trio.move_on_after(linger_limit_s(ctx.timing)):
             await peers.wait_gone()
         duty.cancel_scope.cancel()
 
@@ -122,6 +143,7 @@ async def _take_up(
     duty: trio.Nursery,
 ) -> None:
     ctx.barrier.begin_writes(tenure.fence)
+    await refresh_keys(ctx)
     await ctx.reload()
     cluster_addr = ""
     if ctx.lock is not None:
@@ -131,8 +153,12 @@ async def _take_up(
             if len(unbound) < len(ctx.cluster_listen):
                 cluster_addr = ctx.cluster_addr
             for address in unbound:
-                duty.start_soon(_retry_listener, ctx, tenure, identity, handler, address)
+                duty.start_soon(
+                    _in_background, tenure, _retry_listener, ctx, tenure, identity, handler, address
+                )
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
+    # Last of all: who freezes before this has the lock for a short time only.
+    await tenure.confirm()
     await trio.lowlevel.checkpoint_if_cancelled()  # the tenure may have ended in the very last step
     ctx.gate.open(tenure)
     ctx.board.fire(
@@ -145,9 +171,17 @@ async def _take_up(
         store_problem="",
     )
     log.info("active: epoch=%d uuid=%s", tenure.epoch, tenure.uuid)
-    duty.start_soon(ctx.maintain)
+    duty.start_soon(_in_background, tenure, ctx.maintain)
     if ctx.lock is not None:
-        duty.start_soon(_remove_stale_advertisements, ctx, tenure)
+        duty.start_soon(_in_background, tenure, _remove_stale_advertisements, ctx, tenure)
+
+
+async def _in_background(tenure: Tenure, job: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Do a job of active duty. What the store fences off is the first sign that duty is over."""
+    try:
+        await job(*args)
+    except FencedWrite as exc:
+        tenure.end(f"a write was fenced off: {exc}")
 
 
 def _own_leader(ctx: HAContext, tenure: Tenure, *, cluster_addr: str) -> Leader:
@@ -166,11 +200,8 @@ async def _open_listeners(
             await _start_listener(ctx, identity, handler, address, duty)
         except OSError as exc:
             unbound.append(address)
-            sentence = (
-                f"BH-601 cannot listen on cluster address {address[0]}:{address[1]}: "
-                f"{exc.strerror or exc}; standbys cannot forward to this node"
-            )
-            if ctx.problems.report(f"listen {address}", sentence):
+            sentence = listen_problem(address, exc) + "; standbys cannot forward to this node"
+            if ctx.problems.report(listen_subject(address), sentence):
                 log.error("%s", sentence)
     return unbound
 
@@ -193,9 +224,10 @@ async def _start_listener(
             handler,
             timing=ctx.timing,
             on_problem=partial(_refused_connection, ctx),
+            on_pending=handler.pending,
         )
     )
-    ctx.problems.clear(f"listen {address}")
+    ctx.problems.clear(listen_subject(address))
     log.info("cluster listener opened: address=%s:%d", *bound[:2])
 
 
@@ -229,8 +261,8 @@ async def _retry_listener(
                 advertised = True
             except OSError:
                 continue  # reported when it failed first, and until it is cleared
-            except FencedWrite as exc:
-                tenure.end(f"a write was fenced off: {exc}")
+            except FencedWrite:
+                raise
             except StorageError as exc:
                 log.warning("cannot advertise the cluster address: cause=%r", str(exc))
         if not tenure.cause:
@@ -255,8 +287,8 @@ async def _remove_stale_advertisements(ctx: HAContext, tenure: Tenure) -> None:
         for uuid in await ctx.barrier.list(names.LEADER_PREFIX):
             if uuid != tenure.uuid:
                 await ctx.barrier.delete(names.LEADER_PREFIX + uuid)
-    except FencedWrite as exc:
-        tenure.end(f"a write was fenced off: {exc}")
+    except FencedWrite:
+        raise
     except StorageError as exc:
         log.warning("cannot remove stale leader advertisements: cause=%r", str(exc))
 
@@ -271,7 +303,7 @@ async def _serve_leave_requests(
             await _hand_over(ctx, tenure, request, peers=peers)
         except StepDownRefused as exc:
             log.warning("%s: reason=%r", exc, request.reason)
-            request.answer(exc)
+            desk.refuse(exc)
             continue
         return
 
@@ -285,10 +317,10 @@ async def _hand_over(
     Raises:
         StepDownRefused: nobody is ready, and it is not forced. Nothing has changed.
     """
-    successor: Peer | None = None
+    prepared: Peer | None = None
     if ctx.lock is not None:
         try:
-            successor = await _prepare_successor(ctx, request, peers)
+            prepared = await prepare_successor(request, peers, ctx.timing)
         except StepDownRefused as exc:
             if not request.force:
                 raise
@@ -298,48 +330,59 @@ async def _hand_over(
     log.warning(
         "stepping down from active operation to standby: reason=%r successor=%s",
         request.reason,
-        successor.info.api_addr if successor else "none",
+        prepared.info.api_addr if prepared else "none",
     )
     ctx.board.fire(HAEvent.LEAVE_BEGUN, leader_changing=True)
     ctx.gate.close()
     peers.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
     await ctx.gate.drain(ctx.timing.drain_s)
-    heir = successor.info.node_id if successor else ""
-    problem = await _release(ctx, tenure, successor=heir or None)
+    error = await _let_go(ctx, tenure, request, prepared, peers)
     # Answered first: the end of the tenure answers whoever still waits with "not active".
-    request.answer(StorageUnavailable(problem, outcome="unknown") if problem else None)
-    tenure.finish(f"handed over: {request.reason}")
-    peers.notify(LeaderNotice(phase="passed", successor=heir, epoch=tenure.epoch))
+    request.answer(error)
+    heir = request.passed
+    tenure.finish(
+        f"handed over to {heir.name}: {request.reason}"
+        if heir
+        else f"gave active duty up, to nobody: {request.reason}"
+    )
+    peers.notify(
+        LeaderNotice(phase="passed", successor=heir.identity if heir else "", epoch=tenure.epoch)
+    )
 
 
-async def _prepare_successor(ctx: HAContext, request: LeaveRequest, peers: PeerRegistry) -> Peer:
-    """Return a standby that is ready, and has just prepared itself; the best one that can."""
-    failed: dict[Peer, str] = {}
-    while True:
-        try:
-            peer = await peers.wait_successor(
-                to=request.to,
-                timing=ctx.timing,
-                wait_s=0.0 if failed else request.wait_s,
-                without=failed.keys(),
-            )
-        except StepDownRefused as exc:
-            if not failed:
-                raise
-            reasons = "; ".join(f"{peer.info.api_addr}: {why}" for peer, why in failed.items())
-            raise StepDownRefused(
-                f"cannot step down: no standby is prepared to take over ({reasons})"
-            ) from exc
-        failed[peer] = f"no answer within {ctx.timing.handover_wait_s:g} s"
-        with trio.move_on_after(ctx.timing.handover_wait_s):
-            try:
-                reply = await peer.prepare()
-            except ForwardingError as exc:
-                failed[peer] = str(exc)
-            else:
-                if reply.ready:
-                    return peer
-                failed[peer] = reply.reason
+async def _let_go(
+    ctx: HAContext,
+    tenure: Tenure,
+    request: LeaveRequest,
+    prepared: Peer | None,
+    peers: PeerRegistry,
+) -> BaohaError | None:
+    """Pass the lock on, or give it back. Returns what keeps the request from being done."""
+    timing = ctx.timing
+    successor: Peer | None = None
+    if prepared is not None:
+        successor = successor_after_drain(prepared, peers, to=request.to, timing=timing)
+    if successor is not None:
+        request.passed = Passed(
+            identity=successor.info.node_id,
+            name=successor.info.api_addr,
+            epoch=tenure.epoch,
+            lapses_at=trio.current_time() + timing.cleanup_s + timing.handover_ttl_s,
+            is_wanted=request.to is None or is_named(successor.info, request.to),
+        )
+    heir = successor.info.node_id if successor else None
+    problem = await _release(ctx, tenure, successor=heir)
+    if problem:
+        return StorageUnavailable(problem, outcome="unknown")
+    if request.passed is not None:
+        lapses_at = trio.current_time() + timing.handover_ttl_s
+        request.passed = replace(request.passed, lapses_at=lapses_at)
+    elif prepared is not None and not request.force:
+        return NotTakenUp(
+            f"active duty was given up, to nobody: {prepared.info.api_addr} was lost "
+            "meanwhile, and no other standby is ready"
+        )
+    return None
 
 
 async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> str:
@@ -356,7 +399,9 @@ async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> 
     with trio.move_on_after(ctx.timing.cleanup_s) as scope:
         scope.shield = True
         try:
-            await ctx.lock.release(tenure.fence, successor=successor, ttl_s=ctx.timing.lock_ttl_s)
+            await ctx.lock.release(
+                tenure.fence, successor=successor, ttl_s=ctx.timing.handover_ttl_s
+            )
         except BaohaError as exc:
             problem = str(exc)
         else:

@@ -1,7 +1,11 @@
 """
 Asking the active node to leave: the desk between whoever wants it and the duty that does it.
 
-Rule of this file: every request gets an answer, also when the tenure ends for another reason.
+Rules of this file:
+
+1. Every request gets an answer, also when the tenure ends for another reason.
+2. Requests that meet are one: what was carried out, or refused, for the first of them answers all
+   that wished the same.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from collections import deque
 
 import trio
 
-from baoha.errors import BaohaError, NotActive
+from baoha.errors import BaohaError, NotActive, NotTakenUp
+from baoha.ha.passing import Passed
 
 
 class LeaveRequest:
@@ -21,6 +26,7 @@ class LeaveRequest:
         to: the wanted successor (see ``peers.choose_successor``), None for any.
         force: leave even if nobody is ready to take over.
         wait_s: how long to wait for a ready standby before refusing.
+        passed: what was done about the lock; None before anything was, or without a lock.
     """
 
     def __init__(self, *, reason: str, to: str | None, force: bool, wait_s: float) -> None:
@@ -28,6 +34,7 @@ class LeaveRequest:
         self.to = to
         self.force = force
         self.wait_s = wait_s
+        self.passed: Passed | None = None
         self._done = trio.Event()
         self._error: BaohaError | None = None
 
@@ -37,9 +44,21 @@ class LeaveRequest:
             self._error = error
             self._done.set()
 
-    async def wait_answer(self) -> None:
+    def answer_as(self, other: LeaveRequest) -> None:
+        """End the request as another one has ended."""
+        self.passed = other.passed
+        self.answer(other._error)
+
+    def wishes_the_same(self, other: LeaveRequest) -> bool:
+        """Say whether a refusal of the other one is a refusal of this one."""
+        return (self.to, self.force) == (other.to, other.force) and self.wait_s <= other.wait_s
+
+    async def wait_answer(self) -> Passed | None:
         """
         Wait for the answer.
+
+        Returns:
+            What was done about the lock.
 
         Raises:
             StepDownRefused: refused; nothing has changed.
@@ -49,6 +68,7 @@ class LeaveRequest:
         await self._done.wait()
         if self._error is not None:
             raise self._error
+        return self.passed
 
 
 class LeaveDesk:
@@ -70,17 +90,32 @@ class LeaveDesk:
 
         Args:
             is_left: the current request was being carried out. Then it has come true, whatever
-                ended the tenure in that moment, and must not be repeated elsewhere.
+                ended the tenure in that moment, and must not be repeated elsewhere; and so have the
+                others that named no successor.
         """
         self._open = False
         current, self._current = self._current, None
         if current is not None and is_left:
-            current.answer()
+            current.answer(
+                None if current.passed else NotTakenUp(f"active duty ended on the way out: {cause}")
+            )
+            for request in self._waiting:
+                if request.to is None:
+                    request.answer_as(current)
         for request in [*([current] if current else []), *self._waiting]:
             request.answer(NotActive(f"active duty ended: {cause}"))
         self._waiting.clear()
 
-    async def ask(self, request: LeaveRequest) -> None:
+    def refuse(self, error: BaohaError) -> None:
+        """Answer the current request, and all that wish the same: nothing has changed."""
+        current = self._current
+        assert current is not None
+        current.answer(error)
+        for request in [each for each in self._waiting if each.wishes_the_same(current)]:
+            self._waiting.remove(request)
+            request.answer(error)
+
+    async def ask(self, request: LeaveRequest) -> Passed | None:
         """
         Hand in a request and wait for its answer.
 
@@ -91,7 +126,7 @@ class LeaveDesk:
             raise NotActive("this node is not active")
         self._waiting.append(request)
         self._arrived.set()
-        await request.wait_answer()
+        return await request.wait_answer()
 
     async def next(self) -> LeaveRequest:
         """Return the next request, waiting for it. For the duty alone."""

@@ -2,8 +2,9 @@
 The standby's channels: the one in use, and those that only finish what they had begun.
 
 Rule of this file: a channel to a node that leaves as planned is not cut while a reply may still
-come over it, for ``LINGER_S`` at most: the request behind it may have been executed. A channel to a
-node that is dead, or whose lock has run out, is cut at once: its replies are worth nothing.
+come over it, for ``linger_limit_s`` at most: the request behind it may have been executed. A
+channel to a node that is dead, or whose lock has run out, is cut at once: its replies are worth
+nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 
 LINGER_S = 1.0
+STALL_S = 0.5  # a time limit that is noticed so late tells that this process did not run
+
+
+def linger_limit_s(timing: HATiming) -> float:
+    """
+    Return how long a channel may finish what is under way: a step-down is answered when the
+    successor has taken the lock up, or has let it lapse.
+    """
+    return timing.handover_ttl_s + LINGER_S
 
 
 class LinkKeeper:
@@ -57,15 +67,15 @@ class LinkKeeper:
         advertisement: Advertisement | None,
         handler: StandbyHandler,
         *,
-        linger_s: float = LINGER_S,
+        linger_s: float | None = None,
     ) -> None:
         """
         Turn to another active node (or to none); the former channel retires. Never waits.
 
         Args:
-            linger_s: how long the former channel may finish what is under way.
+            linger_s: how long the former channel may finish what is under way; None: the limit.
         """
-        self._retirement.begin(linger_s)
+        self._retirement.begin(linger_limit_s(self._timing) if linger_s is None else linger_s)
         self._retirement = _Retirement()
         self.current = None
         if advertisement is None or self._nursery is None:
@@ -110,6 +120,10 @@ async def _run_link(link: ClusterLink, retirement: _Retirement) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await retirement.begun.wait()
-        with trio.move_on_after(retirement.linger_s):
+        with trio.move_on_after(retirement.linger_s) as limit:
             await link.wait_idle()
+        if retirement.linger_s and trio.current_time() - limit.deadline > STALL_S:
+            # This process was stopped meanwhile, and the replies may be here: listen first.
+            with trio.move_on_after(STALL_S):
+                await link.wait_idle()
         nursery.cancel_scope.cancel()

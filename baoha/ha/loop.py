@@ -12,12 +12,13 @@ import logging
 import trio
 
 from baoha.core.view import LinkState, Member
-from baoha.errors import NotActive, StepDownRefused, StorageError
+from baoha.errors import NotActive, StepDownRefused, StorageCorrupt, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.duty import run_duty
 from baoha.ha.leave import LeaveDesk, LeaveRequest
 from baoha.ha.links import LinkKeeper
-from baoha.ha.peers import PeerRegistry
+from baoha.ha.peers import PeerRegistry, is_named
+from baoha.ha.readiness import Readiness
 from baoha.ha.standby import Grant, Standby
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
@@ -25,6 +26,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
+TAKE_UP_GRACE_S = 0.25  # after a passed lock has lapsed: to read who has it
 LAST_WORDS_S = 0.05  # a former tenure's channels may hold up the next tenure for so long
 
 
@@ -34,30 +36,32 @@ class HALoop:
     def __init__(self, ctx: HAContext) -> None:
         self._ctx = ctx
         self._links = LinkKeeper(ctx.network, timing=ctx.timing, jitter=ctx.random.random)
-        self._standby = Standby(ctx, self._links)
+        self._gone = trio.Event()  # the former tenure's listener is closed
+        self._gone.set()
+        self._readiness = Readiness(ctx, is_listening=lambda: not self._gone.is_set())
+        self._standby = Standby(ctx, self._links, self._readiness)
         self._desk = LeaveDesk()
         self._peers = PeerRegistry()
         self._had_company = False  # in any former tenure
         self._tenure: Tenure | None = None
         self._is_granted = False  # the lock is held, and the phase does not say so yet
-        self._gone = trio.Event()  # the former tenure's listener is closed
-        self._gone.set()
 
     async def run(self) -> None:
         """
         Stand by and lead in turn, until cancelled.
 
         Raises:
-            StorageCorrupt: the keys of this node do not fit the store; it must be sealed.
+            KeysDoNotFit: this node must be sealed. (In a group: a task of its own says so.)
 
         Cancellation: an active node gives up at once, without handing over; ``retire`` comes first.
         Owns: channels, cluster listener, the tenure.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._links.run)
-            hold_off_s = 0.0
+            nursery.start_soon(self._readiness.watch)
+            hold_off_s = rest_s = 0.0
             while True:
-                grant = await self._standby.contend(hold_off_s=hold_off_s)
+                grant = await self._standby.contend(hold_off_s=hold_off_s, rest_s=rest_s)
                 self._is_granted = True
                 try:
                     await self._finish_former_tenure()
@@ -69,6 +73,15 @@ class HALoop:
                         await self._give_back(grant)
                     raise
                 hold_off_s = self._ctx.timing.step_down_pause_s if stands_back else 0.0
+                rest_s = self._rest_s()
+
+    def _rest_s(self) -> float:
+        """How long not to contend after the last tenure: what has failed at once would again."""
+        timing = self._ctx.timing
+        failure = self._tenure.failure if self._tenure else None
+        if isinstance(failure, StorageCorrupt):
+            return timing.step_down_pause_s
+        return timing.store_retry_s if failure else 0.0
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request to the active node; see ``LinkKeeper.forward``."""
@@ -76,16 +89,29 @@ class HALoop:
 
     async def step_down(self, *, reason: str, to: str | None, force: bool) -> None:
         """
-        Hand active duty over.
+        Hand active duty over; returns when the successor has taken the lock up.
+
+        Nothing is done when ``to`` is a name of this node, which is active.
 
         Raises:
             NotActive: this node is not active.
             StepDownRefused: nobody is ready, or ``to`` is not.
+            NotTakenUp: it left, and nothing shows that the successor has taken over.
             StorageUnavailable: it left, and cannot tell who has the lock.
         """
-        await self._desk.ask(
-            LeaveRequest(reason=reason, to=to, force=force, wait_s=self._ctx.timing.handover_wait_s)
+        timing = self._ctx.timing
+        if (
+            to is not None
+            and self._ctx.board.phase is Phase.ACTIVE
+            and is_named(self._standby.node_info(), to)
+        ):
+            return
+        passed = await self._desk.ask(
+            LeaveRequest(reason=reason, to=to, force=force, wait_s=timing.handover_wait_s)
         )
+        if passed is not None:
+            grace_s = timing.watch_poll_s + TAKE_UP_GRACE_S
+            await self._standby.sightings.wait_taken_up(passed, grace_s=grace_s)
 
     async def retire(self, *, reason: str) -> None:
         """
@@ -162,7 +188,7 @@ class HALoop:
             timing=ctx.timing,
         )
         if grant.fence is not None:
-            tenure.extend(grant.sent_boot_s)
+            tenure.begin(grant.sent_boot_s, grant.ttl_s)
         self._tenure = tenure
         self._had_company |= self._peers.was_joined
         self._peers = PeerRegistry()
@@ -187,6 +213,7 @@ class HALoop:
             )
             self._desk.close(tenure.cause, is_left=phase is Phase.LEAVING)
             log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
+            self._standby.is_slow = phase is Phase.ENTERING
             # Whoever could not even take up active duty would only fail again at once.
             task_status.started(phase is not Phase.ACTIVE)
 
@@ -199,7 +226,7 @@ class HALoop:
                     await run_duty(
                         ctx,
                         tenure,
-                        identity=self._standby.take_identity(),
+                        identity=self._readiness.take_identity(),
                         peers=self._peers,
                         desk=self._desk,
                     )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import trio
 
-from baoha.cluster.channel import LeaderNotice, Peer
+from baoha.cluster.channel import LeaderNotice, NodeInfo, Peer
 from baoha.core.view import Member
 from baoha.errors import StepDownRefused
 from baoha.timing import HATiming
@@ -29,7 +29,7 @@ def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming)
     Raises:
         StepDownRefused: nobody fits; the text says why.
     """
-    named = [peer for peer in peers if to is None or _is_named(peer, to)]
+    named = [peer for peer in peers if to is None or is_named(peer.info, to)]
     if to is not None and not named:
         raise StepDownRefused(
             f"cannot step down: no connected standby is called {to!r}; connected: "
@@ -40,9 +40,7 @@ def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming)
             "cannot step down: no standby is connected, so nobody could take over; "
             'unseal another node, or use "force"'
         )
-    ready = [
-        peer for peer in named if peer.info.ready and peer.echoed_s_ago < timing.heartbeat_timeout_s
-    ]
+    ready = [peer for peer in named if peer.info.ready and is_fresh(peer, timing)]
     if not ready:
         raise StepDownRefused(
             "cannot step down: no connected standby is ready to take over ("
@@ -52,9 +50,14 @@ def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming)
     return max(ready, key=lambda peer: (peer.info.version, -peer.echoed_s_ago, peer.info.node_id))
 
 
-def _is_named(peer: Peer, to: str) -> bool:
-    info = peer.info
-    return to in (info.node_id, info.api_addr, info.cluster_addr, info.hostname)
+def is_named(node: NodeInfo, to: str) -> bool:
+    """Say whether a node has this name: id, API address, cluster address or host name."""
+    return to in (node.node_id, node.api_addr, node.cluster_addr, node.hostname)
+
+
+def is_fresh(peer: Peer, timing: HATiming) -> bool:
+    """Say whether its silence, if any, is no longer than its measured delays explain."""
+    return peer.echoed_s_ago < peer.patience.allow(timing.heartbeat_timeout_s)
 
 
 def _why_not_ready(peer: Peer) -> str:
@@ -69,10 +72,12 @@ class PeerRegistry:
 
     Attributes:
         was_joined: whether anybody ever was.
+        arriving: how many connections are in the middle of their handshake.
     """
 
     def __init__(self) -> None:
         self.was_joined = False
+        self.arriving = 0
         self._peers: set[Peer] = set()
         self._changed = trio.Event()
 
@@ -87,6 +92,10 @@ class PeerRegistry:
         self._peers.discard(peer)
         self._wake()
 
+    def connected(self) -> list[Peer]:
+        """Return who is connected now."""
+        return list(self._peers)
+
     def notify(self, notice: LeaderNotice) -> None:
         """Tell everybody. Never waits."""
         for peer in self._peers:
@@ -98,10 +107,14 @@ class PeerRegistry:
         to: str | None,
         timing: HATiming,
         wait_s: float,
+        stretch: float = 1.0,
         without: Collection[Peer] = (),
     ) -> Peer:
         """
         Return a successor as soon as there is one, for ``wait_s`` seconds at most.
+
+        Seconds in which this process did not run are not counted. While nobody is connected and
+        somebody is in the middle of a handshake, it is ``stretch`` times as long.
 
         Args:
             without: standbys that are not wanted: they were asked, and could not.
@@ -110,18 +123,24 @@ class PeerRegistry:
             StepDownRefused: there was none in that time.
         """
         give_up_at = trio.current_time() + wait_s
+        longest_at = trio.current_time() + stretch * wait_s
         while True:
             changed = self._changed
             try:
                 peers = [peer for peer in self._peers if peer not in without]
                 return choose_successor(peers, to=to, timing=timing)
             except StepDownRefused:
-                if trio.current_time() >= give_up_at:
+                now = trio.current_time()
+                if now >= give_up_at and (now >= longest_at or self._peers or not self.arriving):
                     raise
             # Readiness also changes with a heartbeat, which wakes nobody: look again by then.
-            pause_s = min(timing.heartbeat_s / 4, give_up_at - trio.current_time())
+            pause_s = timing.heartbeat_s / 4
+            if now < give_up_at:
+                pause_s = min(pause_s, give_up_at - now)
             with trio.move_on_after(pause_s):
                 await changed.wait()
+            late_s = trio.current_time() - now - pause_s
+            give_up_at = min(longest_at, give_up_at + max(0.0, late_s))
 
     async def wait_gone(self) -> None:
         """Wait until no standby is connected any more."""

@@ -19,18 +19,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from math import inf
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import trio
 
 from baoha import names
-from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
 from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import Leader, LinkState
-from baoha.errors import BarrierError, StorageError
+from baoha.errors import BarrierError, KeysDoNotFit, StorageError
 from baoha.ha.context import HAContext
-from baoha.ha.links import LINGER_S, LinkKeeper
+from baoha.ha.links import LinkKeeper
+from baoha.ha.passing import LockSightings
+from baoha.ha.readiness import Readiness, refresh_keys
 from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
@@ -38,6 +40,7 @@ from baoha.storage.base import Fence, HALock, LockRecord
 log = logging.getLogger("baoha.ha")
 
 HEAD_START_S = 1.0  # a node that stepped down leaves a free lock to others for so long
+LAPSED_START_S = 0.3  # and so long, if it is free because its successor let it lapse
 FIRST_LOOK_S = 0.002  # re-read for an advertisement that is not there yet; grows with each look
 LOOK_GROWTH = 1.3  # a take-over lasts some milliseconds, and every one of them is a client's
 LAST_LOOK_S = 0.1
@@ -47,11 +50,12 @@ PORT_CHECK_S = 0.5  # a living port on this machine or in this rack answers well
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The HA lock was acquired by a request sent at ``sent_boot_s`` (boot-time clock)."""
+    """The HA lock was acquired for ``ttl_s`` by a request sent at ``sent_boot_s`` (boot clock)."""
 
     uuid: str
     fence: Fence | None
     sent_boot_s: float
+    ttl_s: float
 
 
 class Standby:
@@ -60,15 +64,20 @@ class Standby:
 
     Attributes:
         eligible: whether it contends for the lock; off once the node is stopping or sealing.
+        is_slow: whether it could not take up active duty last time; it gets more time then.
+        sightings: what it sees of the lock.
         has_followed: whether there was ever a channel to another active node.
     """
 
-    def __init__(self, ctx: HAContext, links: LinkKeeper) -> None:
+    def __init__(self, ctx: HAContext, links: LinkKeeper, readiness: Readiness) -> None:
         self._ctx = ctx
         self._links = links
+        self._readiness = readiness
         self.eligible = True
         self.has_followed = False
-        self._identity: TenureIdentity | None = None
+        self.is_slow = False
+        self.sightings = LockSightings()
+        self._rest_until = 0.0
         self._nudged = trio.Event()
         self._hold_until = 0.0
         self._free_since: float | None = None
@@ -95,20 +104,15 @@ class Standby:
             cluster_addr=ctx.cluster_addr,
             version=ctx.version,
             software=ctx.software,
-            ready=self.eligible and not problem and ctx.board.phase is Phase.STANDBY,
+            ready=self.eligible and self._readiness.is_able and ctx.board.phase is Phase.STANDBY,
             problems=(*ctx.problems.sentences(), *((f"store: {problem}",) if problem else ())),
         )
 
     async def prepare(self) -> PrepareReply:
-        """Get ready to take over within milliseconds: keys, mounts, a fresh certificate."""
+        """Get ready to take over within milliseconds."""
         if not self.eligible:
             return PrepareReply(ready=False, reason="this node is stopping")
-        try:
-            await self._ctx.reload()
-        except StorageError as exc:
-            return PrepareReply(ready=False, reason=str(exc))
-        self._identity = create_tenure_identity(self._ctx.now())
-        return PrepareReply(ready=True)
+        return await self._readiness.prepare()
 
     def leader_notice(self, notice: LeaderNotice) -> None:
         """Take note of a leader change: from now on requests are parked."""
@@ -117,7 +121,6 @@ class Standby:
             return  # of a former tenure: it came over a retiring channel, after its successor
         self._leaving = True
         if notice.phase == "passed":
-            self._links.follow(None, self)
             self._forget_leader()
         self._publish()
         self._nudge()
@@ -136,16 +139,21 @@ class Standby:
 
     # --- contending ------------------------------------------------------------------------------
 
-    async def contend(self, *, hold_off_s: float) -> Grant:
+    async def contend(self, *, hold_off_s: float, rest_s: float = 0.0) -> Grant:
         """
         Stand by until this node holds the HA lock.
 
         Args:
             hold_off_s: for so long others get a head start on a free lock (after a step-down).
+            rest_s: for so long a free lock is not tried for at all (after a failed take-up).
+
+        Raises:
+            KeysDoNotFit: this node has to be unsealed anew.
 
         Cancellation: safe; a lock acquired in that moment is given back by the store adapter.
         """
         lock = self._ctx.lock
+        self._rest_until = trio.current_time() + rest_s
         if lock is None:
             return await self._contend_alone()
         self._hold_until = trio.current_time() + hold_off_s
@@ -162,6 +170,8 @@ class Standby:
                 grant = await self._try_lock(lock)
                 if grant is not None:
                     return grant
+            except KeysDoNotFit:
+                raise  # no retry helps
             except StorageError as exc:
                 self._store_failed(exc)
                 await trio.sleep(pause_s)
@@ -174,21 +184,18 @@ class Standby:
             self._publish()
             await self._wait(lock)
 
-    def take_identity(self) -> TenureIdentity:
-        """Return a key and certificate that no other tenure has had."""
-        identity, self._identity = self._identity, None
-        return identity or create_tenure_identity(self._ctx.now())
-
     def step_aside(self) -> None:
         """Forget the leader as known so far: this node was active itself meanwhile."""
         self._leaving = False
         self._forget_leader()
 
     async def _contend_alone(self) -> Grant:
+        await trio.sleep_until(self._rest_until)
         while not self.eligible:
             self._nudged = trio.Event()
             await self._nudged.wait()
-        return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=self._ctx.boot_clock())
+        sent_boot_s = self._ctx.boot_clock()
+        return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=sent_boot_s, ttl_s=inf)
 
     def _take_record(self, record: LockRecord | None, asked_at: float) -> None:
         """Compare what the store says now, asked at ``asked_at``, with what it said last."""
@@ -196,7 +203,9 @@ class Standby:
         before = self._record
         if record is None:
             if self._free_since is None:
-                self._free_since = now
+                # Nobody took up what was passed on: whoever else is there had that time, too.
+                lapsed = before is not None and not before.value
+                self._free_since = now - (HEAD_START_S - LAPSED_START_S if lapsed else 0.0)
             if before is not None:
                 self._forget_leader(linger_s=self._linger_s(before, now))
         else:
@@ -211,6 +220,7 @@ class Standby:
         self._record = record
         self._asked_at = asked_at
         self._read_at = now
+        self.sightings.saw(record)
 
     async def _try_lock(self, lock: HALock) -> Grant | None:
         """Try for the lock if this node may have it now."""
@@ -227,9 +237,14 @@ class Standby:
             evict = record
         uuid = self._new_uuid()
         sent_boot_s = self._ctx.boot_clock()
-        fence = await lock.acquire(uuid, ttl_s=self._ctx.timing.lock_ttl_s, evict=evict)
+        timing = self._ctx.timing
+        ttl_s = timing.lock_ttl_s if self.is_slow else timing.handover_ttl_s
+        fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
         if fence is None:
             return None
+        self.sightings.saw(
+            LockRecord(identity=fence.identity, value=uuid, epoch=fence.epoch, expires_in_s=ttl_s)
+        )
         if not self.eligible:
             # Passed to us after we had said that we are prepared, or acquired while we were told
             # to stop. Nobody else may wait for its ttl.
@@ -239,7 +254,7 @@ class Standby:
                 await lock.release(fence)
             return None
         log.info("acquired lock, enabling active operation: epoch=%d", fence.epoch)
-        return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s)
+        return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s, ttl_s=ttl_s)
 
     async def _is_dead(self, lock: HALock, record: LockRecord) -> bool:
         """Gather the evidence that the holder's process has ended. False: cannot prove it."""
@@ -289,7 +304,7 @@ class Standby:
             entry = await self._ctx.barrier.get(path)
         except BarrierError:
             # Written under a key that is newer than ours: another node has rotated meanwhile.
-            await self._ctx.follow_keys()
+            await refresh_keys(self._ctx)
             entry = await self._ctx.barrier.get(path)
         if entry is None:
             return  # the lock is visible before the advertisement: look again at once
@@ -334,12 +349,12 @@ class Standby:
         elif ctx.problems.report("same address", sentence):
             log.error("%s; give every node an address of its own", sentence)
 
-    def _linger_s(self, before: LockRecord, now: float) -> float:
-        """How long the channel to a former leader is still worth something."""
+    def _linger_s(self, before: LockRecord, now: float) -> float | None:
+        """How long the channel to a former leader is still worth something; None: as usual."""
         ran_out = now >= self._read_at + before.expires_in_s
-        return 0.0 if ran_out or self._dead else LINGER_S
+        return 0.0 if ran_out or self._dead else None
 
-    def _forget_leader(self, *, linger_s: float = LINGER_S) -> None:
+    def _forget_leader(self, *, linger_s: float | None = None) -> None:
         self._advertised = None
         self._record = None
         self._dead = False
@@ -436,9 +451,10 @@ class Standby:
     def _head_start_left_s(self) -> float:
         """Seconds that a free lock is still left to other nodes."""
         now = trio.current_time()
+        rest_s = self._rest_until - now
         if now >= self._hold_until or self._free_since is None:
-            return 0.0
-        return self._free_since + HEAD_START_S - now
+            return rest_s
+        return max(rest_s, self._free_since + HEAD_START_S - now)
 
     def _nudge(self) -> None:
         self._nudged.set()

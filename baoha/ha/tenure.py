@@ -7,6 +7,8 @@ Rules of this file:
    ttl then, and counting from its reply would overstate it.
 2. A tenure ends once, with one recorded cause; the end is published synchronously.
 3. Nothing here decides *whether* to lead.
+4. Nothing is answered before the lock is held for its whole ttl. It is acquired for a short time
+   only, and confirmed when the node is about to serve: whoever freezes in between is soon replaced.
 
 Theory of operation. The duty runs inside ``Tenure.scope``, whose deadline is the lock's expiry
 minus a margin. Renewal moves it forward. A silent store, a hung renewal or a suspended process
@@ -36,6 +38,8 @@ class Tenure:
         uuid: the leader UUID, new for every tenure.
         scope: what the duty runs in.
         cause: why it ended; "" while it lasts.
+        failure: why active duty could not be taken up; None if it could.
+        confirmed: the lock was renewed for its whole ttl (set at once without an HA lock).
         is_given_back: the release of the lock is on its way: that it is lost is no news any more.
     """
 
@@ -53,7 +57,12 @@ class Tenure:
         self.since = since
         self.scope = trio.CancelScope()
         self.cause = ""
+        self.failure: StorageError | None = None
         self.is_given_back = False
+        self.confirmed = trio.Event()
+        self.confirmation_wanted = trio.Event()
+        if fence is None:
+            self.confirmed.set()
         self.on_end: Callable[[], None] = lambda: None
         self._boot_clock = boot_clock
         self._timing = timing
@@ -78,10 +87,31 @@ class Tenure:
         if not self.cause and self.remaining_s <= 0:
             self.end("the deadline of the HA lock passed while this process was suspended")
 
+    def begin(self, sent_boot_s: float, ttl_s: float) -> None:
+        """
+        Set the first deadline: a request sent at ``sent_boot_s`` acquired the lock for ``ttl_s``.
+
+        A lock that was acquired for less than the whole ttl is to be confirmed. Nothing is answered
+        before, so there is no margin to keep for answers.
+        """
+        if ttl_s >= self._timing.lock_ttl_s:
+            self.extend(sent_boot_s)
+        else:
+            self._set_deadline(sent_boot_s + ttl_s)
+
     def extend(self, sent_boot_s: float) -> None:
-        """Move the deadline: a request sent at ``sent_boot_s`` acquired or renewed the lock."""
-        self._deadline_boot_s = sent_boot_s + self._timing.lock_ttl_s - self._timing.expiry_margin_s
+        """Move the deadline: a request sent at ``sent_boot_s`` got the lock for its whole ttl."""
+        self._set_deadline(sent_boot_s + self._timing.lock_ttl_s - self._timing.expiry_margin_s)
+        self.confirmed.set()
+
+    def _set_deadline(self, deadline_boot_s: float) -> None:
+        self._deadline_boot_s = deadline_boot_s
         self.scope.deadline = trio.current_time() + self.remaining_s
+
+    async def confirm(self) -> None:
+        """Have the lock renewed now, unless it was confirmed already; returns when it is."""
+        self.confirmation_wanted.set()
+        await self.confirmed.wait()
 
     def finish(self, cause: str) -> None:
         """End the tenure as planned: publish it, but let the scope's tasks end by themselves."""
@@ -109,7 +139,7 @@ async def run_renewal(
     One failed renewal does not end a tenure: it is repeated until the deadline. A refused one does.
 
     Args:
-        timing: uses renew_interval_s, renew_timeout_s, renew_retry_s and lock_ttl_s.
+        timing: uses the renew_... durations, handover_ttl_s and lock_ttl_s.
         report: told why the store does not renew, and "" when it does again.
 
     Cancellation: safe at every checkpoint; the lock is left as last renewed.
@@ -119,7 +149,12 @@ async def run_renewal(
     fence = tenure.fence
     assert fence is not None
     failing = False
-    await trio.sleep(timing.renew_interval_s)
+    if tenure.confirmed.is_set():
+        await trio.sleep(timing.renew_interval_s)
+    else:
+        # A take-up that lasts longer than this (a slow store) must not lose its lock.
+        with trio.move_on_after(timing.handover_ttl_s / 3):
+            await tenure.confirmation_wanted.wait()
     while not (tenure.cause or tenure.is_given_back):
         sent_boot_s = boot_clock()
         problem = "no answer in time"

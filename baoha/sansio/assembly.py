@@ -6,20 +6,24 @@ body as a whole. A body that has a grant can therefore always be completed, what
 there is no state in which several half bodies hold the budget and none can go on.
 
 The first part of a body comes with its head and needs no grant. Bodies that do not fit into the
-budget now wait in the order in which they came.
+budget now wait in the order in which they came; those of medium size (1 MiB of the default budget)
+have a quarter of it for themselves, so that they do not wait for large ones.
 
 Source: ours (DESIGN.md section 5, "bodies in bounded chunks with back-pressure").
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from baoha.sansio.frames import FrameError
+from baoha.sansio.lanes import Lane, Lanes
 
 Tag = TypeVar("Tag")
+
+MEDIUM_PART: Final = 256  # of the budget
+COUNT_MAX: Final = 2**31  # the number of messages is bounded elsewhere
 
 
 class _Body(Generic[Tag]):
@@ -43,16 +47,22 @@ class Assembly(Generic[Tag]):
     """
 
     def __init__(self, *, budget_bytes: int, grant: Callable[[int, int], None]) -> None:
-        self._budget_bytes = budget_bytes
         self._grant = grant
         self._bodies: dict[int, _Body[Tag]] = {}
-        self._waiting: deque[int] = deque()
-        self._held: dict[int, int] = {}  # id -> bytes of the budget
+        quarter = budget_bytes // 4
+        self._lanes: Lanes[int] = Lanes(
+            (
+                Lane(budget_bytes // MEDIUM_PART, quarter, COUNT_MAX),
+                Lane(budget_bytes, budget_bytes - quarter, COUNT_MAX),
+            ),
+            count_max=COUNT_MAX,
+            enter=self._begin_to_receive,
+        )
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the budget that are in use."""
-        return sum(self._held.values())
+        return self._lanes.inside_bytes
 
     @property
     def incomplete(self) -> int:
@@ -61,7 +71,7 @@ class Assembly(Generic[Tag]):
 
     def is_known(self, message_id: int) -> bool:
         """Say whether a body with this id is incomplete or still holds budget."""
-        return message_id in self._bodies or message_id in self._held
+        return message_id in self._bodies or message_id in self._lanes
 
     def begin(self, message_id: int, tag: Tag, expected_bytes: int, first: bytes) -> bytes | None:
         """
@@ -75,8 +85,7 @@ class Assembly(Generic[Tag]):
         if len(first) == expected_bytes:
             return first
         self._bodies[message_id] = _Body(tag, expected_bytes, first)
-        self._waiting.append(message_id)
-        self._admit()
+        self._lanes.ask(message_id, expected_bytes - len(first))
         return None
 
     def add(self, message_id: int, chunk: bytes) -> tuple[Tag, bytes] | None:
@@ -103,18 +112,9 @@ class Assembly(Generic[Tag]):
     def release(self, message_id: int) -> None:
         """Give a message's part of the budget back; an incomplete body is dropped."""
         self._bodies.pop(message_id, None)
-        self._held.pop(message_id, None)
-        self._admit()
+        self._lanes.leave(message_id)
 
-    def _admit(self) -> None:
-        while self._waiting:
-            message_id = self._waiting[0]
-            body = self._bodies.get(message_id)
-            if body is not None:
-                wanted = body.expected_bytes - body.received_bytes
-                if self._held and self.held_bytes + wanted > self._budget_bytes:
-                    return
-                body.granted_bytes = wanted
-                self._held[message_id] = wanted
-                self._grant(message_id, wanted)
-            self._waiting.popleft()
+    def _begin_to_receive(self, message_id: int) -> None:
+        body = self._bodies[message_id]
+        body.granted_bytes = body.expected_bytes - body.received_bytes
+        self._grant(message_id, body.granted_bytes)

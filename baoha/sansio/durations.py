@@ -25,12 +25,12 @@ _UNITS_NS: Final = {
     "h": 3600 * SECOND_NS,
 }
 _DAY_NS: Final = 24 * 3600 * SECOND_NS
-# The largest duration of the wire format: a signed 64-bit count of nanoseconds.
-_DURATION_NS_MAX: Final = 2**63 - 1
+# The largest number of the wire format; a duration is such a count of nanoseconds.
+_INT64_MAX: Final = 2**63 - 1
 _TEXT_MAX: Final = 128  # characters; longer input is refused before any arithmetic
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([^0-9.]*)")
-_PLAIN_SECONDS: Final = re.compile(r"[+-]?[0-9]+")
-_DAYS: Final = re.compile(r"([+-]?[0-9]+)d")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_OVERFLOW: Final = "multiplication of durations resulted in overflow, one operand may be too large"
 
 
 class DurationError(ValueError):
@@ -48,14 +48,25 @@ def parse_duration_ns(text: str) -> int:
         raise DurationError("time: invalid duration")
     if not text:
         return 0
-    if _PLAIN_SECONDS.fullmatch(text):
-        value = int(text) * SECOND_NS
-    elif days := _DAYS.fullmatch(text):
-        value = int(days[1]) * _DAY_NS
-    else:
-        value = _parse_units(text)
-    if abs(value) > _DURATION_NS_MAX:
+    if text.endswith("d"):
+        return _times(text.removesuffix("d"), _DAY_NS)
+    is_count = _INTEGER.fullmatch(text) is not None
+    if is_count and abs(int(text)) <= _INT64_MAX:
+        return _times(text, SECOND_NS)
+    value = _INT64_MAX + 1 if is_count else _parse_units(text)
+    if abs(value) > _INT64_MAX:
         raise DurationError(f'time: invalid duration "{text}"')
+    return value
+
+
+def _times(count: str, unit_ns: int) -> int:
+    if not _INTEGER.fullmatch(count):
+        raise DurationError(f'strconv.ParseInt: parsing "{count}": invalid syntax')
+    if abs(int(count)) > _INT64_MAX:
+        raise DurationError(f'strconv.ParseInt: parsing "{count}": value out of range')
+    value = int(count) * unit_ns
+    if abs(value) > _INT64_MAX:
+        raise DurationError(_OVERFLOW)
     return value
 
 

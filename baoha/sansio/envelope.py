@@ -8,7 +8,7 @@ Source: recorded answers of OpenBao 2.7.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from baoha.sansio.json_encoder import Fields, encode
@@ -30,6 +30,7 @@ def envelope_body(
     warnings: Sequence[str] = (),
     auth: Mapping[str, Any] | None = None,
     top_level: bool = False,
+    pause: Callable[[], None] | None = None,
 ) -> bytes:
     """
     Return the body of a logical answer.
@@ -37,6 +38,10 @@ def envelope_body(
     Args:
         lease_duration: seconds.
         top_level: repeat ``data`` at the top level, before the envelope's own keys.
+        pause: called between pieces of the work; what it raises ends it.
+
+    Raises:
+        TooLargeError: the body is larger than ``ENCODED_BYTES_MAX``.
     """
     body = Fields(sorted(data.items()) if top_level and data else ())
     body |= Fields(
@@ -49,4 +54,4 @@ def envelope_body(
         warnings=list(warnings) or None,
         auth=auth,
     )
-    return encode(body)
+    return encode(body) if pause is None else encode(body, pause=pause)

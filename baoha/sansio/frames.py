@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from baoha.errors import ForwardingError
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.messages import BODY_BYTES_MAX, HTTPRequest, HTTPResponse
 
 PROTOCOL: Final = 1
 
@@ -87,7 +87,7 @@ class ChannelLimits:
     """
 
     head_bytes_max: int = 1_048_576
-    body_bytes_max: int = 67_108_864
+    body_bytes_max: int = BODY_BYTES_MAX
     chunk_bytes: int = 65_536
     batch_bytes: int = 262_144
     in_flight_max: int = 1_024

@@ -6,12 +6,13 @@ Rules of this file:
 1. What is refused, is refused with the text that OpenBao's clients know.
 2. The cost of a body is bounded before anything is built from it: strings, values and depth.
 
-Theory of operation. The C decoder of the standard library does the work; it is as strict as Go's
-once constants, control characters and numbers beyond a float are refused. Only when it fails, or
-when a small body *may* be over a limit (cheap counts of its bytes), ``_Scanner`` reads the text
-token by token, builds nothing, and finds the exact complaint. It costs microseconds per token, so a
-large body is counted instead, and a large malformed one gets no more than "invalid JSON". What runs
-in C holds the interpreter lock: every such step is bounded too, or strangers could stop the clock.
+Theory of operation. For a small body the C decoder of the standard library does the work; it is as
+strict as Go's once constants, control characters and numbers beyond a float are refused. Only when
+it fails, or when the body *may* be over a limit (cheap counts of its bytes), ``_Scanner`` reads the
+text token by token, builds nothing, and finds the exact complaint. What runs in C holds the
+interpreter lock, and strangers could stop the clock with it: a larger body is read by
+``json_pieces``. It counts as it goes, and a malformed one is read once more for the complaint, if
+it is not so large that it gets no more than "invalid JSON".
 
 Integers stay exact, whatever their size; other numbers become floats; "-0" stays negative.
 
@@ -23,19 +24,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from itertools import accumulate
+from collections.abc import Callable, Mapping
 from math import isinf
 from typing import Any, Final
 
 from baoha.errors import InvalidRequest
+from baoha.sansio.json_pieces import Limits, MalformedError, PiecewiseDecoder, TooComplexError
 
 STRINGS_MAX: Final = 1000  # keys included. Source: measured
-VALUES_MAX: Final = 250_000  # a tenth of a second; OpenBao stops between 1 and 3 million
-# Bodies up to here are read token by token when they may be too complex; larger ones are counted.
-EXACT_BYTES_MAX: Final = 16 * 1024
-# Texts up to here are read token by token when they are malformed.
-SCAN_CHARS_MAX: Final = 256 * 1024
+VALUES_MAX: Final = 250_000  # half a second; OpenBao stops between 1 and 3 million
+# Larger bodies are decoded piece by piece.
+WHOLE_BYTES_MAX: Final = 16 * 1024
+# Bodies up to here are read once more when they are malformed.
+SCAN_BYTES_MAX: Final = 256 * 1024
 # Python's own recursion limit (1000) must not be reached by whoever walks the result.
 DEPTH_MAX: Final = 700
 MAP_TYPE: Final = "map[string]interface {}"
@@ -44,8 +45,19 @@ _PREFIX: Final = "failed to decode JSON input: "
 _COMPLEX: Final = "refused JSON input due to high complexity: exceeded maximum "
 _WHITESPACE: Final = " \t\r\n"
 _UNDECODABLE: Final = re.compile("[\ud800-\udfff]")
-_PIECE_CHARS: Final = 64 * 1024
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+_LIMITS: Final = Limits(strings=STRINGS_MAX, values=VALUES_MAX, depth=DEPTH_MAX)
+_TOO_COMPLEX: Final = {
+    "strings": f"{_COMPLEX}number of strings",
+    "values": f"{_COMPLEX}estimated memory limits",
+    "depth": f"{_PREFIX}exceeded max depth",
+}
+
+
+def _go_on() -> None:
+    return
 
 
 class NumberText(str):
@@ -54,14 +66,17 @@ class NumberText(str):
     __slots__ = ()
 
 
-def decode_object(body: bytes) -> dict[str, Any]:
+def decode_object(body: bytes, *, pause: Callable[[], None] = _go_on) -> dict[str, Any]:
     """
     Return the object in a body; an empty body and ``null`` are the empty object.
+
+    Args:
+        pause: called between pieces of a large body; what it raises ends the work.
 
     Raises:
         InvalidRequest: with OpenBao's text.
     """
-    value = _decode(body, _VALUES)
+    value = _decode(body, _VALUES, _value_number, pause)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -71,18 +86,25 @@ def decode_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def decode_record(body: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
+def decode_record(
+    body: bytes,
+    name: str,
+    fields: Mapping[str, str],
+    *,
+    pause: Callable[[], None] = _go_on,
+) -> dict[str, Any]:
     """
     Return the fields of a fixed record; names match in any case, unknown ones are ignored.
 
     Args:
         name: what OpenBao calls the record in its error texts, e.g. "UnsealRequest".
         fields: field name to type: "string", "int", "bool" or "[]string".
+        pause: as for ``decode_object``.
 
     Raises:
         InvalidRequest: with OpenBao's text.
     """
-    value = _decode(body, _TEXTS)
+    value = _decode(body, _TEXTS, _text_number, pause)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -162,7 +184,33 @@ _TEXTS: Final = json.JSONDecoder(
 )
 
 
-def _decode(body: bytes, decoder: json.JSONDecoder) -> Any:
+def _value_number(text: str, is_integer: bool) -> int | float:
+    return _integer(text) if is_integer else _finite(text)
+
+
+def _text_number(text: str, is_integer: bool) -> NumberText:
+    return _number_text(text)
+
+
+def _decode(
+    body: bytes,
+    decoder: json.JSONDecoder,
+    number: Callable[[str, bool], Any],
+    pause: Callable[[], None],
+) -> Any:
+    if len(body) <= WHOLE_BYTES_MAX:
+        return _decode_whole(body, decoder)
+    try:
+        return PiecewiseDecoder(body, _LIMITS, number=number, pause=pause).run()
+    except TooComplexError as exc:
+        raise InvalidRequest(_TOO_COMPLEX[str(exc)]) from exc
+    except MalformedError as exc:
+        if len(body) > SCAN_BYTES_MAX:
+            raise InvalidRequest(f"{_PREFIX}invalid JSON") from exc
+        raise _complaint(body.decode("utf-8", "surrogateescape")) from exc
+
+
+def _decode_whole(body: bytes, decoder: json.JSONDecoder) -> Any:
     # A byte that is not UTF-8 becomes one replacement character, as in Go; until then it is a
     # surrogate, so that the scanner can name it.
     text = body.decode("utf-8", "surrogateescape")
@@ -170,39 +218,25 @@ def _decode(body: bytes, decoder: json.JSONDecoder) -> Any:
     if start == len(text):
         return None
     if _may_be_complex(body):
-        if len(body) <= EXACT_BYTES_MAX:
-            _Scanner(text).run()
-        else:
-            _refuse_complex(body)
-    clean = _without_undecodable(text)
+        _Scanner(text).run()
+    clean = _UNDECODABLE.sub("\ufffd", text)
     try:
         value, end = decoder.raw_decode(clean, start)
     except (ValueError, RecursionError) as exc:
         raise _complaint(text) from exc
     if clean[end:].strip(_WHITESPACE):
         # More values may follow; the first one counts, but all must be well-formed.
-        if len(text) > SCAN_CHARS_MAX:
-            raise _complaint(text)
         _Scanner(text).run()
     return _mended(value) if _SURROGATE_ESCAPE.search(clean) else value
 
 
 def _complaint(text: str) -> InvalidRequest:
-    """Return what is wrong with a malformed text: exactly, if it is not too long to look."""
-    if len(text) <= SCAN_CHARS_MAX:
-        try:
-            _Scanner(text).run()
-        except InvalidRequest as exc:
-            return exc
+    """Return what is wrong with a malformed text, exactly."""
+    try:
+        _Scanner(text).run()
+    except InvalidRequest as exc:
+        return exc
     return InvalidRequest(f"{_PREFIX}invalid JSON")
-
-
-def _without_undecodable(text: str) -> str:
-    if _UNDECODABLE.search(text) is None:
-        return text
-    # Piece by piece: other threads get a turn in between.
-    pieces = range(0, len(text), _PIECE_CHARS)
-    return "".join(_UNDECODABLE.sub("\ufffd", text[at : at + _PIECE_CHARS]) for at in pieces)
 
 
 def _may_be_complex(body: bytes) -> bool:
@@ -213,30 +247,6 @@ def _may_be_complex(body: bytes) -> bool:
         or body.count(b",") + nested > VALUES_MAX
         or nested > DEPTH_MAX
     )
-
-
-_STRING_BYTES: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_BRACKET_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NO_BRACKETS: Final = bytes(set(range(256)) - _BRACKET_STEPS.keys())
-
-
-def _refuse_complex(body: bytes) -> None:
-    """Refuse a large body by counting, after its strings were taken out."""
-    # What is counted as escaped may be a backslash before the end: then there are more strings.
-    if body.count(b'"') - body.count(b'\\"') > 2 * STRINGS_MAX:
-        raise InvalidRequest(f"{_COMPLEX}number of strings")
-    bare, strings = _STRING_BYTES.subn(b"", body, count=STRINGS_MAX + 1)
-    if strings > STRINGS_MAX:
-        raise InvalidRequest(f"{_COMPLEX}number of strings")
-    opening = bare.count(b"[") + bare.count(b"{")
-    # A bracket that is not empty holds one more value than commas.
-    if bare.count(b",") + opening - bare.count(b"[]") - bare.count(b"{}") >= VALUES_MAX:
-        raise InvalidRequest(f"{_COMPLEX}estimated memory limits")
-    if bare.count(b"]") + bare.count(b"}") > opening:
-        return  # malformed: the decoder will stop at the first one too many
-    brackets = bare.translate(None, _NO_BRACKETS)
-    if max(accumulate(map(_BRACKET_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX:
-        raise InvalidRequest(f"{_PREFIX}exceeded max depth")
 
 
 def _mended(value: Any) -> Any:

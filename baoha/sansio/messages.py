@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+# The largest body of a request or an answer: the same whether it is forwarded or not.
+BODY_BYTES_MAX: Final = 67_108_864
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -5,9 +5,10 @@ Rules of this file: it never waits, and what it says of a message is true. ``beg
 part of it was handed to the writer, ``complete`` that all of it was; a message that is not complete
 cannot have been executed by the peer.
 
-Order: control frames, then small messages (and the first parts of large ones) in the order they
-came, then one chunk of one large body, the bodies taking turns. So a heartbeat never waits behind
-a body, and a body is only cut into chunks when its turn comes: nothing is copied ahead of time.
+Order: control frames, then small messages in the order they came, then the first parts of large
+ones, then one chunk of one large body, the bodies taking turns. So neither a heartbeat nor a small
+message waits behind a body, and a body is only cut into chunks when its turn comes: nothing is
+copied ahead of time. One large piece goes with every batch, so small messages do not starve it.
 
 Source: ours; STACK.md section 2 for the order and the sizes.
 """
@@ -26,6 +27,9 @@ from baoha.sansio.frames import (
     encode_envelope,
     encode_message_start,
 )
+
+# A message is small when it takes no more than this part of a chunk.
+SMALL_PART: Final = 4
 
 
 class OutMessage:
@@ -86,7 +90,8 @@ class Outbox:
         self._wake = wake
         self._taken = taken
         self._control: deque[bytes] = deque()
-        self._starts: deque[OutMessage] = deque()
+        self._starts: deque[OutMessage] = deque()  # of small messages: all there is of them
+        self._large_starts: deque[OutMessage] = deque()
         self._bodies: dict[int, OutMessage] = {}  # begun, more to come; order = turns
         self._last_frame: bytes | None = None
         self._closed = False
@@ -94,7 +99,7 @@ class Outbox:
     @property
     def is_idle(self) -> bool:
         """Nothing can be sent now: all is taken, or waits for credit."""
-        if self._control or self._starts:
+        if self._control or self._starts or self._large_starts:
             return False
         if any(message.credit_bytes for message in self._bodies.values()):
             return False
@@ -141,7 +146,8 @@ class Outbox:
         if self._closed or self._last_frame is not None:
             message.dropped = True
             return message
-        self._starts.append(message)
+        is_large = message.left_bytes or len(start) > self._limits.chunk_bytes // SMALL_PART
+        (self._large_starts if is_large else self._starts).append(message)
         self._wake()
         return message
 
@@ -172,29 +178,33 @@ class Outbox:
             parts.append(self._control.popleft())
             size += len(parts[-1])
         while self._starts and size < self._limits.batch_bytes:
-            message = self._starts.popleft()
-            if message.dropped:
-                continue
-            parts.append(message.start)
+            parts.append(self._take_start(self._starts))
             size += len(parts[-1])
-            self._begin(message)
-        if size < self._limits.batch_bytes:
-            chunk = self._take_chunk()
-            if chunk:
-                parts.append(chunk)
-        if not (self._control or self._starts or self._bodies) and self._last_frame is not None:
+        has_large = False
+        while self._large_starts and (size < self._limits.batch_bytes or not has_large):
+            parts.append(self._take_start(self._large_starts))
+            size += len(parts[-1])
+            has_large = has_large or bool(parts[-1])
+        if size < self._limits.batch_bytes or not has_large:
+            parts.append(self._take_chunk())
+        waiting = self._control or self._starts or self._large_starts or self._bodies
+        if not waiting and self._last_frame is not None:
             parts.append(self._last_frame)
             self._last_frame = None
             self._closed = True
         return b"".join(parts)
 
-    def _begin(self, message: OutMessage) -> None:
+    def _take_start(self, starts: deque[OutMessage]) -> bytes:
+        message = starts.popleft()
+        if message.dropped:
+            return b""
+        start, message.start = message.start, b""
         message.begun = True
-        message.start = b""
         if message.left_bytes:
             self._bodies[message.id] = message
         else:
             self._complete(message)
+        return start
 
     def _take_chunk(self) -> bytes:
         for message in self._bodies.values():

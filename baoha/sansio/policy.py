@@ -6,6 +6,8 @@ Rules of this file:
 1. What is not granted is denied; "deny" beats everything granted for the same path.
 2. A restriction that this server cannot enforce is refused when the policy is written. It is
    never accepted and then ignored.
+3. A list or a map that is set twice in one block is added up, as HCL 1 does: the last one alone
+   would lose a "deny". Of a text the last one counts.
 
 Matching. A path is looked up exactly first; for a listing also without its trailing slash. Else
 the matching rule of the highest priority decides: the one whose first wildcard ("+" or "*") comes
@@ -21,8 +23,9 @@ Source: OpenBao's documentation, "Policies"; error texts and corner cases measur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from baoha.sansio.hcl import Block, HCLError, Item, Value, parse
@@ -40,6 +43,7 @@ _LEGACY: Final = {
 # A read's parameters are those of its query. Source: measured; deletions and listings are free
 _WITH_PARAMETERS: Final = frozenset({"create", "read", "update", "patch"})
 _LISTINGS: Final = frozenset({"list", "scan"})
+_FAULTS_MAX: Final = 10  # named in one error
 _TOP_KEYS: Final = frozenset({"name", "path"})
 _UNSUPPORTED_KEYS: Final = frozenset(
     {
@@ -61,6 +65,8 @@ _PATH_KEYS: Final = _UNSUPPORTED_KEYS | {
 }
 
 Parameters = Mapping[str, tuple[Any, ...]]
+# Every value of each key of a block, in the order of the text.
+Attributes = dict[str, list[Any]]
 
 
 class PolicyError(ValueError):
@@ -106,6 +112,8 @@ class Rule:
         # A required one must be there as an engine reads it. Source: measured
         if not self.required <= data.keys():
             return False
+        if not self.allowed and not self.denied:
+            return True
         # Each one by itself: two spellings of a name are two parameters to an engine.
         for name, value in ((name.lower(), value) for name, value in data.items()):
             if "*" in self.denied:
@@ -135,10 +143,11 @@ def _value_in(value: Any, values: tuple[Any, ...]) -> bool:
 
 
 def _value_matches(value: Any, pattern: Any) -> bool:
+    """Say whether a request's value is the one of a rule, as OpenBao compares them."""
     if not isinstance(pattern, str) or not isinstance(value, str):
-        return type(value) is type(pattern) and bool(value == pattern)
-    if pattern == "*":
-        return True
+        return _equals(value, pattern)
+    if len(pattern) < 2:  # a lone "*" is no wildcard
+        return value == pattern
     head, tail = pattern.startswith("*"), pattern.endswith("*")
     if head and tail:
         return pattern[1:-1] in value
@@ -149,12 +158,30 @@ def _value_matches(value: Any, pattern: Any) -> bool:
     return value == pattern
 
 
+def _equals(value: Any, pattern: Any) -> bool:
+    # Go compares types, too: a number of a request has one that no rule can write, and neither has
+    # an object inside an object. Such a rule matches nothing. Source: measured
+    if type(value) is not type(pattern):
+        return False
+    if isinstance(pattern, list):
+        return len(value) == len(pattern) and all(map(_equals, value, pattern))
+    if isinstance(pattern, dict):
+        return value.keys() == pattern.keys() and all(
+            not isinstance(inner, dict) and _equals(value[key], inner)
+            for key, inner in pattern.items()
+        )
+    return isinstance(value, str | bool) and bool(value == pattern)
+
+
 # --- parsing ------------------------------------------------------------------------------------
 
 
-def parse_policy(text: str) -> tuple[Rule, ...]:
+def parse_policy(text: str, *, blocks_max: int | None = None) -> tuple[Rule, ...]:
     """
     Parse a policy in HCL or JSON.
+
+    Args:
+        blocks_max: how many ``path`` blocks it may have.
 
     Raises:
         PolicyError: not a policy, or one that asks for something this server cannot enforce.
@@ -162,28 +189,34 @@ def parse_policy(text: str) -> tuple[Rule, ...]:
     try:
         document = parse(text)
         _require_keys(document, _TOP_KEYS, where="")
-        return tuple(
-            rule
-            for labels, block, item in document.blocks("path", labels=1)
-            for rule in _parse_path(labels[0], block, item)
-        )
+        rules: list[Rule] = []
+        for count, (labels, block, item) in enumerate(document.blocks("path", labels=1), 1):
+            if blocks_max is not None and count > blocks_max:
+                raise _refuse("", f"more than {blocks_max} path blocks")
+            rules += _parse_path(labels[0], block, item)
+        return tuple(rules)
     except HCLError as exc:
         raise PolicyError(f"failed to parse policy: {exc}") from exc
 
 
 def _require_keys(block: Block, known: frozenset[str], *, where: str) -> None:
+    wrong = (item for item in block.items if item.key not in known)
     bad = [
-        f'\t* invalid key "{i.key}" on line {i.line}\n' for i in block.items if i.key not in known
+        f'\t* invalid key "{item.key}" on line {item.line}\n'
+        for item in islice(wrong, _FAULTS_MAX + 1)
     ]
     if bad:
         count = "1 error" if len(bad) == 1 else f"{len(bad)} errors"
-        raise PolicyError(f"failed to parse policy: {where}{count} occurred:\n{''.join(bad)}\n")
+        if len(bad) > _FAULTS_MAX:
+            count = f"more than {_FAULTS_MAX} errors"
+        listed = "".join(bad[:_FAULTS_MAX])
+        raise PolicyError(f"failed to parse policy: {where}{count} occurred:\n{listed}\n")
 
 
 def _parse_path(label: str, block: Block, item: Item) -> list[Rule]:
     where = f'path "{label}": '
     _require_keys(block, _PATH_KEYS, where=where)
-    values = {entry.key: entry.value for entry in block.items}
+    values = _by_key(block)
     unsupported = sorted(_UNSUPPORTED_KEYS & values.keys())
     if unsupported:
         raise _refuse(where, f'"{unsupported[0]}" is not supported by this server')
@@ -220,12 +253,18 @@ def _is_templated(label: str, where: str) -> bool:
     return opened > 0
 
 
-def _parse_capabilities(label: str, values: Mapping[str, Value], where: str) -> frozenset[str]:
+def _by_key(block: Block) -> Attributes:
+    values: Attributes = {}
+    for entry in block.items:
+        values.setdefault(entry.key, []).append(entry.value)
+    return values
+
+
+def _parse_capabilities(label: str, values: Attributes, where: str) -> frozenset[str]:
     # The path is named twice in these texts: once by the file's parser, once by the path's.
     where = f'{where}path "{label}": '
     granted: set[str] = set()
-    legacy = values.get("policy")
-    if legacy is not None:
+    for legacy in values.get("policy", ())[-1:]:
         if not isinstance(legacy, str) or legacy not in _LEGACY:
             raise _refuse(where, f'invalid policy "{legacy}"')
         granted |= _LEGACY[legacy]
@@ -236,23 +275,48 @@ def _parse_capabilities(label: str, values: Mapping[str, Value], where: str) -> 
     return frozenset({"deny"}) if "deny" in granted else frozenset(granted)
 
 
-def _list(values: Mapping[str, Value], key: str, where: str) -> list[Value]:
-    value = values.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list) or any(isinstance(v, list | Block) for v in value):
-        raise _refuse(where, f'"{key}" must be a list of strings')
-    return value
+def _list(values: Attributes, key: str, where: str) -> list[Value]:
+    added_up: list[Value] = []
+    for value in values.get(key, ()):
+        if not isinstance(value, list) or any(isinstance(v, list | Block) for v in value):
+            raise _refuse(where, f'"{key}" must be a list of strings')
+        added_up += value
+    return added_up
 
 
-def _parse_parameters(values: Mapping[str, Value], key: str, where: str) -> Parameters:
-    value = values.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, Block):
-        raise _refuse(where, f'"{key}" must be an object of lists')
-    entries = {entry.key: entry.value for entry in value.items}
-    return {name.lower(): tuple(_list(entries, name, where)) for name in entries}
+def _parse_parameters(values: Attributes, key: str, where: str) -> Parameters:
+    entries: Attributes = {}
+    for block in _objects(values.get(key, ()), key, where):
+        for item in block.items:
+            if not isinstance(item.value, list):
+                raise _refuse(where, f'"{item.key}" must be a list')
+            entries.setdefault(item.key, []).extend(_allowed_values(item.value, block))
+    parameters: Parameters = {}
+    for name, found in entries.items():
+        # Spellings of one name: OpenBao takes one of them by chance, we take all.
+        parameters = _merge_parameters(parameters, {name.lower(): tuple(found)})
+    return parameters
+
+
+def _objects(values: Iterable[Value], key: str, where: str) -> Iterator[Block]:
+    for value in values:
+        # JSON may write several objects as a list of them.
+        for part in value if isinstance(value, list) else (value,):
+            if not isinstance(part, Block) or (isinstance(value, list) and not part.folded):
+                raise _refuse(where, f'"{key}" must be an object of lists')
+            yield part
+
+
+def _allowed_values(values: Iterable[Value], block: Block) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, Block):
+            yield value.to_plain()
+        elif not isinstance(value, list):
+            yield value
+        elif block.folded:  # JSON: a list in a list is part of it. Source: measured
+            yield from _allowed_values(value, block)
+        else:
+            yield [v.to_plain() if isinstance(v, Block) else v for v in value]
 
 
 # --- deciding -----------------------------------------------------------------------------------
@@ -306,7 +370,7 @@ class ACL:
         """Return what is granted for a path, sorted; ["root"] is everything, ["deny"] nothing."""
         if self.is_root:
             return ["root"]
-        rule = self._find(path.removeprefix("/"), listing=True)
+        rule = self._find(path.lstrip("/"), listing=True)
         if rule is None or not rule.capabilities or "deny" in rule.capabilities:
             return ["deny"]
         return sorted(rule.capabilities)

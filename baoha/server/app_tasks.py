@@ -15,7 +15,6 @@ Source: ours; hypercorn 0.18.0 ``trio/task_group.py``.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 
+from baoha.errors import type_and_place
 from baoha.server.asgi import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("baoha.server.listener")
@@ -93,13 +93,11 @@ class AppTasks(TaskGroup):
         try:
             await app(scope, receive, send)
         except Exception as error:
-            # One request ends with 500 (hypercorn sends it when nothing was sent yet). The text of
-            # the error is not logged: it may quote what the client sent.
+            # One request ends with 500 (hypercorn sends it when nothing was sent yet).
             logger.error(
-                "request ended by an error: error=%s method=%s\n%s",
-                type(error).__name__,
+                "request ended by an error: method=%s error=%s",
                 scope.get("method", ""),
-                "".join(traceback.format_tb(error.__traceback__)).rstrip(),
+                type_and_place(error),
             )
         finally:
             incoming.close()

@@ -7,6 +7,7 @@ Rules of this file:
    hypercorn 0.18 lets any exception that is not an OSError leave its connection handler, which
    cancels the whole server; five kinds of HTTP/2 input do that without any credentials.
 2. Every wait has an end: each read has a deadline, each write a stall limit, each queue a bound.
+   And it may end sooner: wherever it is the client's turn, its place may be taken (``make_room``).
 3. Private names of hypercorn are used here, in app_tasks.py and in http1.py, and nowhere else.
    That is why pyproject.toml pins ``hypercorn==0.18.*``; a newer version is taken only with these
    three files read against it. (One private name of trio's is used too, in ``_shake_hands``.)
@@ -45,17 +46,24 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from baoha.api.door import Door, Look, Urgency
+from baoha.sansio.shares import Shares
 from baoha.server.app_tasks import AppTasks
 from baoha.server.asgi import TLS_EXTENSION, ASGIApp
 from baoha.server.http1 import HTTP1
+from baoha.server.intake import Intake, send_at_once
+from baoha.server.limits import Limits
+from baoha.server.refusals import Refusals
+from baoha.server.response_headers import CustomHeaders
+from baoha.server.turns import Turns
 
 logger = logging.getLogger("baoha.server.listener")
 
 RECEIVE_BYTES = 65_536
 # A response leaves in pieces of this size; each piece has ``write_stall_s`` of its own.
 SEND_BYTES = 65_536
-# A request that is larger than this takes turns with others of its kind.
-HEAVY_BYTES = 4096
+# A request that grows by so much has made progress: it counts as the youngest of its client.
+PROGRESS_BYTES = 16_384
 # How long unread input is discarded before the socket is closed. Source: Go net/http, 500 ms.
 LINGER_S = 0.5
 
@@ -63,29 +71,6 @@ _PLAIN_HTTP_ON_TLS = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Connection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """
-    What one connection may cost. Durations are seconds, sizes are bytes.
-
-    Attributes:
-        handshake_s: for the TLS handshake.
-        header_s: from the first byte of a request (or from the connect) to the end of its head.
-        read_s: from the first byte of a request to the end of its body.
-        idle_s: between two requests on one connection.
-        write_stall_s: for 64 KiB of a response to be taken by the client's side.
-        header_bytes_max: request line and headers together. Go's limit is 1 MiB; here a head of
-            that size would take half a second to parse, and 4 GiB on all connections together.
-    """
-
-    handshake_s: float = 10.0
-    header_s: float = 10.0
-    read_s: float = 30.0
-    idle_s: float = 300.0
-    write_stall_s: float = 30.0
-    header_bytes_max: int = 65_536
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -98,11 +83,11 @@ class Surroundings:
     http2: bool
     config: Config
     context: WorkerContext
-    # Without a request: idle, or nothing whole was received yet. Those that are so longest first.
-    expendable: dict[Connection, None] = field(default_factory=dict)
+    places: Shares[Connection]  # loose is whoever waits for its client
     open: set[Connection] = field(default_factory=set)
-    turn: trio.Lock = field(default_factory=trio.Lock)  # of large requests
-    crowded: bool = False  # somebody waits for a place: nobody is kept alive
+    intake: Intake
+    endings: trio.Lock = field(default_factory=trio.Lock)  # of those that ran out of time
+    changed: trio.Event = field(default_factory=trio.Event)  # a place may be had; set by anybody
 
     @property
     def stopping(self) -> bool:
@@ -111,7 +96,14 @@ class Surroundings:
 
 
 def surroundings(
-    app: ASGIApp, extensions: dict[str, Any], limits: Limits, *, http2: bool
+    app: ASGIApp,
+    extensions: dict[str, Any],
+    limits: Limits,
+    *,
+    http2: bool,
+    connections_max: int,
+    door: Door | None,
+    headers: CustomHeaders,
 ) -> Surroundings:
     """Return what the connections of one listener share, hypercorn's configuration included."""
     config = Config()
@@ -129,17 +121,25 @@ def surroundings(
         http2=http2,
         config=config,
         context=WorkerContext(None),
+        intake=_intake(door if not http2 else None, headers, config),
+        # No address has a share of its own: whoever comes finds a place while anybody is idle.
+        places=Shares(connections_max, address_share=0, strangers_share=0, oldest_first=True),
     )
 
 
-async def serve_connection(stream: trio.abc.Stream, around: Surroundings) -> None:
+def _intake(door: Door | None, headers: CustomHeaders, config: Config) -> Intake:
+    refusals = Refusals(door.refusal, headers, config) if door is not None else None
+    return Intake(Turns(), door, refusals)
+
+
+async def serve_connection(connection: Connection) -> None:
     """
     Serve one connection to its end. This is the guard: no error of a connection leaves it.
 
     Cancellation: the connection is closed at once, without an answer.
-    Owns: the stream.
+    Owns: its stream, and the place that it has.
     """
-    connection = Connection(stream, around)
+    around = connection.around
     around.open.add(connection)
     try:
         await connection.run()
@@ -156,8 +156,9 @@ async def serve_connection(stream: trio.abc.Stream, around: Surroundings) -> Non
         _report(error)
     finally:
         around.open.discard(connection)
-        around.expendable.pop(connection, None)
-        await trio.aclose_forcefully(stream)
+        around.places.leave(connection)
+        around.changed.set()
+        await trio.aclose_forcefully(connection.stream)
 
 
 def _report(error: BaseException) -> None:
@@ -183,7 +184,8 @@ class _Protocol(Protocol):
 class Connection(TCPServer):
     """One connection. ``run`` returns when it is closed and its last request has ended."""
 
-    def __init__(self, stream: trio.abc.Stream, around: Surroundings) -> None:
+    def __init__(self, stream: trio.abc.Stream, around: Surroundings, address: str) -> None:
+        """Take a connection; ``address`` is what counts as its client (``shares``)."""
         super().__init__(
             cast(Any, around.app), around.config, around.context, cast(Any, {}), cast(Any, stream)
         )
@@ -191,11 +193,18 @@ class Connection(TCPServer):
         # Ends the reader, wherever it waits; what follows it closes the connection.
         self._reading = trio.CancelScope()
         self._shaking = trio.CancelScope()
+        self._sending: trio.CancelScope | None = None  # while bytes wait for the client
         self._read_deadline = math.inf
         self._read_scope: trio.CancelScope | None = None
         # When the request that is being received began, on trio's clock; None between requests.
         self._request_at: float | None = None
         self._request_bytes = 0  # of it so far
+        self._look = Look(urgency=Urgency.OTHER)  # what its first bytes said
+        self._address = address
+        self._touched_bytes = 0  # of it when it last counted as progress
+        self._waited_s = 0.0  # for the client, within its body
+        self._has_request = False  # a whole head, and no end of an answer
+        self._is_displaced = False
         self._idle = False
         self._broken = False
         self._seen_eof = False
@@ -205,7 +214,6 @@ class Connection(TCPServer):
         """Shake hands, serve requests, close."""
         tls = isinstance(self.stream, trio.SSLStream)
         extensions = dict(self.around.extensions)
-        self.around.expendable[self] = None
         if tls:
             if not await self._shake_hands():
                 return
@@ -217,9 +225,12 @@ class Connection(TCPServer):
                 await self.protocol.initiate()
                 self._read_deadline = trio.current_time() + self.around.limits.header_s
                 await self._read_data()
+            was_unfinished = self._is_displaced and await self._give_way()
             await self.protocol.handle(Closed())
             await self._close()
-            if self._h11() is None:
+            if was_unfinished:
+                self._tasks.end_within(0)  # the app has not seen the whole request
+            elif self._h11() is None:
                 # Tasks of hypercorn's HTTP/2 may wait for flow control of a client that is gone.
                 self._tasks.end_within(self.around.limits.write_stall_s)
 
@@ -228,13 +239,48 @@ class Connection(TCPServer):
         if self._idle or self._request_at is None:
             self._reading.cancel()
 
+    @property
+    def is_expendable(self) -> bool:
+        """Whether it waits for its client: no work of ours is lost with it."""
+        if not self._has_request:
+            return True
+        protocol = self._h11()
+        # HTTP/2: other requests of the connection may be on their way.
+        return protocol is not None and (self._sending is not None or protocol.is_receiving_body)
+
     def make_room(self) -> None:
         """Close the connection now; only for an expendable one."""
-        self.around.expendable.pop(self, None)
-        if not self._idle:
-            self._broken = True  # nothing was ever answered that lingering would save
+        self._is_displaced = True
+        # A half body is told so, an answer that is not read is cut, silence is met with silence.
+        if self._sending is not None or not self._has_request:
+            self._broken = True
         self._shaking.cancel()
         self._reading.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
+
+    async def _give_way(self) -> bool:
+        """Say 408 to a half request, without waiting for anybody. False: there is none."""
+        protocol = self._h11()
+        if protocol is None or self._broken or not self._has_request:
+            return False
+        if protocol.is_answering:
+            # It was completed in the very moment: it is answered like any other.
+            with trio.CancelScope() as self._reading:
+                await trio.sleep_forever()
+            return False
+        with trio.move_on_after(LINGER_S):
+            await protocol.time_out()
+        self._broken = True  # no lingering: the place has been given away
+        return True
+
+    def _weigh(self) -> None:
+        """Say whether its place may be taken; calling it is progress."""
+        if self.is_expendable:
+            self.around.places.loosen(self)
+            self.around.changed.set()
+        else:
+            self.around.places.firm(self)
 
     def _open_protocol(self, *, tls: bool) -> _Protocol:
         transport = self.stream.transport_stream if tls else self.stream
@@ -261,6 +307,7 @@ class Connection(TCPServer):
         return both
 
     async def _shake_hands(self) -> bool:
+        await self.around.intake.turns.take(Urgency.OTHER, self._address)
         try:
             with self._shaking, trio.fail_after(self.around.limits.handshake_s):
                 await self.stream.do_handshake()
@@ -290,6 +337,7 @@ class Connection(TCPServer):
 
     async def _read_data(self) -> None:
         while True:
+            asked_at = trio.current_time()
             with trio.CancelScope(deadline=self._read_deadline) as self._read_scope:
                 try:
                     data = await self.stream.receive_some(RECEIVE_BYTES)
@@ -297,30 +345,50 @@ class Connection(TCPServer):
                     self._broken = True
                     return
             if self._read_scope.cancelled_caught:
+                # Strangers that came together run out of time together: one after the other.
+                async with self.around.endings:
+                    await trio.lowlevel.checkpoint()
                 await self._time_out()
                 return
             if not data:
                 self._seen_eof = True
                 await self._half_close()
                 return
-            if self._request_at is None:
-                self._request_at = trio.current_time()
-                self._request_bytes = 0
-            self._request_bytes += len(data)
-            if self._request_bytes > HEAVY_BYTES:
-                await self._take_turn()
+            if self._has_request:
+                self._waited_s += trio.current_time() - asked_at
+            if await self._is_refused(bytes(data)):
+                continue
             await self.protocol.handle(RawData(bytes(data)))
+            if self._has_request and (
+                not self.is_expendable
+                or self._request_bytes - self._touched_bytes >= PROGRESS_BYTES
+            ):
+                self._touched_bytes = self._request_bytes
+                self._weigh()
             self._set_read_deadline()
 
-    async def _take_turn(self) -> None:
-        """
-        Let everybody else run once before more of a large request is taken in.
-
-        Parsing a large head costs tens of milliseconds. Many of them in one round of the event loop
-        would stop the clock of the whole node, and with it the renewal of the HA lock.
-        """
-        async with self.around.turn:
-            await trio.lowlevel.checkpoint()
+    async def _is_refused(self, data: bytes) -> bool:
+        """Wait for a turn to take bytes in, or answer them with a refusal."""
+        intake = self.around.intake
+        is_first = self._request_at is None
+        if is_first:
+            self._request_at = trio.current_time()
+            self._request_bytes = self._touched_bytes = 0
+            self._waited_s = 0.0
+            self._look = intake.look(data)
+        self._request_bytes += len(data)
+        if await intake.takes(self._look, self._address, self._request_bytes, is_first=is_first):
+            return False
+        keeps_alive = self._look.keeps_alive and not self.around.stopping
+        answer = intake.refusal(keeps_alive=keeps_alive)
+        sent = 0 if self.send_lock.locked() else send_at_once(self.stream, answer)
+        if sent == 0:
+            await self._send_bytes(answer)
+        self._broken = self._broken or 0 < sent < len(answer)  # it does not read: no use to go on
+        self._set_idle(True)
+        if self._broken or not keeps_alive:
+            self._reading.cancel()
+        return True
 
     async def _half_close(self) -> None:
         await self.protocol.handle(RawData(b""))
@@ -348,7 +416,9 @@ class Connection(TCPServer):
         if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
             deadline = now + limits.idle_s if self._idle else math.inf
         elif protocol.is_receiving_body:
-            deadline = (self._request_at or now) + limits.read_s
+            grace_s = limits.body_grace_s + self._request_bytes / limits.body_bytes_per_s
+            ends_at = (self._request_at or now) + limits.read_s
+            deadline = min(ends_at, now + grace_s - self._waited_s)
         elif protocol.is_receiving_head:
             self._request_at = self._request_at or now
             deadline = self._request_at + limits.header_s
@@ -381,12 +451,16 @@ class Connection(TCPServer):
             self._broken = True
             try:
                 view = memoryview(data)
-                for start in range(0, len(data), SEND_BYTES):
-                    with trio.fail_after(self.around.limits.write_stall_s):
-                        await self.stream.send_all(view[start : start + SEND_BYTES])
-                self._broken = False
+                with trio.CancelScope() as self._sending:
+                    for start in range(0, len(data), SEND_BYTES):
+                        self._weigh()
+                        with trio.fail_after(self.around.limits.write_stall_s):
+                            await self.stream.send_all(view[start : start + SEND_BYTES])
+                    self._broken = False
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
                 logger.debug("response could not be sent: error=%s", type(error).__name__)
+            finally:
+                self._sending = None
         if self._broken:
             await self._end()
 
@@ -396,11 +470,11 @@ class Connection(TCPServer):
 
     def _set_idle(self, idle: bool) -> None:
         self._idle = idle
-        self.around.expendable.pop(self, None)
+        self._has_request = not idle
+        self._weigh()
         if idle:
-            self.around.expendable[self] = None
             self._request_at = None
-            if self.around.stopping or self.around.crowded:
+            if self.around.stopping:
                 self._reading.cancel()
         self._set_read_deadline()
 

@@ -6,7 +6,8 @@ leaves the protocol.
 
 Theory of operation. A subclass of hypercorn's ``H11Protocol`` (private parts: see connection.py).
 HTTP/2 with prior knowledge is answered with 505; ``Upgrade`` is ignored, as RFC 9110 section 7.8
-allows; the head of a response leaves together with the first part of its body.
+allows; the head of a response leaves together with the first part of its body, its names spelled as
+in OpenBao (``Location``): case has no meaning, but some clients see one.
 
 Source: ours; hypercorn 0.18.0 ``protocol/h11.py``.
 """
@@ -48,6 +49,7 @@ class HTTP1(H11Protocol):
     # Two statements about where the request ends: h11 believes the right one, a proxy in front may
     # believe the other, so nothing that follows is read. Source: RFC 9112 section 6.1
     _is_ambiguous = False
+    _is_head = False  # the request's method is HEAD
 
     @property
     def is_receiving_head(self) -> bool:
@@ -103,6 +105,7 @@ class HTTP1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         """Hand a request to the app: its method as it was written, and never as a WebSocket."""
         names = {name for name, _ in request.headers}
+        self._is_head = request.method == b"HEAD"
         self._is_ambiguous = {b"transfer-encoding", b"content-length"} <= names
         self.stream = HTTPStream(
             self.app,
@@ -136,11 +139,23 @@ class HTTP1(H11Protocol):
                 raise
             return
         if isinstance(event, h11.Response):
-            self._held = _with_reason(data or b"", event.status_code)
+            self._held = _written(data or b"", event.status_code, is_head=self._is_head)
         elif data or self._held:
             data, self._held = self._held + (data or b""), b""
             await self.send(RawData(data=data))
 
 
-def _with_reason(head: bytes, status: int) -> bytes:
-    return head[:_REASON_AT] + _REASONS.get(status, b"") + head[_REASON_AT:]
+def _written(head: bytes, status: int, *, is_head: bool) -> bytes:
+    """
+    Return the head of a response as OpenBao writes it: with a reason, names in its spelling.
+
+    An answer to HEAD may leave its length open. h11 then announces chunks, which do not come.
+    """
+    first, *fields = head.split(b"\r\n")
+    lines = [first[:_REASON_AT] + _REASONS.get(status, b"") + first[_REASON_AT:]]
+    for field in fields:
+        name, colon, value = field.partition(b":")
+        spelled = name.title()
+        if not (is_head and spelled == b"Transfer-Encoding"):
+            lines.append(spelled + colon + value)
+    return b"\r\n".join(lines)

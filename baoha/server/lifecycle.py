@@ -27,11 +27,13 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
+from baoha.api.door import Door
 from baoha.config.model import ServerConfig
 from baoha.core.view import NodeStatus, Role
 from baoha.errors import BaohaError, ConfigError, SealError
@@ -44,6 +46,7 @@ from baoha.server.notify import Notifier
 from baoha.server.reload import apply_reload
 from baoha.server.settings import listener_settings
 from baoha.server.stores import Stores
+from baoha.server.watchdog import LoopRecord, LoopWatchdog
 
 logger = logging.getLogger("baoha.server")
 
@@ -69,6 +72,9 @@ class RunnableNode(Protocol):
     async def leave(self) -> None:
         """Hand active duty over; the node goes on forwarding."""
 
+    def note_problem(self, subject: str, sentence: str) -> None:
+        """Show operators what the process sees wrong; one sentence a subject."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -76,7 +82,8 @@ class Parts:
 
     open_stores: Callable[[ServerConfig], AbstractAsyncContextManager[Stores]]
     make_node: Callable[[ServerConfig, Stores], RunnableNode]
-    make_app: Callable[[RunnableNode, float], ASGIApp]  # the float: see HATiming.park_s
+    # The float: see HATiming.park_s. The door: who is refused before the app sees a request.
+    make_app: Callable[[RunnableNode, float], tuple[ASGIApp, Door | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,7 @@ class ServerProcess:
         self._listeners: list[APIListener] = []
         self._shutdown = trio.Event()
         self._root = trio.CancelScope()
+        self._watchdog = LoopWatchdog()
         self._exit_code = 0
         self._is_up = False
 
@@ -125,6 +133,7 @@ class ServerProcess:
                 async with trio.open_nursery() as process:
                     process.start_soon(self._watch_signals, signals)
                     process.start_soon(self._around.notifier.run_watchdog)
+                    await process.start(self._watchdog.run)
                     if self._around.exit_with_parent is not None:
                         process.start_soon(self._watch_parent, self._around.exit_with_parent)
                     await self._serve()
@@ -146,9 +155,10 @@ class ServerProcess:
     async def _serve(self) -> None:
         async with self._parts.open_stores(self._config) as stores:
             node = self._parts.make_node(self._config, stores)
-            app = self._parts.make_app(node, self._config.ha.park_s)
+            self._watchdog.on_report = partial(_show_loop, node)
+            app, door = self._parts.make_app(node, self._config.ha.park_s)
             self._listeners = [
-                APIListener(app, listener_settings(listener, name=f"listener {number}"))
+                APIListener(app, listener_settings(listener, name=f"listener {number}"), door=door)
                 for number, listener in enumerate(self._config.listeners, 1)
             ]
             async with trio.open_nursery() as api:
@@ -182,7 +192,7 @@ class ServerProcess:
 
     async def _leave(self, node: RunnableNode) -> None:
         timing = self._config.ha
-        bound_s = timing.handover_wait_s + timing.drain_s + 2 * timing.cleanup_s
+        bound_s = 2 * timing.handover_wait_s + timing.drain_s + 2 * timing.cleanup_s
         notifier = self._around.notifier
         notifier.stopping("handing over")
         notifier.extend_timeout(bound_s + LISTENER_STOP_S)
@@ -281,6 +291,11 @@ class ServerProcess:
                 text,
                 "".join(traceback.format_tb(error.__traceback__)).rstrip(),
             )
+
+
+def _show_loop(node: RunnableNode, record: LoopRecord) -> None:
+    if record.long_turns:
+        node.note_problem("event loop", record.sentence())
 
 
 def describe_status(status: NodeStatus) -> str:

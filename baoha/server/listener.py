@@ -11,40 +11,58 @@ Rules of this file:
 Theory of operation. The shape is that of hypercorn's ``worker_serve``: a nursery of connections
 around the accepting task, so that ending the inner one begins the graceful part. The worker itself
 is not used, because it has no place for a guard (see connection.py), runs a lifespan protocol that
-the app does not have, and takes its connection class from a module global. At the limit the
-connection that has been without a request longest makes room for a new one: also one that has not
-said anything yet, or only half of it, so that silence does not keep others waiting.
+the app does not have, and takes its connection class from a module global. At the limit a
+connection that waits for its client makes room for a new one: of the address with most connections
+the one that has made no progress for the longest time. Whatever a stranger begins and does not end
+(a handshake, a head, a body, the reading of an answer) therefore keeps nobody waiting. Connections
+are accepted many at a time: one per turn of a busy event loop would let the backlog starve.
 
 Source: ours; hypercorn 0.18.0 ``trio/run.py``; listener options of OpenBao 2.7.2.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 import shutil
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import trio
 
+from baoha.api.door import Door
 from baoha.errors import ConfigError
 from baoha.sansio.messages import ListenerPolicy
+from baoha.sansio.shares import Claim, client_address
 from baoha.server.asgi import LISTENER_EXTENSION, ASGIApp
-from baoha.server.connection import Limits, serve_connection, surroundings
+from baoha.server.connection import Connection, serve_connection, surroundings
 from baoha.server.forwarded_for import ForwardedForSettings, with_forwarded_for
+from baoha.server.limits import Limits
 from baoha.server.response_headers import CustomHeaders, HeadersByStatus
 from baoha.server.tls import ServerTLS, TLSSettings
+from baoha.server.turns import Turns
 
 logger = logging.getLogger("baoha.server.listener")
 
 BACKLOG = 1024
 # A full listener may turn away thousands of clients per second; its log line comes this often.
 FULL_REPORT_S = 10.0
+# As many of those that wait are taken before everybody else runs once.
+# Each costs up to a millisecond until it waits for its client.
+ACCEPTS_PER_TURN = 16
+# When descriptors or memory have run out. Source: trio, ``serve_listeners``.
+DESCRIPTORS_PAUSE_S = 0.1
+_NOBODY_WAITS = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+_NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_LISTENER_IS_BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT})
+_NOBODY = Claim("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +100,14 @@ class ListenerSettings:
 class APIListener:
     """One listener: ``serve`` it in a nursery, ``stop`` it; ``tls`` reloads its certificate."""
 
-    def __init__(self, app: ASGIApp, settings: ListenerSettings) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ListenerSettings, *, door: Door | None = None
+    ) -> None:
         """
         Prepare a listener; nothing is bound yet.
+
+        Args:
+            door: refuses, in a crowd, before the app sees a request.
 
         Raises:
             ConfigError: its certificate cannot be loaded.
@@ -97,7 +120,14 @@ class APIListener:
         if settings.forwarded_for is not None:
             app = with_forwarded_for(app, settings.forwarded_for)
         self._around = surroundings(
-            app, {LISTENER_EXTENSION: settings.policy}, settings.limits, http2=settings.http2
+            app,
+            {LISTENER_EXTENSION: settings.policy},
+            settings.limits,
+            http2=settings.http2,
+            connections_max=settings.connections_max,
+            # Behind a proxy the address of the connection says nothing about the client.
+            door=door if settings.forwarded_for is None else None,
+            headers=self.headers,
         )
         self._accepting = trio.CancelScope()
         self._full_reported_at = -math.inf  # on trio's clock
@@ -116,19 +146,15 @@ class APIListener:
         Owns: the listening socket and all connections; the file of a unix socket.
         """
         listener, self.address = await _bind(self.settings)
-        bounded = _BoundedListener(listener, self.settings.connections_max, self._crowd)
         try:
-            async with trio.open_nursery() as connections:
+            async with _running(self._around.intake.turns), trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     if self.tls is not None:
                         accepting.start_soon(self.tls.run_auto_reload)
                     with self._accepting:
                         task_status.started(self.address)
-                        await trio.serve_listeners(
-                            bounded.serving(self._serve_one),
-                            [bounded],
-                            handler_nursery=connections,
-                        )
+                        await self._accept(listener, connections)
+                    _close(listener)
                     accepting.cancel_scope.cancel()
                 await self._around.context.terminated.set()
                 for connection in list(self._around.open):
@@ -136,7 +162,7 @@ class APIListener:
                 connections.cancel_scope.deadline = trio.current_time() + self.settings.graceful_s
         finally:
             self.stopped.set()
-            await trio.aclose_forcefully(listener)
+            _close(listener)
             if self.settings.unix_path:
                 Path(self.settings.unix_path).unlink(missing_ok=True)  # noqa: ASYNC240 - one call
 
@@ -149,25 +175,78 @@ class APIListener:
         """Stop accepting; ``serve`` returns when what is in flight has been answered."""
         self._accepting.cancel()
 
-    async def _serve_one(self, stream: trio.SocketStream) -> None:
-        if self.tls is None:
-            await serve_connection(stream, self._around)
-        else:
-            # https_compatible: clients close without a TLS goodbye, and may.
-            secured = trio.SSLStream(
-                stream, self.tls.context, server_side=True, https_compatible=True
-            )
-            await serve_connection(secured, self._around)
+    async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            for _ in range(ACCEPTS_PER_TURN):
+                cause = 0
+                try:
+                    accepted, peer = listener.accept()
+                except OSError as error:
+                    cause = error.errno or 0
+                    if cause in _LISTENER_IS_BROKEN:
+                        raise
+                if cause in _NOBODY_WAITS:
+                    break
+                if cause in _NOTHING_LEFT:
+                    await self._wait_for_descriptors(os.strerror(cause))
+                    break
+                if cause:
+                    continue  # a client that is gone already
+                claim = _claim(peer)
+                if self.tls is None and self._around.intake.turns_away(accepted, claim.address):
+                    continue
+                connection, is_placed = self._connection(accepted, claim.address), False
+                try:
+                    await self._find_place(connection, claim)
+                    is_placed = True
+                finally:
+                    if not is_placed:
+                        accepted.close()
+                connections.start_soon(serve_connection, connection)
 
-    def _crowd(self, crowded: bool) -> None:
-        """Make room for a client that waits: now if somebody is idle, else as soon as one is."""
-        self._around.crowded = crowded
-        oldest = next(iter(self._around.expendable), None)
-        if crowded and oldest is not None:
-            oldest.make_room()
-        elif crowded and trio.current_time() >= self._full_reported_at + FULL_REPORT_S:
-            self._full_reported_at = trio.current_time()
-            logger.warning("listener is full: connections_max=%d", self.settings.connections_max)
+    async def _find_place(self, connection: Connection, claim: Claim) -> None:
+        """Take a place, somebody else's if need be; wait only while all are being answered."""
+        around = self._around
+        while True:
+            giving = around.places.who_gives_way(connection, claim)
+            busy = [other for other in giving or () if not other.is_expendable]
+            if giving is not None and not busy:
+                break
+            for other in busy:
+                around.places.firm(other)
+            if not busy:
+                self._report(f"listener is full: connections_max={around.places.capacity}")
+                around.changed = trio.Event()
+                await around.changed.wait()
+        self._displace(giving)
+        around.places.enter(connection, claim)
+
+    def _displace(self, giving: list[Connection]) -> None:
+        for other in giving:
+            self._around.places.leave(other)
+            other.make_room()
+
+    async def _wait_for_descriptors(self, cause: str) -> None:
+        """Let one connection go for the sake of the process, and leave it some time."""
+        self._report(f"cannot accept connections: cause={cause!r}")
+        waiting = (other for other in self._around.open if other.is_expendable)
+        self._displace(list(islice(waiting, 1)))
+        await trio.sleep(DESCRIPTORS_PAUSE_S)
+
+    def _report(self, what: str) -> None:
+        now = trio.current_time()
+        if now >= self._full_reported_at + FULL_REPORT_S:
+            self._full_reported_at = now
+            logger.warning("%s", what)
+
+    def _connection(self, accepted: socket.socket, address: str) -> Connection:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        if self.tls is None:
+            return Connection(stream, self._around, address)
+        # https_compatible: clients close without a TLS goodbye, and may.
+        secured = trio.SSLStream(stream, self.tls.context, server_side=True, https_compatible=True)
+        return Connection(secured, self._around, address)
 
 
 async def serve_listener(
@@ -190,52 +269,30 @@ async def serve_listener(
         listener.stop()
 
 
-class _BoundedListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts only while fewer than ``connections_max`` are open."""
-
-    def __init__(
-        self, inner: trio.SocketListener, connections_max: int, crowd: Callable[[bool], None]
-    ) -> None:
-        self._inner = inner
-        self._places = trio.Semaphore(connections_max)
-        self._crowd = crowd
-
-    async def accept(self) -> trio.SocketStream:
-        """Wait for a client, then for a place."""
-        # A client first: only if there is one, somebody else has to make room.
-        await trio.lowlevel.wait_readable(self._inner.socket)
-        if self._places.value == 0:
-            self._crowd(True)
-        await self._places.acquire()
-        self._crowd(False)
-        accepted = False
-        try:
-            stream = await self._inner.accept()
-            accepted = True
-            return stream
-        finally:
-            if not accepted:
-                self._places.release()
-
-    def serving(
-        self, handler: Callable[[trio.SocketStream], Awaitable[None]]
-    ) -> Callable[[trio.SocketStream], Awaitable[None]]:
-        """Return the handler, giving the place back when it ends."""
-
-        async def handle(stream: trio.SocketStream) -> None:
-            try:
-                await handler(stream)
-            finally:
-                self._places.release()
-
-        return handle
-
-    async def aclose(self) -> None:
-        """Close the listening socket."""
-        await self._inner.aclose()
+@asynccontextmanager
+async def _running(turns: Turns) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
-async def _bind(settings: ListenerSettings) -> tuple[trio.SocketListener, str]:
+def _close(listener: socket.socket) -> None:
+    """Close a listening socket; once more does no harm."""
+    if listener.fileno() >= 0:
+        trio.lowlevel.notify_closing(listener)
+        listener.close()
+
+
+def _claim(peer: object) -> Claim:
+    """Return the account of a client; all clients of a unix socket are one."""
+    if not isinstance(peer, tuple):
+        return _NOBODY
+    host, port = peer[0], peer[1]
+    return Claim(client_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+
+
+async def _bind(settings: ListenerSettings) -> tuple[socket.socket, str]:
     if settings.unix_path:
         return _bind_unix(settings), f"unix:{settings.unix_path}"
     where = f"{settings.host}:{settings.port}"
@@ -248,24 +305,25 @@ async def _bind(settings: ListenerSettings) -> tuple[trio.SocketListener, str]:
             flags=socket.AI_PASSIVE,
         )
         family, kind, protocol, _, address = found[0]
-        sock = trio.socket.socket(family, kind, protocol)
+        sock = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ConfigError(f"listen tcp {where}: {error.strerror or error}") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6 and settings.host in ("", "::"):
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        await sock.bind(address)
+        sock.bind(address)
         sock.listen(BACKLOG)
+        sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise ConfigError(f"listen tcp {where}: bind: {error.strerror}") from error
     bound = sock.getsockname()
     host = f"[{bound[0]}]" if family == socket.AF_INET6 else bound[0]
-    return trio.SocketListener(sock), f"{host}:{bound[1]}"
+    return sock, f"{host}:{bound[1]}"
 
 
-def _bind_unix(settings: ListenerSettings) -> trio.SocketListener:
+def _bind_unix(settings: ListenerSettings) -> socket.socket:
     path = settings.unix_path
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -280,11 +338,12 @@ def _bind_unix(settings: ListenerSettings) -> trio.SocketListener:
         if settings.unix_mode is not None:
             os.chmod(path, settings.unix_mode)
         sock.listen(BACKLOG)
+        sock.setblocking(False)
     except (OSError, LookupError) as error:
         sock.close()
         cause = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"listen unix {path}: {cause}") from error
-    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    return sock
 
 
 def _remove_stale_socket(path: str) -> None:

@@ -7,6 +7,7 @@ Rules of this file:
    full pipe costs log lines (counted, and reported when it moves again), never a tenure.
 2. One record is one entry: control characters are escaped and further lines are indented, so that
    nothing a client sent can look like a line of its own.
+3. Of an error that comes with a record its type and place are written, not its text.
 
 Theory of operation. The format is OpenBao's: ``2026-11-23T12:00:00.000Z [INFO]  core: vault is
 unsealed``. Loggers are called ``baoha.<part>``; what is shown is ``<part>``.
@@ -26,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
-from baoha.errors import ConfigError
+from baoha.errors import ConfigError, type_and_place
 
 LogFormat = Literal["standard", "json"]
 
@@ -72,7 +73,7 @@ class StandardFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one entry; further lines of it are indented."""
         level = f"[{_level(record)}]"
-        message = _message(self, record).translate(_CONTROL).replace("\n", "\n    ")
+        message = _message(record).translate(_CONTROL).replace("\n", "\n    ")
         return f"{_time(record)} {level:<7} {_part(record)}: {message}"
 
 
@@ -84,7 +85,7 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(
             {
                 "@level": _level(record).lower(),
-                "@message": _message(self, record),
+                "@message": _message(record),
                 "@module": _part(record),
                 "@timestamp": _time(record),
             }
@@ -222,8 +223,10 @@ def _time(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+def _message(record: logging.LogRecord) -> str:
     message = record.getMessage()
     if record.exc_info:
-        message = f"{message}\n{formatter.formatException(record.exc_info)}"
+        # Of a library, then: ours say what may be said.
+        error = record.exc_info[1]
+        message += f": error={type_and_place(error)}" if error is not None else ""
     return message

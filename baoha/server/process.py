@@ -7,6 +7,7 @@ lifecycle.py.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -15,21 +16,31 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
+from baoha.api.admission import Admission
 from baoha.api.app import build_app
+from baoha.api.door import Door
+from baoha.api.uploads import ROOM_BYTES
 from baoha.cluster.network import TCPNetwork
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
 from baoha.node import Node
+from baoha.offload import SWITCH_INTERVAL_S
 from baoha.server.asgi import ASGIApp
 from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
 from baoha.server.logs import Logs
+from baoha.server.memory import usable_bytes
 from baoha.server.notify import Notifier
+from baoha.server.priority import raise_priority
 from baoha.server.settings import node_settings
 from baoha.server.stores import Stores, open_stores
 
 # Enough for every listener's connections_max, the store and the cluster channel.
 DESCRIPTORS = 65_536
+
+# The oldest generation practically never: to look through it takes as long as there are
+# connections, and stops the loop meanwhile. What is lost there is little.
+GC_THRESHOLDS = (10_000, 20, 1_000)
 
 WhenStarted = Callable[[list[str]], AbstractAsyncContextManager[None]]
 
@@ -54,6 +65,7 @@ def run(
         0 after an orderly end, 1 after an error, 128 + n after a second signal n.
     """
     _prepare_process()
+    raise_priority(config.nice)
     try:
         findings = check_addresses(config)
         enforce(findings)
@@ -88,12 +100,20 @@ def _make_node(config: ServerConfig, stores: Stores) -> RunnableNode:
     )
 
 
-def _make_app(node: RunnableNode, park_s: float) -> ASGIApp:
+def _make_app(node: RunnableNode, park_s: float) -> tuple[ASGIApp, Door]:
     assert isinstance(node, Node)
-    return build_app(node, park_s=park_s)
+    admission = Admission()
+    # The rest is for what becomes of a body: decoded, encrypted, encoded again.
+    upload_bytes = min(ROOM_BYTES, usable_bytes() // 8)
+    app = build_app(node, admission=admission, park_s=park_s, upload_bytes=upload_bytes)
+    return app, Door(node, admission)
 
 
 def _prepare_process() -> None:
+    # Every request makes some hundred objects that refer to each other; to look for lost ones after
+    # every 700, as Python does by itself, costs a sixth of the CPU time.
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()  # what was imported stays: it is not looked at again
     # No key may end up in a core file; and every connection needs a descriptor (Go raises its
     # limit by itself, too).
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -101,6 +121,8 @@ def _prepare_process() -> None:
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # The event loop waits for so long whenever a worker thread computes.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def say(text: str) -> None:

@@ -30,12 +30,13 @@ class CustomHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start" and self.configured:
-                message["headers"] = self._merged(message["status"], list(message["headers"]))
+                message["headers"] = self.merged(message["status"], list(message["headers"]))
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
-    def _merged(self, status: int, headers: RawHeaders) -> RawHeaders:
+    def merged(self, status: int, headers: RawHeaders) -> RawHeaders:
+        """Return the headers of an answer with the operator's."""
         chosen: dict[bytes, tuple[str, ...]] = {}
         for key in ("default", f"{status // 100}xx", str(status)):
             for name, values in self.configured.get(key, {}).items():

@@ -11,8 +11,8 @@ from baoha.config.model import ListenerConfig, SealConfig, ServerConfig
 from baoha.node import NodeSettings
 from baoha.sansio.messages import ListenerPolicy
 from baoha.sansio.seal_format import StaticSealKey
-from baoha.server.connection import Limits
 from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
+from baoha.server.limits import Limits
 from baoha.server.listener import ListenerSettings
 from baoha.server.tls import TLSSettings
 
@@ -63,6 +63,7 @@ def listener_settings(config: ListenerConfig, *, name: str) -> ListenerSettings:
         ),
         tls=tls_settings(config),
         response_headers=config.custom_response_headers,
+        connections_max=config.connections_max,
         forwarded_for=None
         if proxy is None
         else ForwardedForSettings(

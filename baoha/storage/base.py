@@ -81,6 +81,8 @@ class Backend(ABC):
 
     name: str
     capabilities: Capabilities
+    # How long a call may take at most, cancelled or not; None: it is not known.
+    op_timeout_s: float | None = None
 
     @abstractmethod
     async def get(self, key: str) -> bytes | None:
@@ -322,6 +324,14 @@ class HALock(ABC):
         """
         return False
 
+    def problems(self) -> Sequence[str]:
+        """
+        Return what is wrong between this contender and the lock, from memory.
+
+        Sentences that begin with a diagnostic code (BH-921); without a secret, for everybody.
+        """
+        return ()
+
     async def aclose(self) -> None:  # noqa: B027 - a lock may have nothing to let go of
         """Let go of sockets and files; a session lock that stands for this process included."""
 
@@ -331,6 +341,7 @@ class HABackend(ABC):
 
     name: str
     capabilities: Capabilities
+    op_timeout_s: float | None = None  # as in ``Backend``
 
     @abstractmethod
     async def open_lock(self, key: str, identity: str) -> HALock:

@@ -18,7 +18,7 @@ Source: ours; OpenBao's counterparts are its latency and error injecting wrapper
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -39,6 +39,7 @@ class Faults:
         latency_s: from the caller to the store.
         reply_latency_s: from the store to the caller.
         op_timeout_s: the store's own time limit for a call.
+        problem: what its locks tell of themselves.
         unavailable: every call fails at once.
         full: every write, of data or of a lock, fails at once.
         calls: how many calls were made, failed ones included.
@@ -48,6 +49,7 @@ class Faults:
     latency_s: float = 0.0
     reply_latency_s: float = 0.0
     op_timeout_s: float = 2.0
+    problem: str = ""
     unavailable: bool = False
     full: bool = False
     calls: int = 0
@@ -268,6 +270,10 @@ class FaultyLock(HALock):
             return await self._faults.read(lambda: self._inner.holder_is_gone(record))
         except StorageUnavailable:
             return False
+
+    def problems(self) -> Sequence[str]:
+        told = (self._faults.problem,) if self._faults.problem else ()
+        return (*told, *self._inner.problems())
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -41,6 +41,8 @@ from baoha.storage.settings import Settings
 from baoha.timing import BootClock, boot_time_s
 
 EVERYTHING = Capabilities(ha=True, fencing=True, watch=True, hand_over=True, session_lock=True)
+# As a configured store: no second process can open it, so there is nobody to share a lock with.
+ALONE = replace(EVERYTHING, ha=False)
 
 
 class Observer:
@@ -290,11 +292,16 @@ class InmemLock(HALock):
         return self._world.capabilities.session_lock and self._world.is_gone(identity)
 
 
+def check_settings(settings: Mapping[str, object]) -> None:
+    """Check a block; see the registry. Its calls do not wait."""
+    Settings("inmem", settings).finish()
+
+
 async def open_backend(
     settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> InmemBackend:
     """
-    Open a fresh, empty store that lives as long as the returned object.
+    Open a fresh, empty store without HA that lives as long as the returned object.
 
     Args:
         settings: must be empty.
@@ -303,6 +310,6 @@ async def open_backend(
     Raises:
         ConfigError: there is a setting.
     """
-    Settings("inmem", settings).finish()
+    check_settings(settings)
     await trio.lowlevel.checkpoint()
-    return World(clock=boot_clock).open()
+    return World(clock=boot_clock, capabilities=ALONE).open()

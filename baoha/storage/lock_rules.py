@@ -59,9 +59,17 @@ def is_evicted(row: LockRow, evict: LockRecord | None) -> bool:
     return evict is not None and row.identity == evict.identity and row.epoch == evict.epoch
 
 
-def acquired(row: LockRow, identity: str, value: str, expires_at_s: float) -> LockRow:
-    """Return the row of a new tenure."""
-    return LockRow(identity, value, row.epoch + 1, expires_at_s)
+def acquired(
+    row: LockRow, identity: str, value: str, expires_at_s: float, *, epoch_seen: int = 0
+) -> LockRow:
+    """
+    Return the row of a new tenure.
+
+    Args:
+        epoch_seen: the highest epoch that the contender has ever read: a row may have been removed
+            or set back by hand or by a restored backup, and no epoch may come again.
+    """
+    return LockRow(identity, value, max(row.epoch, epoch_seen) + 1, expires_at_s)
 
 
 def renewed(row: LockRow, expires_at_s: float) -> LockRow:

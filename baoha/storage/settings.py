@@ -84,6 +84,18 @@ class Settings:
             )
         return seconds
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """
+        Take a yes or no.
+
+        Raises:
+            ConfigError: it is neither true nor false.
+        """
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            raise ConfigError(f"storage.{self._store}: {key} must be true or false, got {value!r}")
+        return value
+
     def finish(self) -> None:
         """
         Refuse the keys that nobody took.

@@ -24,24 +24,30 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from baoha.errors import StorageUnavailable
+from baoha import names
+from baoha.errors import ConfigError, StorageUnavailable
 from baoha.storage import sqlite_file
 from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
 from baoha.storage.keys import check_key, check_prefix
 from baoha.storage.settings import Settings
+from baoha.storage.sqlite_host import check_clock, check_file_system
 from baoha.storage.sqlite_lock import SqliteLock
+from baoha.storage.sqlite_obstacle import Obstacle
 from baoha.storage.sqlite_presence import Ear, Folder, Session
+from baoha.storage.sqlite_reserve import Reserve
 from baoha.storage.sqlite_writer import Writer
 from baoha.timing import BootClock, boot_time_s
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT_S = 2.0
+# Below the caller's own time, so that a caller learns that nothing was written.
+_BUSY_TIMEOUT_S = 1.5
 _OP_TIMEOUT_S = 2.0
 _BUSY_RETRY_S = 0.005
 # About one millisecond of listing, then others run.
@@ -58,20 +64,13 @@ class SqliteBackend(Backend, HABackend):
 
     name = "sqlite"
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        busy_timeout_s: float,
-        op_timeout_s: float,
-        boot_clock: BootClock,
-        folder: Folder,
-    ) -> None:
-        self.path = path
+    def __init__(self, settings: SqliteSettings, *, boot_clock: BootClock, folder: Folder) -> None:
+        self.path = settings.path
+        self.op_timeout_s = self._op_timeout_s = settings.op_timeout_s
         self.capabilities = Capabilities(
             ha=True, fencing=True, watch=folder.can_bind(), hand_over=True, session_lock=True
         )
-        self._op_timeout_s = op_timeout_s
+        self._may_kill = settings.fence_by_kill
         self._boot_clock = boot_clock
         self._boot_id = sqlite_file.read_boot_id()
         self._folder = folder
@@ -79,7 +78,12 @@ class SqliteBackend(Backend, HABackend):
         self._inode: tuple[int, int] | None = None
         self._locks: list[SqliteLock] = []
         self._closed = False
-        self._writer = Writer(path, busy_timeout_s=busy_timeout_s, op_timeout_s=op_timeout_s)
+        self._writer = Writer(
+            self.path,
+            busy_timeout_s=settings.busy_timeout_s,
+            op_timeout_s=settings.op_timeout_s,
+            reserve=Reserve(folder),
+        )
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self.path}>"
@@ -108,7 +112,9 @@ class SqliteBackend(Backend, HABackend):
         def run(connection: sqlite3.Connection) -> None:
             sqlite_file.apply(connection, batch, self._boot_id, self._boot_clock())
 
-        await self._writer.submit(run)
+        # A tenure is not taken up without its advertisement: it belongs to the lock.
+        is_of_the_lock = all(key.startswith(names.LEADER_PREFIX) for key in batch.writes)
+        await self._writer.submit(run, urgent=is_of_the_lock)
 
     async def open_lock(self, key: str, identity: str) -> SqliteLock:
         self._require_open()
@@ -122,7 +128,12 @@ class SqliteBackend(Backend, HABackend):
         lock = SqliteLock(
             key,
             identity,
-            path=self.path,
+            obstacle=Obstacle(
+                self.path,
+                self._folder.path,
+                may_kill=self._may_kill,
+                boot_clock=self._boot_clock,
+            ),
             read=self._read,
             writer=self._writer,
             folder=self._folder,
@@ -195,6 +206,48 @@ class SqliteBackend(Backend, HABackend):
             raise StorageUnavailable("cannot use sqlite storage: the store is closed")
 
 
+@dataclass(frozen=True, slots=True)
+class SqliteSettings:
+    """A ``[storage.sqlite]`` block; see ``open_backend``."""
+
+    path: Path
+    busy_timeout_s: float
+    op_timeout_s: float
+    fence_by_kill: bool
+    allow_network_filesystem: bool
+
+
+def read_settings(settings: Mapping[str, object]) -> SqliteSettings:
+    """
+    Read and check a block without touching a file.
+
+    Raises:
+        ConfigError: a setting is missing, wrong or unknown.
+    """
+    block = Settings("sqlite", settings)
+    op_timeout_s = block.duration_s("op_timeout", _OP_TIMEOUT_S)
+    found = SqliteSettings(
+        # A relative path means the folder the server was started in, whatever happens later.
+        path=Path(block.text("path")).absolute(),
+        busy_timeout_s=block.duration_s("busy_timeout", min(_BUSY_TIMEOUT_S, op_timeout_s)),
+        op_timeout_s=op_timeout_s,
+        fence_by_kill=block.flag("fence_by_kill", default=False),
+        allow_network_filesystem=block.flag("allow_network_filesystem", default=False),
+    )
+    block.finish()
+    if found.busy_timeout_s > found.op_timeout_s:
+        raise ConfigError(
+            "storage.sqlite: busy_timeout must not be above op_timeout: a write that waits for "
+            "longer than its caller may land when nobody expects it any more"
+        )
+    return found
+
+
+def check_settings(settings: Mapping[str, object]) -> float:
+    """Check a block, and return the ``op_timeout_s`` that the store will declare; see registry."""
+    return read_settings(settings).op_timeout_s
+
+
 async def open_backend(
     settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> SqliteBackend:
@@ -202,34 +255,44 @@ async def open_backend(
     Open a database file, and make it where it is missing.
 
     Args:
-        settings: ``path`` of the file (required); ``busy_timeout`` (default 2s), how long a write
-            waits for another process's; ``op_timeout`` (default 2s), how long a caller waits.
+        settings: ``path`` of the file (required); ``busy_timeout`` (default 1.5s), how long a
+            write waits for another process's; ``op_timeout`` (default 2s), how long a caller waits;
+            ``fence_by_kill`` (default off), whether a node that does not run any more and holds the
+            write lock is killed once its HA lock ran out; ``allow_network_filesystem`` (default
+            off), whether a file system that other kernels share is accepted.
         boot_clock: seconds since the machine's boot, the same for all its processes.
 
     Raises:
-        ConfigError: a setting is missing, wrong or unknown.
+        ConfigError: a setting is missing, wrong or unknown; or this is no place for such a store: a
+            shared file system (BH-923), a shifted clock (BH-924), no shared memory (BH-926).
         StorageUnavailable: the file cannot be made or opened now.
         StorageCorrupt: it is damaged, another program's, or of a newer format.
 
     Owns: the caller closes the store with ``aclose``.
     """
-    block = Settings("sqlite", settings)
-    path = _absolute(block.text("path"))
-    busy_timeout_s = block.duration_s("busy_timeout", _BUSY_TIMEOUT_S)
-    op_timeout_s = block.duration_s("op_timeout", _OP_TIMEOUT_S)
-    block.finish()
+    found = read_settings(settings)
+    check_clock()
     # It waits for locks and disks, and nothing is awaited from it but its end.
-    await trio.to_thread.run_sync(sqlite_file.create, path, busy_timeout_s)
+    folder = await trio.to_thread.run_sync(_create, found)
+    return SqliteBackend(found, boot_clock=boot_clock, folder=folder)
+
+
+def _create(settings: SqliteSettings) -> Folder:
+    """Make what is missing, in the order in which one thing may refuse the next."""
+    path = settings.path
+    sqlite_file.create_folder(path)
+    if not settings.allow_network_filesystem:
+        check_file_system(Path(os.path.realpath(path)).parent)
     folder = Folder(path.with_name(f"{path.name}.ha"))
-    return SqliteBackend(
-        path,
-        busy_timeout_s=busy_timeout_s,
-        op_timeout_s=op_timeout_s,
-        boot_clock=boot_clock,
-        folder=folder,
-    )
-
-
-def _absolute(path: str) -> Path:
-    # A relative path means the folder the server was started in, whatever happens later.
-    return Path(path).absolute()
+    try:
+        try:
+            sqlite_file.create(path, settings.busy_timeout_s)
+        except sqlite_file.NoSpace:
+            # The first process after all had ended needs some for the WAL: as much as the lock.
+            if not Reserve(folder).give_up():
+                raise
+            sqlite_file.create(path, settings.busy_timeout_s)
+    except BaseException:
+        folder.close()
+        raise
+    return folder

@@ -6,7 +6,7 @@ Rules of this file:
 1. It is synchronous and knows no task and no thread: a caller brings a connection.
 2. ``entry`` (data) and ``ha_lock`` live in one file, because a fence is proven in the transaction
    of the write it guards. Whoever changes rows here holds ``BEGIN IMMEDIATE``.
-3. A row of ``ha_lock`` is never deleted: its epoch only grows.
+3. A row of ``ha_lock`` is never deleted here: its epoch only grows.
 
 Theory of operation. WAL lets readers run beside the one writer; ``synchronous=FULL`` makes every
 commit durable before it is acknowledged. Expiry is in seconds of CLOCK_BOOTTIME, which all
@@ -46,6 +46,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FORMAT = 1
 _MODE_FILE = 0o600
 _MODE_FOLDER = 0o700
+_SYNCHRONOUS_FULL = 2
 _RETRY_S = 0.005  # between two attempts at what SQLite's busy handler does not cover
 # The WAL shrinks back to this after a checkpoint, so that one big import does not keep the space.
 _WAL_BYTES_MAX = 64 * 1024 * 1024
@@ -83,7 +84,19 @@ _REOPEN = {
 }
 
 
+# What a full disk and a used-up quota look like: a write, or the growth of the shared memory.
+_NO_SPACE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
+
+
 # --- errors -------------------------------------------------------------------------------------
+
+
+class NoSpace(StorageUnavailable):
+    """There is no space to open the database: its WAL and shared memory are files."""
 
 
 def primary_code(exc: sqlite3.Error) -> int:
@@ -94,6 +107,11 @@ def primary_code(exc: sqlite3.Error) -> int:
 def is_busy(exc: sqlite3.Error) -> bool:
     """Say whether another connection was in the way; the same call may succeed soon."""
     return primary_code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_no_space(exc: sqlite3.Error) -> bool:
+    """Say whether there was, or may have been, no space for a write."""
+    return getattr(exc, "sqlite_errorcode", 0) in _NO_SPACE
 
 
 def must_reopen(exc: sqlite3.Error) -> bool:
@@ -131,16 +149,31 @@ def map_error(
 # --- opening ------------------------------------------------------------------------------------
 
 
+def create_folder(path: Path) -> None:
+    """
+    Create the folder of the file (0700) where it is missing.
+
+    Raises:
+        StorageUnavailable: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(mode=_MODE_FOLDER, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageUnavailable(f"cannot open sqlite storage: {path}: {exc.strerror}") from exc
+
+
 def create(path: Path, busy_timeout_s: float) -> None:
     """
     Create the file (0600), its folder (0700) and its tables where they are missing. Blocks.
 
     Raises:
+        ConfigError: BH-926, its file system has no shared memory for the WAL.
+        NoSpace: the disk is full.
         StorageUnavailable: the file cannot be made or opened.
         StorageCorrupt: it is no database, another program's, or of a newer format.
     """
+    create_folder(path)
     try:
-        path.parent.mkdir(mode=_MODE_FOLDER, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE_FILE))
     except OSError as exc:
         raise StorageUnavailable(f"cannot open sqlite storage: {path}: {exc.strerror}") from exc
@@ -150,7 +183,8 @@ def create(path: Path, busy_timeout_s: float) -> None:
         _switch_to_wal(connection, busy_timeout_s)
         _check_or_create_tables(connection, path)
     except sqlite3.Error as exc:
-        raise map_error(exc, "open", place=f" {path}") from exc
+        error = map_error(exc, "open", place=f" {path}")
+        raise NoSpace(str(error)) if is_no_space(exc) else error from exc
     finally:
         if connection is not None:
             connection.close()
@@ -175,6 +209,10 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX}")
+        # SQLite answers a setting that it does not take with the one that it keeps.
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if synchronous != _SYNCHRONOUS_FULL:
+            raise sqlite3.NotSupportedError("PRAGMA synchronous = FULL has no effect")
     except sqlite3.Error:
         connection.close()
         raise
@@ -186,13 +224,21 @@ def _switch_to_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as exc:
             if not is_busy(exc) or time.monotonic() > deadline_s:
                 raise
             time.sleep(_RETRY_S)
         else:
-            return
+            break
+    if mode != "wal":
+        # No error of SQLite's: it goes on in the mode it can, with other rules for readers, for a
+        # commit that failed, and for who holds which lock.
+        raise ConfigError(
+            f"BH-926 SQLite keeps journal mode {mode!r} instead of WAL: the file system has no "
+            "shared memory for it; put the store on a local disk",
+            code="BH-926",
+        )
 
 
 def _check_or_create_tables(connection: sqlite3.Connection, path: Path) -> None:
@@ -295,6 +341,14 @@ def read_lock(connection: sqlite3.Connection, key: str, boot_id: str) -> LockRow
     if row_boot_id != boot_id:
         return LockRow(epoch=epoch)
     return LockRow(identity, value, epoch, expires_at_s)
+
+
+def foreign_holder(connection: sqlite3.Connection, key: str, boot_id: str) -> str:
+    """Return who holds the lock according to a row of another boot; "": nobody does."""
+    row = connection.execute(
+        "SELECT identity FROM ha_lock WHERE key = ? AND boot_id != ?", (key, boot_id)
+    ).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def write_lock(connection: sqlite3.Connection, key: str, row: LockRow, boot_id: str) -> None:

@@ -5,37 +5,36 @@ Rules of this file:
 
 1. Looking comes first: a contender takes the file's write lock only when it may win.
 2. Whatever decides about the row is decided inside the write transaction, evidence included.
+3. A row of another boot is free only when its holder's sign of life is gone: where that is still
+   there, kernel and clock are the same, and somebody's view of the boot is not.
 
 Theory of operation. The rules are those of ``lock_rules``; this handle brings them the row, the
 boot-time clock and the kernel's evidence (``sqlite_presence``). Lock jobs go ahead of queued
-data writes. A job that changed the holder announces it once the change is durable.
+data writes. A job that changed the holder announces it once the change is durable. When the store
+does not answer, the process that is in the way is looked up (``sqlite_obstacle``).
 
 Source: DESIGN.md section 4; ours.
 """
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 import trio
 
-from baoha.errors import LockLost
+from baoha.errors import LockLost, StorageUnavailable
 from baoha.storage import lock_rules, sqlite_file
 from baoha.storage.base import Fence, HALock, LockRecord
 from baoha.storage.lock_rules import LockRow
+from baoha.storage.sqlite_obstacle import Obstacle
 from baoha.storage.sqlite_presence import Ear, Folder, Session
-from baoha.storage.sqlite_stopped import wake_stopped_writer
 from baoha.storage.sqlite_writer import Writer
 from baoha.timing import BootClock
 
 T = TypeVar("T")
-
-log: Final = logging.getLogger("baoha.storage")
 
 # Another examiner may hold the flock for some microseconds, which looks like life.
 _EVIDENCE_TRIES = 3
@@ -47,6 +46,17 @@ class Reader(Protocol):
 
     def __call__(self, query: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]:
         """Return what the query returned."""
+
+
+class ForeignBoot(StorageUnavailable):
+    """The lock's holder lives, and says that this machine was booted another time than we see."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(
+            f"BH-925 the HA lock is held by node {holder}, which is alive on this machine and sees "
+            "another boot id (/proc/sys/kernel/random/boot_id) than this node: run all nodes "
+            "without a boot id of their own"
+        )
 
 
 class SqliteLock(HALock):
@@ -61,7 +71,7 @@ class SqliteLock(HALock):
         key: str,
         identity: str,
         *,
-        path: Path,
+        obstacle: Obstacle,
         read: Reader,
         writer: Writer,
         folder: Folder,
@@ -72,7 +82,7 @@ class SqliteLock(HALock):
     ) -> None:
         self.key = key
         self.identity = identity
-        self._path = path
+        self._obstacle = obstacle
         self._read = read
         self._writer = writer
         self._folder = folder
@@ -80,7 +90,9 @@ class SqliteLock(HALock):
         self._ear = ear
         self._boot_clock = boot_clock
         self._boot_id = boot_id
-        self._was_busy = False  # the last attempt got no answer: somebody may be stopped in a write
+        self._last_row: LockRow | None = None
+        self._foreign_boot = ""
+        self._epoch_seen = 0  # of any holder: no tenure gets a lower one, whatever the row says
         self.closed = False
 
     def __repr__(self) -> str:
@@ -96,24 +108,26 @@ class SqliteLock(HALock):
             return None
         # Who gave the lock away or passed it to us was running then; looking takes milliseconds.
         ran_out = row.identity not in ("", self.identity)
-        if (ran_out or self._was_busy) and (woken := wake_stopped_writer(self._path)):
-            log.warning("woke a stopped process that held the write lock: pid=%d", woken)
+        if ran_out:
+            self._obstacle.wake_stopped()
 
         def run(connection: sqlite3.Connection) -> Fence | None:
-            row = sqlite_file.read_lock(connection, self.key, self._boot_id)
+            row = self._read_row(connection)
             now_s = self._boot_clock()
             if not lock_rules.may_acquire(row, self.identity, now_s) and not (
                 lock_rules.is_evicted(row, evict) and self._is_gone_now(row.identity)
             ):
                 return None
-            row = lock_rules.acquired(row, self.identity, value, now_s + ttl_s)
+            row = lock_rules.acquired(
+                row, self.identity, value, now_s + ttl_s, epoch_seen=self._epoch_seen
+            )
             sqlite_file.write_lock(connection, self.key, row, self._boot_id)
             return Fence(self.key, self.identity, row.epoch)
 
-        self._was_busy = True
         # The writer shields it: a fence that was given out is always returned, never stranded.
-        fence = await self._writer.submit(run, urgent=True, after=self._announce)
-        self._was_busy = False
+        fence = await self._submit(run, after=self._announce)
+        if fence is not None:
+            self._epoch_seen = max(self._epoch_seen, fence.epoch)
         return fence
 
     async def renew(self, fence: Fence, *, ttl_s: float) -> None:
@@ -128,7 +142,7 @@ class SqliteLock(HALock):
             row = lock_rules.renewed(row, now_s + ttl_s)
             sqlite_file.write_lock(connection, self.key, row, self._boot_id)
 
-        await self._writer.submit(run, urgent=True)
+        await self._submit(run)
 
     async def release(
         self, fence: Fence, *, successor: str | None = None, ttl_s: float = 0.0
@@ -142,7 +156,7 @@ class SqliteLock(HALock):
             sqlite_file.write_lock(connection, self.key, row, self._boot_id)
             return True
 
-        await self._writer.submit(run, urgent=True, after=self._announce)
+        await self._submit(run, after=self._announce)
 
     async def read(self) -> LockRecord | None:
         return lock_rules.record(await self._row(), self._boot_clock())
@@ -160,6 +174,10 @@ class SqliteLock(HALock):
             await trio.sleep(_EVIDENCE_RETRY_S)
         return False
 
+    def problems(self) -> Sequence[str]:
+        found = (self._foreign_boot, self._obstacle.sentence, self._writer.problem)
+        return [text for text in found if text]
+
     async def aclose(self) -> None:
         self.close()
         await trio.lowlevel.checkpoint()
@@ -171,10 +189,38 @@ class SqliteLock(HALock):
         if self._ear is not None:
             self._ear.close()
 
+    async def _submit(
+        self, run: Callable[[sqlite3.Connection], T], *, after: Callable[[T], None] | None = None
+    ) -> T:
+        try:
+            result = await self._writer.submit(run, urgent=True, after=after)
+        except StorageUnavailable:
+            self._obstacle.examine(self._last_row)
+            raise
+        self._obstacle.clear()
+        return result
+
     async def _row(self) -> LockRow:
-        return await self._read(
-            lambda connection: sqlite_file.read_lock(connection, self.key, self._boot_id)
-        )
+        try:
+            row = await self._read(self._read_row)
+        except ForeignBoot as exc:
+            self._foreign_boot = str(exc)
+            raise
+        except StorageUnavailable:
+            # A process that does not run may also keep the locks of a recovery, which readers need.
+            self._obstacle.examine(self._last_row)
+            raise
+        self._foreign_boot = ""
+        self._obstacle.row_changed(row)
+        self._last_row = row
+        self._epoch_seen = max(self._epoch_seen, row.epoch)
+        return row
+
+    def _read_row(self, connection: sqlite3.Connection) -> LockRow:
+        holder = sqlite_file.foreign_holder(connection, self.key, self._boot_id)
+        if holder and not self._folder.is_gone(holder):
+            raise ForeignBoot(holder)
+        return sqlite_file.read_lock(connection, self.key, self._boot_id)
 
     def _announce(self, changed: Fence | bool | None) -> None:
         # Announcing an attempt that changed nothing would wake the others for their own attempts.

@@ -57,6 +57,7 @@ class Folder:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             path.mkdir(mode=_MODE_FOLDER, exist_ok=True)
             with ExitStack() as opened:

@@ -7,47 +7,68 @@ Rules of this file:
    because a refusal may rest on what an earlier job of the same transaction wrote.
 2. A job refuses before it writes. So a refused job needs no savepoint, and the others commit.
 3. The write lock of the file is never held while the thread waits for work.
+4. Jobs of the HA lock ("urgent") go first, and do not share the fate of the others: on a full disk
+   they get the space that is kept for them (``sqlite_reserve``), and data jobs are refused.
 
-Theory of operation. ``submit`` appends a job and sleeps. The thread takes everything that is
-queued (lock jobs first), runs it inside one ``BEGIN IMMEDIATE .. COMMIT``, and hands all answers
-back with one ``run_sync_soon``. While one group is being made durable the next one gathers, so the
-cost of an fsync is shared by all who wait. When SQLite itself refuses a job's statement, the group
-is rolled back and its jobs run one by one, so that one bad job hurts nobody else.
+Theory of operation. ``submit`` appends a job and sleeps. The thread takes everything of one kind
+that is queued (lock jobs first), runs it inside one ``BEGIN IMMEDIATE .. COMMIT``, and hands all
+answers back with one ``run_sync_soon``. While one group is being made durable the next one gathers,
+so the cost of an fsync is shared by all who wait. When SQLite itself refuses a job's statement, or
+there is no space for the group, the group is rolled back and its jobs run one by one, so that one
+bad job hurts nobody else. A lock job for which there is no space gets a checkpoint first, so that
+the WAL can begin anew, and then the reserve.
 
 Source: ours; STACK.md section 4 measured group commit at 12 to 21 times single commits.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
-from baoha.errors import BaohaError, Outcome, StorageUnavailable
+from baoha.errors import BaohaError, Outcome, StorageError, StorageUnavailable
 from baoha.storage import sqlite_file
+from baoha.storage.sqlite_reserve import HEADROOM, SIZE, Reserve
 
 T = TypeVar("T")
+
+log: Final = logging.getLogger("baoha.storage")
 
 # One group's transaction stays short, so that a renewal behind it does not wait for long.
 _GROUP_JOBS_MAX = 512
 # Callers are bounded above this (the request gate); here it only keeps memory bounded.
 _QUEUE_JOBS_MAX = 16_384
 
+# A node that has no work for its writer must not go on saying what is over.
+_LOOK_S: Final = 2.0
+_FULL: Final = (
+    "BH-922 the disk of the sqlite store is full: reads go on, writes are refused until "
+    f"{(SIZE + HEADROOM) >> 20} MiB are free"
+)
+
 
 class _Job(Generic[T]):
     """One unit of work; ``run`` is called inside the transaction, ``after`` once it is durable."""
 
     def __init__(
-        self, run: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None
+        self,
+        run: Callable[[sqlite3.Connection], T],
+        after: Callable[[T], None] | None,
+        *,
+        urgent: bool,
     ) -> None:
         self._run = run
         self._after = after
+        self.urgent = urgent
         self.done = trio.Event()
         self.error: BaseException | None = None
         self._result: list[T] = []
@@ -70,6 +91,29 @@ class _Job(Generic[T]):
         return self._result[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a transaction has not committed."""
+
+    cause: sqlite3.Error | OSError
+    outcome: Outcome = "not_applied"
+    is_of_a_job: bool = False  # a statement was refused, not the transaction as a whole
+
+    @property
+    def is_space(self) -> bool:
+        return isinstance(self.cause, sqlite3.Error) and sqlite_file.is_no_space(self.cause)
+
+    @property
+    def may_be_one_jobs(self) -> bool:
+        """Whether the others may succeed without one of them, and nothing has landed."""
+        return self.outcome == "not_applied" and (self.is_of_a_job or self.is_space)
+
+    def error(self) -> StorageError:
+        if isinstance(self.cause, sqlite3.Error):
+            return sqlite_file.map_error(self.cause, "write", self.outcome)
+        return StorageUnavailable(f"cannot write sqlite storage: {self.cause.strerror}")
+
+
 class Writer:
     """
     The writing thread of one database file.
@@ -78,12 +122,25 @@ class Writer:
         path: the file; it must exist.
         busy_timeout_s: how long to wait for another process's write.
         op_timeout_s: how long a caller waits for its answer.
+        reserve: the space that is kept for urgent jobs; None: there is none.
+
+    Attributes:
+        problem: what to tell an operator, with a diagnostic code; "" when there is space.
 
     Owns: its thread and connection, until ``aclose``. Must be made inside ``trio.run``.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_s: float, op_timeout_s: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_s: float,
+        op_timeout_s: float,
+        reserve: Reserve | None = None,
+    ) -> None:
+        self.problem = ""
         self._path = path
+        self._reserve = reserve
         self._busy_timeout_s = busy_timeout_s
         self._op_timeout_s = op_timeout_s
         self._token = trio.lowlevel.current_trio_token()
@@ -121,8 +178,8 @@ class Writer:
         Cancellation: before the job is queued only. Then it ends with the answer or in time.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = _Job(run, after)
-        self._enqueue(job, urgent=urgent)
+        job = _Job(run, after, urgent=urgent)
+        self._enqueue(job)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
             await job.done.wait()
         if not job.done.is_set():
@@ -139,14 +196,14 @@ class Writer:
 
     # --- the callers' side --------------------------------------------------------------------
 
-    def _enqueue(self, job: _Job[T], *, urgent: bool) -> None:
+    def _enqueue(self, job: _Job[T]) -> None:
         with self._wake:
             if self._closing:
                 raise StorageUnavailable("cannot write sqlite storage: the store is closed")
             if len(self._queue) >= _QUEUE_JOBS_MAX:
                 raise StorageUnavailable("cannot write sqlite storage: too many writes are waiting")
             # A job's type only matters to the caller who gets its result.
-            (self._urgent if urgent else self._queue).append(job)  # type: ignore[arg-type]
+            (self._urgent if job.urgent else self._queue).append(job)  # type: ignore[arg-type]
             self._wake.notify()
 
     def _give_up(self, job: _Job[T]) -> StorageUnavailable:
@@ -164,62 +221,111 @@ class Writer:
     # --- the thread's side --------------------------------------------------------------------
 
     def _main(self) -> None:
-        group: list[_Job[object]] = []
+        group: list[_Job[object]] | None = None
         try:
-            while group := self._take():
-                self._run_group(group)
-                self._hand_back(group)
+            while (group := self._take()) is not None:
+                if group:
+                    self._run_group(group)
+                    self._hand_back(group)
+                else:
+                    self._look_for_space()
         except trio.RunFinishedError:
             # Nobody is left to be told. What was committed stays committed.
             return
         except Exception as exc:
             # A bug. It is raised where the job is awaited, and the thread ends: a writer in an
             # unknown state must not go on.
-            self._end_broken(exc, group)
+            self._end_broken(exc, group or [])
         finally:
             self._disconnect(checkpoint=True)
             self._finish()
 
-    def _take(self) -> list[_Job[object]]:
-        """Wait for work; an empty list means: closing, and nothing is left."""
+    def _take(self) -> list[_Job[object]] | None:
+        """Wait for work; None: closing, and nothing is left; empty: time to look for space."""
         with self._wake:
             while not (self._urgent or self._queue or self._closing):
-                self._wake.wait()
-            group: list[_Job[object]] = []
-            for queue in (self._urgent, self._queue):
-                while queue and len(group) < _GROUP_JOBS_MAX:
-                    group.append(queue.popleft())
-            return group
+                if not self._wake.wait(_LOOK_S if self.problem else None):
+                    return []
+            # Of one kind: a lock job that shared a transaction would share its fate, too.
+            queue = self._urgent or self._queue
+            return [queue.popleft() for _ in range(min(len(queue), _GROUP_JOBS_MAX))] or None
 
     def _run_group(self, group: list[_Job[object]]) -> None:
+        if not self._has_space(group):
+            for job in group:
+                job.error = StorageUnavailable(f"cannot write sqlite storage: {_FULL}")
+            return
+        failure = self._transact(group)
+        if failure is not None and failure.is_space and group[0].urgent:
+            failure = self._transact_with_reserve(group)
+        if failure is None:
+            for job in group:
+                job.committed()
+        elif len(group) > 1 and failure.may_be_one_jobs:
+            for job in group:
+                self._run_group([job])
+        else:
+            for job in group:
+                job.error = failure.error()
+                job.error.__cause__ = failure.cause
+
+    def _has_space(self, group: list[_Job[object]]) -> bool:
+        """Say whether a group may be tried; another process may have used the reserve up."""
+        if self.problem or group[0].urgent:
+            self._look_for_space()
+        return group[0].urgent or not self.problem
+
+    def _look_for_space(self) -> None:
+        if self._reserve is not None:
+            self._report("" if self._reserve.ensure() else _FULL)
+
+    def _transact(self, group: list[_Job[object]]) -> _Failure | None:
+        """Run jobs in one transaction; None: it has committed."""
+        step = "begin"
         try:
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as exc:
-            self._fail(group, exc, "not_applied")
-            return
-        except OSError as exc:
-            self._fail_missing(group, exc)
-            return
-        try:
+            step = "jobs"
             for job in group:
                 job.execute(connection)
-        except sqlite3.Error as exc:
-            self._rollback(connection)
-            if len(group) == 1:
-                self._fail(group, exc, "not_applied")
-                return
-            for job in group:
-                self._run_group([job])
-            return
-        try:
+            step = "commit"
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
-            self._rollback(connection)
-            self._fail(group, exc, sqlite_file.commit_outcome(exc))
-            return
-        for job in group:
-            job.committed()
+            self._roll_back()
+            if sqlite_file.must_reopen(exc):
+                self._disconnect()
+            outcome: Outcome = "not_applied"
+            if step == "commit":
+                outcome = sqlite_file.commit_outcome(exc)
+            return _Failure(exc, outcome, is_of_a_job=step == "jobs")
+        except OSError as exc:
+            self._disconnect()
+            return _Failure(exc)
+        return None
+
+    def _transact_with_reserve(self, group: list[_Job[object]]) -> _Failure | None:
+        """
+        Run lock jobs again for which there was no space: first with the WAL begun anew.
+
+        A lock job may run twice, also after a commit of unknown outcome: it decides by the row.
+        """
+        self._checkpoint()
+        again = self._transact(group)
+        if again is None or not again.is_space:
+            return again
+        if self._reserve is None or not self._reserve.give_up():
+            return again
+        self._report(_FULL)
+        log.warning("using the space that is kept for the HA lock: path=%s", self._path)
+        self._checkpoint()
+        return self._transact(group)
+
+    def _report(self, problem: str) -> None:
+        before, self.problem = self.problem, problem
+        if problem and not before:
+            log.error("%s: path=%s", problem, self._path)
+        elif before and not problem:
+            log.info("the disk of the sqlite store has space again: path=%s", self._path)
 
     def _connect(self) -> sqlite3.Connection:
         # A file that was removed or replaced while we have it open would swallow acknowledged
@@ -233,39 +339,29 @@ class Writer:
             self._inode = inode
         return self._connection
 
-    def _fail(self, group: list[_Job[object]], exc: sqlite3.Error, outcome: Outcome) -> None:
-        for job in group:
-            job.error = sqlite_file.map_error(exc, "write", outcome)
-            job.error.__cause__ = exc
-        if sqlite_file.must_reopen(exc):
-            self._disconnect()
-
-    def _fail_missing(self, group: list[_Job[object]], exc: OSError) -> None:
-        for job in group:
-            job.error = StorageUnavailable(f"cannot write sqlite storage: {exc.strerror}")
-            job.error.__cause__ = exc
-        self._disconnect()
-
-    def _rollback(self, connection: sqlite3.Connection) -> None:
+    def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors; then there is nothing left to do.
+        connection = self._connection
         try:
-            if connection.in_transaction:
+            if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             self._disconnect()
 
     def _disconnect(self, *, checkpoint: bool = False) -> None:
+        if checkpoint and self._connection is not None:
+            self._checkpoint()
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        try:
-            if checkpoint:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error:
-            # The WAL keeps everything; the next opener moves it.
-            return
-        finally:
+        if connection is not None:
             connection.close()
+
+    def _checkpoint(self) -> None:
+        """Move the WAL into the file as far as that goes without waiting for anybody."""
+        try:
+            self._connect().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except (sqlite3.Error, OSError):
+            # The WAL keeps everything; the next one moves it.
+            return
 
     def _hand_back(self, group: list[_Job[object]]) -> None:
         def deliver() -> None:

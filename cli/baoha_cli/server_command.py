@@ -190,9 +190,10 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
     """Check a configuration without starting anything or reading its keys."""
     from baoha.config.effective import effective as effective_rows
     from baoha.config.load import load
+    from baoha.server.stores import check_stores
 
     loaded = load(paths, cli.environ, read_secrets=False)
-    _check_stores(loaded)
+    check_stores(loaded)
     findings = _judged(loaded)
     rows = effective_rows(loaded) if effective else []
     data = {
@@ -219,19 +220,6 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
     _refuse(findings, strict=strict)
     cli.emit(Document(data, table, rows=lines, names=[key for key, _, _ in rows]))
     return Verdict.OK
-
-
-def _check_stores(loaded: ServerConfig) -> None:
-    """Refuse a store that nobody provides; its driver may be missing on this machine."""
-    from baoha.storage.registry import store_names
-
-    known = store_names()
-    for storage in (loaded.storage, loaded.ha_storage):
-        if storage is not None and storage.type not in known:
-            raise CommandFailed(
-                f"unknown storage type {storage.type!r}; installed are: {', '.join(known)}",
-                verdict=Verdict.LOCAL,
-            )
 
 
 def _judged(loaded: ServerConfig) -> list[Finding]:

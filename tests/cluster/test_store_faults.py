@@ -1,5 +1,5 @@
 """
-A store that is full, locked or gone: said so, readiness 503, recovery without a restart, no loss.
+A store that is full, locked, frozen or gone: said so, recovery without a restart, no loss.
 
 Source: DESIGN.md section 8, invariants 4, 5 and 8.
 """
@@ -7,19 +7,23 @@ Source: DESIGN.md section 8, invariants 4, 5 and 8.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, Node
+from benchmarks.clusters import Cluster, EditConfig, Node
 from benchmarks.events import wait_writable
 from benchmarks.records import Record, failures
-from tests.cluster.lab import TTL_S, under_load, wait_log, wait_status
+from tests.cluster.lab import TTL_S, lab, other_active, under_load, wait_log, wait_status
+from tests.cluster.sqlite_locks import write_lock_holder
+from tests.support.not_running import traced
+from tests.support.small_disk import fill_disk, small_disk
 
 pytestmark = pytest.mark.cluster
 
@@ -30,25 +34,106 @@ NOTICED_S = TTL_S + 4.0
 EXCUSES = {f"status {status}{more}" for status in (500, 503) for more in ("", " outcome unknown")}
 
 
-async def test_full_disk_is_said_so_and_survived(cluster: Cluster) -> None:
+async def test_full_disk_stops_writes_and_neither_reads_nor_the_tenure(tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes"
+    nodes.mkdir()
+    with small_disk(tmp_path / "disk", options="size=32m") as disk:
+        async with lab(nodes, edit=_store_in(disk / "baoha.db")) as cluster:
+            active = await cluster.wait_active()
+            async with under_load(cluster) as load:
+                await trio.sleep(1.0)
+                filler = fill_disk(disk)
+                full = trio.current_time()
+                await trio.sleep(NOTICED_S)
+                # The same tenure goes on, and so does the next one.
+                assert await active.status_of("/v1/sys/health") == 200
+                await active.kill()
+                heir = await other_active(cluster, active)
+                await trio.sleep(2.0)
+                died = trio.current_time()
+                assert await heir.status_of("/v1/sys/health") == 200
+                assert "disk is full" in _logs(cluster)
+                filler.unlink()
+                await cluster.start_node(active)
+                await _wait_all_well(cluster)
+                well = trio.current_time()
+                await trio.sleep(1.0)
+    refused = [record for record in load.records if full < record.started < died]
+    survivors = [record for record in refused if record.node != active.index]
+    reads = [record for record in survivors if record.operation == "read"]
+    assert len(reads) > 50
+    assert failures(reads) == {}
+    writes = [record for record in survivors if record.operation == "write"]
+    # Small writes may still find room in the WAL for a while.
+    assert failures(writes).total() > len(writes) / 2
+    _check_failures([record for record in load.records if record.node != active.index], well)
+
+
+async def test_quota_that_is_used_up_stops_writes_and_is_survived(cluster: Cluster) -> None:
+    """Another kind of full: SQLite is told of a failed write, not of a full disk."""
     database = _database(cluster)
+    active = await cluster.wait_active()
     async with under_load(cluster) as load:
         await trio.sleep(1.0)
         full_at = _wal_size(database)
         for node in cluster.nodes:
-            # Writes behind this offset fail, as on a full disk; the WAL is what grows.
+            # Writes behind this offset fail; the WAL is what grows.
             _limit_file_size(node, full_at)
-        for node in cluster.nodes:
-            await wait_status(node, READY, 503, patience_s=NOTICED_S)
-        assert "cannot write sqlite storage" in _logs(cluster)
+        limited = trio.current_time()
+        await trio.sleep(NOTICED_S)
+        assert await active.status_of("/v1/sys/health") == 200
         for node in cluster.nodes:
             assert node.is_running
-            assert await node.status_of("/v1/sys/ha/live") == 200
             _limit_file_size(node, resource.RLIM_INFINITY)
         await _wait_all_well(cluster)
         well = trio.current_time()
         await trio.sleep(1.0)
+    reads = [record for record in load.records if record.operation == "read"]
+    assert failures(record for record in reads if limited < record.started) == {}
     _check_failures(load.records, well)
+
+
+@pytest.mark.parametrize("may_kill", [False, True])
+async def test_node_that_a_tracer_stops_inside_a_write_is_named_and_killed_when_allowed(
+    may_kill: bool, tmp_path: Path
+) -> None:
+    """
+    Goal: a frozen node that no signal can wake does not keep the cluster without an active node.
+
+    Method: every thread of the active node is stopped, as a debugger or a frozen cgroup does, at a
+    moment in which it holds SQLite's write lock.
+    """
+
+    def edit(node: Node, config: str) -> str:
+        more = f"fence_by_kill = {str(may_kill).lower()}"
+        return config.replace("[storage.sqlite]", f"[storage.sqlite]\n{more}")
+
+    async with lab(tmp_path, edit=edit) as cluster:
+        victim = await cluster.wait_active()
+        async with (
+            under_load(cluster, writes_per_s=30.0, reads_per_s=5.0),
+            AsyncExitStack() as tracer,
+        ):
+            with trio.fail_after(60):
+                await _trace_inside_a_write(victim, _database(cluster), tracer)
+            others = [node for node in cluster.nodes if node is not victim]
+            if not may_kill:
+                with trio.fail_after(60):
+                    await _wait_told(others, "BH-921")
+                await tracer.aclose()
+                assert victim.is_running
+            with trio.fail_after(60):
+                heir = await cluster.wait_active(None if not may_kill else others)
+            for node in others:
+                await wait_writable(cluster, node)
+            told = "".join(map(Node.log, others))
+            assert "holds the write lock of the sqlite store" in told
+            assert ("killed a node that held the write lock" in told) == may_kill
+            if may_kill:
+                assert heir is not victim
+                await tracer.aclose()  # now its end is known to its parent, too
+                await victim.kill()
+                await cluster.start_node(victim)
 
 
 async def test_database_locked_by_another_process_is_waited_for(cluster: Cluster) -> None:
@@ -109,6 +194,33 @@ def _wal_size(database: Path) -> int:
 
 def _limit_file_size(node: Node, size: int) -> None:
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def _store_in(database: Path) -> EditConfig:
+    def edit(node: Node, config: str) -> str:
+        return re.sub(r'^path = ".*"$', f'path = "{database}"', config, flags=re.MULTILINE)
+
+    return edit
+
+
+async def _trace_inside_a_write(node: Node, database: Path, tracer: AsyncExitStack) -> None:
+    """Stop every thread of a node at a moment in which it holds the write lock."""
+    while True:
+        await trio.to_thread.run_sync(tracer.enter_context, traced(node.pid))
+        if write_lock_holder(database) == node.pid:
+            return
+        await tracer.aclose()
+        await trio.sleep(0.01)
+
+
+async def _wait_told(nodes: Sequence[Node], code: str) -> None:
+    """Return when one of the nodes says so in sys/health, which needs no token."""
+    while True:
+        for node in nodes:
+            told = (await node.call("GET", "/v1/sys/health")).json().get("problems", [])
+            if any(sentence.startswith(code) for sentence in told):
+                return
+        await trio.sleep(0.1)
 
 
 def _logs(cluster: Cluster) -> str:

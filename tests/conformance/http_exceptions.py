@@ -14,7 +14,7 @@ _HANDED_OVER = "the successor is active before the step-down is answered; nobody
 _BLIND = "a standby without a usable leader says so in sys/health"
 _INTERNAL = "internal headers from clients are dropped, not obeyed"
 _POLICY = "a forwarded request meets the same listener policy as a direct one"
-_OUR_POLICY = "the text of the default policy is ours; what it allows is the same"
+_OUR_POLICY = "the words of the default policy are ours; its rules and their order are the same"
 _OTHER_TOKENS = "other tokens exist here, and accessors are listed in the order of their hashes"
 _RANDOM = "whether the junk share's number is one of the real ones is chance"
 

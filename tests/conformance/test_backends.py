@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -207,36 +207,34 @@ async def kv_write(backend: Backend, fence: Fence, value: bytes) -> None:
 async def test_kv_write_that_fails_anywhere_is_whole_or_absent(
     kind: Callable[[Path], Store], effect: Literal["before", "after"], tmp_path: Path
 ) -> None:
-    inner = await kind(tmp_path).open()
-    assert isinstance(inner, HABackend)
-    lock = await inner.open_lock("core/lock", "one")
-    fence = await lock.acquire("", ttl_s=60)
-    assert fence is not None
-    faults = Faults()
-    backend = FaultyStore(inner, faults)
-    written = failed_after_landing = 0
-    for n in range(1, 100):
-        faults.fail_nth(n, effect)
-        try:
-            await kv_write(backend, fence, b"%d" % n)
-        except StorageUnavailable as exc:
-            versions = await inner.list("kv/versions/")
-            if exc.outcome == "not_applied":
-                assert len(versions) == written
-            failed_after_landing += len(versions) - written
-            written = len(versions)
+    async with aclosing(await kind(tmp_path).open()) as inner:
+        assert isinstance(inner, HABackend)
+        lock = await inner.open_lock("core/lock", "one")
+        fence = await lock.acquire("", ttl_s=60)
+        assert fence is not None
+        faults = Faults()
+        backend = FaultyStore(inner, faults)
+        written = failed_after_landing = 0
+        for n in range(1, 100):
+            faults.fail_nth(n, effect)
+            try:
+                await kv_write(backend, fence, b"%d" % n)
+            except StorageUnavailable as exc:
+                versions = await inner.list("kv/versions/")
+                if exc.outcome == "not_applied":
+                    assert len(versions) == written
+                failed_after_landing += len(versions) - written
+                written = len(versions)
+            else:
+                written += 1
+                assert await inner.get(f"kv/versions/{written - 1}") == b"%d" % n
+            assert int(await inner.get("kv/metadata") or b"0") == written
+            if not faults.fired:
+                break
         else:
-            written += 1
-            assert await inner.get(f"kv/versions/{written - 1}") == b"%d" % n
-        assert int(await inner.get("kv/metadata") or b"0") == written
-        if not faults.fired:
-            break
-    else:
-        raise AssertionError("the write makes calls without end")
-    assert n == 4  # list, get and apply can fail; the fourth plan met no call
-    assert failed_after_landing == (1 if effect == "after" else 0)
-    await lock.aclose()
-    await backend.aclose()
+            raise AssertionError("the write makes calls without end")
+        assert n == 4  # list, get and apply can fail; the fourth plan met no call
+        assert failed_after_landing == (1 if effect == "after" else 0)
 
 
 @pytest.mark.parametrize("kind", [inmem_store, sqlite_store])
@@ -244,50 +242,50 @@ async def test_kv_write_that_fails_anywhere_is_whole_or_absent(
 async def test_tenure_that_fails_anywhere_leaves_a_lock_that_can_be_taken(
     kind: Callable[[Path], Store], effect: Literal["before", "after"], tmp_path: Path
 ) -> None:
-    inner = await kind(tmp_path).open()
-    assert isinstance(inner, HABackend)
-    faults = Faults()
-    one = await FaultyStore(inner, faults).open_lock("core/lock", "one")
-    two = await inner.open_lock("core/lock", "two")
-    epoch = 0
-    for n in range(1, 100):
-        faults.fail_nth(n, effect)
-        try:
-            fence = await one.acquire("1", ttl_s=60)
-            assert fence is not None
-            await one.renew(fence, ttl_s=60)
-            await inner.put("key", b"%d" % n, fence=fence)
-            await one.release(fence)
-        except StorageUnavailable:
-            # The node tries again with its own identity, whatever became of the first attempt.
-            fence = await one.acquire("1", ttl_s=60)
-            assert fence is not None
-            await one.release(fence)
-        assert fence.epoch > epoch
-        other = await two.acquire("2", ttl_s=60)
-        assert other is not None
-        assert other.epoch > fence.epoch
-        with pytest.raises(FencedWrite):
-            await inner.put("key", b"late", fence=fence)
-        await two.release(other)
-        epoch = other.epoch
-        if not faults.fired:
-            break
-    assert n == 4
-    await one.aclose()
-    await two.aclose()
-    await inner.aclose()
+    async with aclosing(await kind(tmp_path).open()) as inner:
+        assert isinstance(inner, HABackend)
+        faults = Faults()
+        one = await FaultyStore(inner, faults).open_lock("core/lock", "one")
+        two = await inner.open_lock("core/lock", "two")
+        epoch = 0
+        for n in range(1, 100):
+            faults.fail_nth(n, effect)
+            try:
+                fence = await one.acquire("1", ttl_s=60)
+                assert fence is not None
+                await one.renew(fence, ttl_s=60)
+                await inner.put("key", b"%d" % n, fence=fence)
+                await one.release(fence)
+            except StorageUnavailable:
+                # The node tries again with its own identity, whatever became of the first attempt.
+                fence = await one.acquire("1", ttl_s=60)
+                assert fence is not None
+                await one.release(fence)
+            assert fence.epoch > epoch
+            other = await two.acquire("2", ttl_s=60)
+            assert other is not None
+            assert other.epoch > fence.epoch
+            with pytest.raises(FencedWrite):
+                await inner.put("key", b"late", fence=fence)
+            await two.release(other)
+            epoch = other.epoch
+            if not faults.fired:
+                break
+        assert n == 4
 
 
 # --- processes that die -------------------------------------------------------------------------
 
 
+def child(path: Path, task: str) -> AbstractAsyncContextManager[trio.Process]:
+    return run_child([str(_CHILD), str(path), task])
+
+
 @asynccontextmanager
-async def child(path: Path, task: str) -> AsyncIterator[trio.Process]:
+async def run_child(arguments: list[str]) -> AsyncIterator[trio.Process]:
+    pipe = subprocess.PIPE
     process = await trio.lowlevel.open_process(
-        [sys.executable, str(_CHILD), str(path), task],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [sys.executable, *arguments], stdin=pipe, stdout=pipe
     )
     try:
         yield process
@@ -301,15 +299,40 @@ async def child(path: Path, task: str) -> AsyncIterator[trio.Process]:
                 await pipe.aclose()
 
 
-async def read_until(process: trio.Process, lines: int) -> bytes:
-    assert process.stdout is not None
-    text = b""
-    with trio.fail_after(20):
-        while text.count(b"\n") < lines:
-            received = await process.stdout.receive_some()
-            assert received, "the child ended too early"
-            text += received
-    return text
+class Lines:
+    """What a child prints, by whole lines; a line that its end has cut was never said."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdout is not None
+        self._stream = process.stdout
+        self._cut = b""
+
+    async def read(self, count: int) -> list[str]:
+        """Return at least so many lines."""
+        lines: list[str] = []
+        with trio.fail_after(20):
+            while len(lines) < count:
+                received = await self._stream.receive_some()
+                assert received, "the child ended too early"
+                lines += self._whole(received)
+        return lines
+
+    async def rest(self) -> list[str]:
+        """Return the lines until the child's end."""
+        return [line async for received in self._stream for line in self._whole(received)]
+
+    def _whole(self, received: bytes) -> list[str]:
+        *whole, self._cut = (self._cut + received).split(b"\n")
+        return [line.decode() for line in whole]
+
+
+async def test_output_of_a_child_is_read_by_whole_lines_however_it_is_cut() -> None:
+    text = "one\ntwo\n\nthree"
+    send = f"import os, time; [(os.write(1, c.encode()), time.sleep(0.01)) for c in {text!r}]"
+    async with run_child(["-c", send]) as process:
+        lines = Lines(process)
+        assert await lines.read(2) == ["one", "two"]
+        assert await lines.rest() == [""]
 
 
 async def test_sqlite_keeps_every_acknowledged_write_of_a_killed_process(tmp_path: Path) -> None:
@@ -317,71 +340,64 @@ async def test_sqlite_keeps_every_acknowledged_write_of_a_killed_process(tmp_pat
     acknowledged: list[str] = []
     for _ in range(3):
         async with child(path, "write") as process:
-            text = await read_until(process, 300)
+            lines = Lines(process)
+            acknowledged += await lines.read(300)
             process.kill()
-            assert process.stdout is not None
-            async for received in process.stdout:
-                text += received
-        # A line that was cut by the kill was not acknowledged.
-        acknowledged += text[: text.rindex(b"\n")].decode().splitlines()
+            acknowledged += await lines.rest()
     assert len(acknowledged) >= 900
-    backend = await open_sqlite({"path": str(path)})
-    for key in acknowledged:
-        assert await backend.get(key) == key.encode() * 8
-    await backend.aclose()
+    async with aclosing(await open_sqlite({"path": str(path)})) as backend:
+        for key in acknowledged:
+            assert await backend.get(key) == key.encode() * 8
 
 
 async def test_sqlite_lock_of_a_killed_process_is_evicted_at_once(tmp_path: Path) -> None:
     path = tmp_path / "baoha.db"
-    backend = await open_sqlite({"path": str(path)})
-    lock = await backend.open_lock("core/lock", "parent")
-    async with child(path, "hold") as process:
-        epoch = int(await read_until(process, 1))
-        record = await lock.read()
-        assert record is not None
-        assert (record.epoch, record.value) == (epoch, "child")
-        assert record.expires_in_s > 30
-        # Stopped is not dead.
-        os.kill(process.pid, signal.SIGSTOP)
-        assert not await lock.holder_is_gone(record)
-        assert await lock.acquire("parent", ttl_s=60, evict=record) is None
-        process.kill()
-        await process.wait()
-        assert await lock.holder_is_gone(record)
-        fence = await lock.acquire("parent", ttl_s=60, evict=record)
-        assert fence == Fence("core/lock", "parent", epoch + 1)
-        with pytest.raises(FencedWrite):
-            await backend.put("key", b"", fence=Fence("core/lock", record.identity, epoch))
-        await backend.put("key", b"", fence=fence)
-    await backend.aclose()
+    async with aclosing(await open_sqlite({"path": str(path)})) as backend:
+        lock = await backend.open_lock("core/lock", "parent")
+        async with child(path, "hold") as process:
+            epoch = int((await Lines(process).read(1))[0])
+            record = await lock.read()
+            assert record is not None
+            assert (record.epoch, record.value) == (epoch, "child")
+            assert record.expires_in_s > 30
+            # Stopped is not dead.
+            os.kill(process.pid, signal.SIGSTOP)
+            assert not await lock.holder_is_gone(record)
+            assert await lock.acquire("parent", ttl_s=60, evict=record) is None
+            process.kill()
+            await process.wait()
+            assert await lock.holder_is_gone(record)
+            fence = await lock.acquire("parent", ttl_s=60, evict=record)
+            assert fence == Fence("core/lock", "parent", epoch + 1)
+            with pytest.raises(FencedWrite):
+                await backend.put("key", b"", fence=Fence("core/lock", record.identity, epoch))
+            await backend.put("key", b"", fence=fence)
     assert sorted(os.listdir(tmp_path)) == ["baoha.db", "baoha.db.ha"]
 
 
 async def test_sqlite_release_by_another_process_wakes_a_waiting_contender(tmp_path: Path) -> None:
     path = tmp_path / "baoha.db"
-    backend = await open_sqlite({"path": str(path)})
-    lock = await backend.open_lock("core/lock", "parent")
-    async with child(path, "hold") as process:
-        await read_until(process, 1)
-        with trio.fail_after(5):
-            await lock.wait_change()  # its acquisition was announced
-        assert await lock.acquire("parent", ttl_s=60) is None
-        assert process.stdin is not None
-        await process.stdin.send_all(b"release\n")
-        with trio.fail_after(5):
-            await lock.wait_change()
-        assert await lock.acquire("parent", ttl_s=60) is not None
-    await backend.aclose()
+    async with aclosing(await open_sqlite({"path": str(path)})) as backend:
+        lock = await backend.open_lock("core/lock", "parent")
+        async with child(path, "hold") as process:
+            await Lines(process).read(1)
+            with trio.fail_after(5):
+                await lock.wait_change()  # its acquisition was announced
+            assert await lock.acquire("parent", ttl_s=60) is None
+            assert process.stdin is not None
+            await process.stdin.send_all(b"release\n")
+            with trio.fail_after(5):
+                await lock.wait_change()
+            assert await lock.acquire("parent", ttl_s=60) is not None
 
 
 async def test_sqlite_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "baoha.db"
     async with child(path, "write") as one, child(path, "write") as two:
-        text = await read_until(one, 100) + await read_until(two, 100)
-    backend = await open_sqlite({"path": str(path)})
-    for key in text[: text.rindex(b"\n")].decode().splitlines():
-        assert await backend.get(key) == key.encode() * 8
-    await backend.aclose()
+        acknowledged = await Lines(one).read(100) + await Lines(two).read(100)
+    async with aclosing(await open_sqlite({"path": str(path)})) as backend:
+        for key in acknowledged:
+            assert await backend.get(key) == key.encode() * 8
 
 
 # --- faults under a virtual clock ---------------------------------------------------------------

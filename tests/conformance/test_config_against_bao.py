@@ -18,7 +18,7 @@ from baoha.errors import ConfigError
 
 BAO = Path(sys.executable).parent / "bao"
 
-OURS = {"disable_request_forwarding"}
+OURS = {"connections_max", "disable_request_forwarding", "nice"}
 # Vault's, or found in old files; OpenBao no longer knows them.
 NOT_OPENBAO = {"disable_mlock", "tls_prefer_server_cipher_suites"}
 
@@ -97,8 +97,10 @@ def _ignored(key: str) -> str:
 
 def test_keys_that_we_use_are_known_to_openbao(tmp_path: Path) -> None:
     top = "\n".join(_line(option) for key, option in schema.TOP.items() if key not in OURS)
-    tcp = "\n".join(map(_line, schema.LISTENER_TCP.values()))
-    unix = "\n".join(map(_line, schema.LISTENER_UNIX.values()))
+    tcp = "\n".join(_line(option) for key, option in schema.LISTENER_TCP.items() if key not in OURS)
+    unix = "\n".join(
+        _line(option) for key, option in schema.LISTENER_UNIX.items() if key not in OURS
+    )
     text = f'storage "inmem" {{}}\n{top}\nlistener "tcp" {{ {tcp} }}\nlistener "unix" {{ {unix} }}'
     assert _validate(text, tmp_path) == (0, _validate("", tmp_path)[1])
 

@@ -197,7 +197,9 @@ def test_shell_block_is_valid_shell(script: Snippet) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.parametrize("module", ["benchmarks.failover", "benchmarks.throughput"])
+@pytest.mark.parametrize(
+    "module", ["benchmarks.failover", "benchmarks.overload", "benchmarks.throughput"]
+)
 def test_benchmark_command_line_is_accepted(module: str) -> None:
     shown = " ".join(script.text for script in _blocks("sh"))
     options = set(re.findall(rf"{module} .*?(--[\w-]+)", shown))

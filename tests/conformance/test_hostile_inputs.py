@@ -4,8 +4,9 @@ What one stranger without credentials may send, and every other client is still 
 Goal: no input on one connection ends another connection, or the listener, or leaks. Method: each
 input goes to a real listener with an app that answers 307 before it reads anything (a standby);
 then a normal request on a new connection must be answered, and the hostile connection must be
-gone. Stock hypercorn 0.18.0 on trio dies of the first five, with prior knowledge as well as after
-an upgrade. Every input runs twice: with HTTP/2 refused (the default), and with HTTP/2 allowed.
+gone, and the event loop must not have stood still. Stock hypercorn 0.18.0 on trio dies of the first
+five, with prior knowledge as well as after an upgrade. Every input runs twice: with HTTP/2 refused
+(the default), and with HTTP/2 allowed.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from hyperframe.frame import (
 )
 
 from baoha.server.asgi import Receive, Scope, Send
-from baoha.server.connection import Limits
+from baoha.server.limits import Limits
 from baoha.server.listener import APIListener, ListenerSettings
+from tests.support.loop_watch import watched_loop
 
 Attack = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -327,7 +329,7 @@ async def test_listener_hostile_input_others_are_answered(name: str, http2: bool
         limits=Limits(header_s=0.6, read_s=1.0, idle_s=1.0, write_stall_s=0.6),
     )
     listener = APIListener(redirect_at_once, settings)
-    async with trio.open_nursery() as nursery:
+    async with watched_loop(), trio.open_nursery() as nursery:
         address = await nursery.start(listener.serve)
         port = int(address.rpartition(":")[2])
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

@@ -200,19 +200,25 @@ def test_nobody_there_is_exit_five_and_tls_failure_six(world: World, cli: Comman
 def test_deadline_ends_the_command(world: World, cli: CommandLine) -> None:
     world.cluster(1)
     world.nodes[0].overrides["*"] = lambda _: world.gate.hang()
-    began = time.monotonic()
-    ran = cli("diagnose", "all", "--addr", world.addresses(), "--deadline", "300ms")
+    # Longer than the test may take: what ends it in time is the deadline.
+    ran = cli(
+        *("diagnose", "all", "--addr", world.addresses(), "--deadline", "300ms", "--timeout", "10m")
+    )
     assert ran.code == 8
-    assert time.monotonic() - began < 3
 
 
 def test_dead_node_does_not_delay_the_others(world: World, cli: CommandLine) -> None:
     world.cluster()
-    dead = ",".join(f"http://127.0.0.1:{world.black_hole()}" for _ in range(4))
-    began = time.monotonic()
-    ran = cli("diagnose", "all", "--addr", f"{world.addresses()},{dead}", "--timeout", "1s", *QUICK)
-    assert ran.code == 1
-    assert time.monotonic() - began < 8
+
+    def took_s(nodes: int) -> float:
+        dead = ",".join(f"http://127.0.0.1:{world.black_hole()}" for _ in range(nodes))
+        given = f"{world.addresses()},{dead}"
+        began = time.monotonic()
+        assert cli("diagnose", "all", "--addr", given, "--timeout", "1s", *QUICK).code == 1
+        return time.monotonic() - began
+
+    # One after the other they would take six times as long as one.
+    assert took_s(6) < 3 * took_s(1)
 
 
 def test_watching_finds_nothing_in_calm(world: World, cli: CommandLine) -> None:
@@ -233,7 +239,7 @@ def test_balancer_shares_are_shown(world: World, cli: CommandLine) -> None:
 
 def test_list_and_explain_need_no_network(cli: CommandLine) -> None:
     listed = cli("diagnose", "list", "-o", "name").out.split()
-    assert len(listed) == 108
+    assert len(listed) == 114
     assert cli("diagnose", "list", "--only", "BH-6*", "-o", "name").out.split() == [
         f"BH-60{digit}" for digit in range(1, 9)
     ]

@@ -27,6 +27,7 @@ from baoha.core.view import (
 )
 from baoha.errors import LeadershipLost, NotActive
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.shares import Claim
 
 LEADER = Leader(
     uuid="tenure-1", redirect_addr="http://leader:8200", cluster_addr="https://leader:8201"
@@ -77,11 +78,13 @@ class FakeNode:
         self.gate_is_open = True
         self.tenure_is_valid = True
         self.parking_is_full = False
+        self.known_tokens: set[str] = set()
         self.parked = 0
         self.parked_bytes_max = 0
         self.on_handle: Callable[[Request], Awaitable[Response]] = _answer_nothing
         self.on_forward: Callable[[HTTPRequest], Awaitable[HTTPResponse]] = _answer_ok
         self.requests: list[Request] = []
+        self.sentences: tuple[str, ...] = ()
         self.step_downs: list[dict[str, Any]] = []
 
     def become(self, status: NodeStatus) -> None:
@@ -96,6 +99,13 @@ class FakeNode:
     async def wait_change(self, seen: NodeStatus) -> None:
         while self._status.revision == seen.revision:
             await self._changed.wait()
+
+    def recalls(self, token: str) -> bool:
+        return not self._status.sealed and token in self.known_tokens
+
+    async def vouches_for(self, token: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return not self._status.sealed and token in self.known_tokens
 
     @contextmanager
     def admit(self) -> Iterator[FakeTicket]:
@@ -113,14 +123,14 @@ class FakeNode:
         return await self.on_forward(request)
 
     @contextmanager
-    def parking(self, size_bytes: int) -> Iterator[bool]:
+    def parking(self, size_bytes: int, claim: Claim) -> Iterator[trio.CancelScope | None]:
         if self.parking_is_full:
-            yield False
+            yield None
             return
         self.parked += 1
         self.parked_bytes_max = max(self.parked_bytes_max, size_bytes)
         try:
-            yield True
+            yield trio.CancelScope()
         finally:
             self.parked -= 1
 
@@ -140,7 +150,9 @@ class FakeNode:
     async def seal(self, *, token: str) -> None:
         self.calls.append(f"seal token={token}")
 
-    async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+    async def step_down(
+        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+    ) -> None:
         self.calls.append("step_down")
         if self._status.role is not Role.ACTIVE:
             raise NotActive("not active")
@@ -150,7 +162,7 @@ class FakeNode:
         return ()
 
     def problems(self) -> Sequence[str]:
-        return ()
+        return self.sentences
 
 
 async def _answer_nothing(request: Request) -> Response:

@@ -217,6 +217,12 @@ class MemoryNetwork:
         """Open a stream to a port of a host, by its name."""
         return await self.hub.dial(self.name, host, port)
 
+    async def check(self, host: str, port: int) -> None:
+        """Return if a port of this host is free; ``host`` does not matter."""
+        await trio.lowlevel.checkpoint()
+        if self.hub.is_listening(self.name, port):
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
     async def serve(
         self,
         handler: StreamHandler,

@@ -23,6 +23,7 @@ from baoha.node import Node
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World
 from baoha.timing import HATiming
+from tests.support.busy_store import BusyStore
 from tests.support.checkers import DataChecker, NodeChecker, StoreChecker, Verdict
 from tests.support.memory_network import MemoryHub
 from tests.support.node_settings import memory_settings
@@ -66,6 +67,7 @@ class SimNode:
     incarnation: int = 0
     node: Node | None = None
     paused: bool = False
+    data: BusyStore | None = None
     calls: trio.MemorySendChannel[_Call] | None = None
     waiting: set[trio.MemorySendChannel[Answer | CallFailed]] = field(default_factory=set)
 
@@ -200,6 +202,7 @@ class Simulation:
         body: Any = None,
         *,
         headers: dict[str, str] | None = None,
+        client: str = "10.0.0.1",
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> Answer:
         """
@@ -222,7 +225,7 @@ class Simulation:
             "query_string": b"",
             "root_path": "",
             "headers": [(k.encode(), v.encode()) for k, v in all_headers.items()],
-            "client": ("10.0.0.1", 4000),
+            "client": (client, 4000),
             "server": (place.name, 8200),
             "extensions": {},
             "state": {},
@@ -249,9 +252,10 @@ class Simulation:
         GROUP.set(place.group)
         bytes_of = random.Random(f"{self.random.random()} {place.group}")
         backend = FaultyStore(self.world.open(place.group), place.faults)
+        place.data = BusyStore(backend)
         node = Node(
             memory_settings(place.name, timing=self.timing),
-            backend=backend,
+            backend=place.data,
             ha_backend=backend,
             network=self.hub.network(place.name),
             boot_clock=lambda: trio.current_time() * (1 + place.drift),

@@ -166,6 +166,27 @@ async def test_head_has_the_length_and_no_body() -> None:
     assert answer.header("content-length") == "14"
 
 
+# What OpenBao says about the length of an answer to HEAD. Source: measured
+@pytest.mark.parametrize(
+    ("path", "status", "length"),
+    [
+        ("/v1/sys/health", 200, None),
+        ("/v1/sys/health?activecode=503", 503, None),
+        ("/v1/sys/health?activecode=bogus", 400, None),
+        ("/v1/sys/health?activecode=204", 204, None),
+        ("/v1/sys//mounts", 307, None),
+        ("/v1/sys/leader", 405, "14"),
+        ("/v1/sys/step-down", 405, "14"),
+    ],
+)
+async def test_head_length_is_right_or_absent(path: str, status: int, length: str | None) -> None:
+    app = build_app(FakeNode(ACTIVE))
+
+    answer = await ask(app, "HEAD", path)
+
+    assert (answer.status, answer.body, answer.header("content-length")) == (status, b"", length)
+
+
 @pytest.mark.parametrize("code", [204, 304])
 async def test_codes_without_a_body_have_none(code: int) -> None:
     answer = await ask(build_app(FakeNode(ACTIVE)), "GET", f"/v1/sys/health?activecode={code}")

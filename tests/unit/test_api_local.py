@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
-from baoha.api.requests import serve_request
+from baoha.api import requests
+from baoha.api.admission import Admission
 from baoha.core.view import LinkState, NodeStatus, SealStatus
 from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, SEALED, STANDBY, FakeNode
+
+serve_request = partial(requests.serve_request, admission=Admission())  # nobody waits in it
 
 UNINITIALIZED = replace(SEALED, initialized=False)
 BLIND = replace(STANDBY, link=LinkState.FAILED)
@@ -105,6 +109,17 @@ async def test_health_of_a_blind_standby_says_so(status: NodeStatus, known: bool
 
     assert body["leader_known"] is known
     assert body["ha_connection_healthy"] is False
+
+
+@pytest.mark.parametrize("status", [SEALED, LEADERLESS, STANDBY, ACTIVE])
+async def test_health_of_a_node_that_its_store_blocks_says_so_and_nothing_else(
+    status: NodeStatus,
+) -> None:
+    node = FakeNode(status)
+    node.sentences = ("BH-401 cannot reach https://10.0.0.1:8201", "BH-921 pid 7 holds the lock")
+    answer = await ask(node, "GET", "sys/health")
+    assert parsed(answer)["problems"] == ["BH-921 pid 7 holds the lock"]
+    assert answer.status == (await ask(FakeNode(status), "GET", "sys/health")).status
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from baoha.api.logical import execute, http_response, is_read, logical_request, token_of
 from baoha.core.request import Auth, Operation, Request, Response
 from baoha.errors import RequestError
+from baoha.sansio.json_encoder import ENCODED_BYTES_MAX
 from baoha.sansio.messages import HTTPRequest
 from tests.support.fake_node import ACTIVE, FakeNode
 
@@ -361,3 +365,65 @@ async def test_heavy_answer_is_not_encoded_in_the_event_loop(data: dict[str, Any
 
     assert rounds > 0
     assert json.loads(answer.body)["data"] == data
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        ("", 404),
+        (" ; charset=utf-8", 404),
+        (';a=b;c="d;\\"e" ; ', 404),
+        (" " * 900, 404),
+        (";", 404),
+        (" x", 400),
+        (";a", 400),
+        (";a=", 400),
+        (";;", 400),
+        (';a="', 400),
+        (" " * 1024 + "x", 400),
+        (" " * 40_000 + "x", 400),
+        (";a=b" * 10_000, 400),
+    ],
+)
+async def test_content_type_of_a_patch_is_read_to_its_end_but_not_beyond_a_kilobyte(
+    parameters: str, status: int
+) -> None:
+    content_type = ("content-type", f"application/merge-patch+json{parameters}")
+    request = make("PATCH", "secret/x", content_type, body=b"{}")
+
+    if status == 404:
+        assert (await logical_request(request)).operation is Operation.PATCH
+    else:
+        assert await refused(request) == (400, ("mime: invalid media parameter",))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_answer_above_the_bound_is_an_error_that_says_whether_it_was_executed(
+    method: str,
+) -> None:
+    node = FakeNode(ACTIVE)
+
+    async def handle(request: Request) -> Response:
+        return Response(data={"v": "<" * (ENCODED_BYTES_MAX // 6)})
+
+    node.on_handle = handle
+
+    with pytest.raises(RequestError) as caught:
+        await execute(node, make(method, "secret/x", body=b"{}"))
+
+    assert caught.value.status_hint == 500
+    assert ("was executed" in caught.value.errors[0]) is (method == "PUT")
+    assert f"larger than {ENCODED_BYTES_MAX} bytes" in caught.value.errors[0]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=5), st.text(max_size=5), st.integers(1, 20_000)), max_size=4
+    )
+)
+async def test_large_form_is_read_as_a_small_one(fields: list[tuple[str, str, int]]) -> None:
+    values = {f"{number}{name}": text * count for number, (name, text, count) in enumerate(fields)}
+    request = make("POST", "secret/x", FORM, body=urlencode(values).encode())
+
+    assert (await logical_request(request)).data == values

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from baoha.api.requests import serve_forwarded, serve_request
+from baoha.api import requests
+from baoha.api.admission import Admission
+from baoha.api.requests import serve_forwarded
 from baoha.core.request import Operation, Request, Response
 from baoha.core.view import LinkState
 from baoha.errors import (
@@ -27,6 +30,8 @@ from baoha.errors import (
 )
 from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy
 from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, STANDBY, FakeNode
+
+serve_request = partial(requests.serve_request, admission=Admission())  # nobody waits in it
 
 READS = ("GET", "HEAD", "LIST", "SCAN")
 WRITES = ("POST", "PUT", "DELETE")
@@ -395,7 +400,9 @@ async def test_step_down_refuses_wrong_requests(
 
 async def test_step_down_without_a_successor_is_409_with_the_reason() -> None:
     class Alone(FakeNode):
-        async def step_down(self, *, token: str, to: str | None, force: bool) -> None:
+        async def step_down(
+            self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
+        ) -> None:
             raise StepDownRefused("no standby is ready")
 
     answer = await serve_request(Alone(ACTIVE), make("PUT", "/v1/sys/step-down"))

@@ -47,8 +47,18 @@ def test_check_config_of_good_file_is_zero(cli: CommandLine, tmp_path: Path) -> 
         ('"http://127.0.0.1:8200"', '"http://"', "BH-103"),
         ("[storage.inmem]", "[storage.nosuch]", "nosuch"),
         ("tls_disable = true", "tls_disable = ", "baoha.toml:8"),
+        (
+            "[storage.inmem]",
+            '[storage.sqlite]\npath = "/nowhere/db"\nop_timeout = "10m"',
+            "op_timeout of the store (600s) must not be above renew_timeout and cleanup",
+        ),
+        (
+            "[storage.inmem]",
+            '[storage.sqlite]\npath = "/nowhere/db"\nop_timout = "1s"',
+            'did you mean "op_timeout"?',
+        ),
     ],
-    ids=["key", "scheme", "host", "storage", "syntax"],
+    ids=["key", "scheme", "host", "storage", "syntax", "store's time", "store's key"],
 )
 def test_check_config_of_bad_file_is_one_and_names_it(
     cli: CommandLine, tmp_path: Path, old: str, new: str, words: str

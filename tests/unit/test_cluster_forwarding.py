@@ -141,17 +141,94 @@ async def test_forward_message_over_the_limit_is_too_large_and_the_link_stays_up
     assert len(channel.active.called) == 1
 
 
-async def test_forward_answer_over_the_limit_is_interrupted_and_the_link_stays_up(
-    autojump_clock: MockClock,
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize(("size", "status"), [(99_999, 200), (100_000, 200), (100_001, 500)])
+async def test_forward_answer_around_the_limit_is_definite_and_the_link_stays_up(
+    size: int, status: int, method: str, autojump_clock: MockClock
 ) -> None:
     async def answer(received: HTTPRequest) -> HTTPResponse:
-        return HTTPResponse(status=200, body=b"r" * (100_001 if received.path == "/big" else 5))
+        return HTTPResponse(status=200, body=b"r" * (size if received.path == "/big" else 5))
 
     limits = ChannelLimits(body_bytes_max=100_000)
-    async with open_channel(active=RecordingActive(answer), limits=limits) as channel:
-        with pytest.raises(ForwardingInterrupted, match="executed, but message body of 100001"):
-            await channel.link.forward(request("/big"))
+    active = RecordingActive(answer)
+    async with open_channel(active=active, limits=limits) as channel:
+        response = await channel.link.forward(request("/big", method=method))
+        assert response.status == status
+        if status == 500:
+            (text,) = json.loads(response.body)["errors"]
+            assert text == (
+                "the request was executed, but its answer cannot be sent: message body of 100001 "
+                "bytes is above the cluster channel's limit of 100000 bytes"
+            )
         assert (await channel.link.forward(request("/small"))).body == b"rrrrr"
+    assert active.called == ["/big", "/small"]
+
+
+@pytest.mark.parametrize("name", ["a" * 3_000, "\ud800"], ids=["large head", "not encodable"])
+async def test_forward_answer_whose_head_cannot_be_sent_is_definite(
+    name: str, autojump_clock: MockClock
+) -> None:
+    async def answer(received: HTTPRequest) -> HTTPResponse:
+        return HTTPResponse(status=200, headers=((name, "b"),))
+
+    active = RecordingActive(answer)
+    async with open_channel(active=active, limits=ChannelLimits(head_bytes_max=2_000)) as channel:
+        assert (await channel.link.forward(request())).status == 500
+    assert len(active.called) == 1
+
+
+@pytest.mark.parametrize("size", [100_000, 300_000, 2_000_000])
+async def test_forward_small_requests_pass_large_ones_that_wait_for_room(
+    size: int, autojump_clock: MockClock
+) -> None:
+    released = trio.Event()
+
+    async def answer(received: HTTPRequest) -> HTTPResponse:
+        if received.path == "/large":
+            await released.wait()
+        return await echo(received)
+
+    active = RecordingActive(answer)
+    limits = ChannelLimits(in_flight_bytes_max=1_000_000)
+    async with open_channel(active=active, limits=limits) as channel:
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(channel.link.forward, request("/large", b"x" * size))
+            await wait_until(lambda: "/large" in active.called)
+            with trio.fail_after(1):
+                for _ in range(50):
+                    await channel.link.forward(request("/small"))
+            assert active.called.count("/large") < 20
+            released.set()
+    assert active.called.count("/large") == 20
+
+
+async def test_forward_small_answers_pass_large_ones_that_wait_for_room(
+    autojump_clock: MockClock,
+) -> None:
+    """The budget for answers is the standby's: large ones that wait for it hold up no others."""
+
+    async def answer(received: HTTPRequest) -> HTTPResponse:
+        return HTTPResponse(status=200, body=b"x" * int(received.path[1:]))
+
+    done: list[int] = []
+    limits = ChannelLimits(in_flight_bytes_max=20_000_000)
+
+    async with open_channel(active=RecordingActive(answer), limits=limits) as channel:
+
+        async def call(size: int) -> None:
+            await channel.link.forward(request(f"/{size}"))
+            done.append(size)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(call, 14_000_000)
+            while len(channel.active.called) < 2:
+                await trio.lowlevel.checkpoint()
+            for _ in range(10):
+                nursery.start_soon(call, 70_000)
+                nursery.start_soon(call, 10)
+    assert max(index for index, size in enumerate(done) if size <= 70_000) < len(done) - 1
 
 
 async def test_forward_text_that_cannot_be_encoded_cannot_forward(

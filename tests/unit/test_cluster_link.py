@@ -136,6 +136,7 @@ async def test_dialling_refused_pauses_grow_to_the_maximum(autojump_clock: MockC
             raise ConnectionRefusedError(111, "Connection refused")
 
         serve = MemoryHub().network("unused").serve
+        check = MemoryHub().network("unused").check
 
     link = ClusterLink(
         RefusingNetwork(),

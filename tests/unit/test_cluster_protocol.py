@@ -162,13 +162,13 @@ async def test_peer_says_nothing_is_let_go_after_the_deadline(autojump_clock: Mo
         async with raw_peer(channel, hello=False) as transport:
             started = trio.current_time()
             assert await frames_until_end(transport) == []
-            assert trio.current_time() - started == pytest.approx(3)
+            assert trio.current_time() - started == pytest.approx(12)
         async with raw_peer(channel) as transport:
             started = trio.current_time()
             assert await frames_until_end(transport) == []
             assert trio.current_time() - started == pytest.approx(10)
         assert channel.problems == [
-            ("rogue", "handshake timed out after 3 s"),
+            ("rogue", "handshake timed out after 12 s"),
             ("rogue", "no heartbeat for 10 s"),
         ]
 

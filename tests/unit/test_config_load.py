@@ -46,6 +46,29 @@ def without_sources(config: ServerConfig) -> ServerConfig:
     return replace(config, sources={})
 
 
+@pytest.mark.parametrize(
+    ("size", "used", "warns"),
+    [
+        ("67108863", 67_108_863, False),
+        ("64MiB", 67_108_864, False),
+        ("67108865", 67_108_864, True),
+        ("1GiB", 67_108_864, True),
+    ],
+)
+def test_request_size_above_what_can_be_forwarded_is_cut_with_a_warning(
+    size: str, used: int, warns: bool
+) -> None:
+    config = config_of(BASE + f'max_request_size = "{size}"\n')
+    assert config.listeners[0].max_request_size == used
+    assert any("max_request_size" in warning for warning in config.warnings) is warns
+
+
+def test_connections_of_a_listener_are_a_key() -> None:
+    assert config_of(BASE).listeners[0].connections_max == 4096
+    assert config_of(BASE + "connections_max = 7\n").listeners[0].connections_max == 7
+    assert "connections_max" in refusal_of(BASE + "connections_max = 0\n")
+
+
 # --- the three languages ------------------------------------------------------------------------
 
 
@@ -202,13 +225,13 @@ def test_defaults_are_those_of_the_specification() -> None:
 def test_directory_is_read_in_order_of_names_and_later_values_win(tmp_path: Path) -> None:
     (tmp_path / "10.toml").write_text('log_level = "warn"\ncluster_name = "one"' + BASE)
     (tmp_path / "20.hcl").write_text('log_level = "error"\nlistener "unix" { address = "/s" }')
-    (tmp_path / "30.json").write_text('{"ha": {"park": "1s"}, "storage": {"inmem": {}}}')
+    (tmp_path / "30.json").write_text('{"ha": {"park": "9s"}, "storage": {"inmem": {}}}')
     (tmp_path / "notes.txt").write_text("not read")
     (tmp_path / ".hidden.toml").write_text("not read")
     config = load([tmp_path], {})
     assert (config.log_level, config.cluster_name) == ("error", "one")
     assert [one.type for one in config.listeners] == ["tcp", "unix"]
-    assert (config.storage.type, config.ha.park_s) == ("inmem", 1.0)
+    assert (config.storage.type, config.ha.park_s) == ("inmem", 9.0)
     assert config.sources["log_level"].text == f"file {tmp_path}/20.hcl:1"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from baoha.core.fields import FieldError, Kind, convert
+from baoha.errors import InvalidRequest
+from tests.support.logical import open_logical
 
 SYNTAX = "'' cannot parse value as 'int': strconv.ParseInt: invalid syntax"
 
@@ -38,6 +40,64 @@ def test_integer_other_spellings_are_refused(value: Any) -> None:
         convert(Kind.INT, "n", value)
 
     assert str(caught.value) == f'error converting input for field "n": {SYNTAX}'
+
+
+BOOL_SYNTAX = "'' cannot parse value as 'bool': strconv.ParseBool: invalid syntax"
+
+
+@pytest.mark.parametrize(
+    ("value", "truth"),
+    [
+        *((value, True) for value in (True, 1, "1", "t", "T", "TRUE", "true", "True")),
+        *((value, False) for value in (False, 0, "0", "f", "F", "FALSE", "false", "False")),
+        *((value, False) for value in (None, "", [], {})),
+    ],
+)
+def test_bool_known_spellings_are_read(value: Any, truth: bool) -> None:
+    assert convert(Kind.BOOL, "b", value) is truth
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        *((value, BOOL_SYNTAX) for value in (2, -1, 10**20, 1.0, 0.0, -0.0, 1.5)),
+        *((value, BOOL_SYNTAX) for value in ("2", "tRUE", "yes", "on", " true", "1.0", "01")),
+        (["x"], "'' expected type 'bool', got unconvertible type '[]interface {}'"),
+        ([True], "'' expected type 'bool', got unconvertible type '[]interface {}'"),
+        ({"a": 1}, "'' expected type 'bool', got unconvertible type 'map[string]interface {}'"),
+    ],
+)
+def test_bool_other_spellings_are_refused(value: Any, problem: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Kind.BOOL, "b", value)
+
+    assert str(caught.value) == f'error converting input for field "b": {problem}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "name"),
+    [
+        ("POST", "secret/config", {}, "cas_required"),
+        ("POST", "secret/config", {}, "metadata_cas_required"),
+        ("POST", "secret/metadata/a", {}, "cas_required"),
+        ("PATCH", "secret/metadata/a", {}, "metadata_cas_required"),
+        ("POST", "sys/mounts/m", {"type": "kv"}, "local"),
+        ("POST", "sys/mounts/m", {"type": "kv"}, "seal_wrap"),
+        ("POST", "sys/mounts/m", {"type": "kv"}, "external_entropy_access"),
+        ("POST", "auth/token/create", {}, "renewable"),
+        ("POST", "auth/token/create", {}, "no_parent"),
+        ("POST", "auth/token/create", {}, "no_default_policy"),
+        ("POST", "sys/policies/acl/p", {"policy": 'path "a" {}'}, "cas_required"),
+        ("POST", "sys/rotate/config", {}, "enabled"),
+    ],
+)
+@pytest.mark.parametrize("value", [2, -1, 1.0, 0.0])
+async def test_bool_of_every_endpoint_a_number_is_none(
+    method: str, path: str, body: dict[str, Any], name: str, value: float
+) -> None:
+    logical = await open_logical()
+    with pytest.raises(InvalidRequest, match="cannot parse value as 'bool'"):
+        await logical.call(method, path, body | {name: value})
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(None, 0), (60, 60), ("60", 60), ("1.5h", 5400)])

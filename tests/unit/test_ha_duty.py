@@ -16,6 +16,7 @@ from baoha.core.view import LinkState, Role
 from baoha.errors import LeadershipLost, StorageUnavailable
 from baoha.ha.loop import HALoop
 from baoha.node import Node, NodeSettings
+from baoha.sansio.patience import PeerPatience
 from baoha.storage.base import Backend, Batch, LockRecord
 from baoha.storage.faulty import Faults, FaultyBackend, FaultyHABackend, FaultyStore
 from baoha.storage.inmem import EVERYTHING, Observer, World
@@ -42,6 +43,7 @@ class PeerOfTheLastMoment:
     )
     echoed_s_ago = 0.0
     echoed_at_unix_s = 0.0
+    patience = PeerPatience()
 
     def __init__(self, node: Node) -> None:
         self._loop = loop_of(node)
@@ -84,7 +86,7 @@ async def test_renewal_after_the_lock_was_given_back_is_no_lost_lock(
         await trio.sleep(3.1)
         faults.reply_latency_s = 1.6
         await node.leave()
-    assert "handed over: the node is shutting down" in caplog.text
+    assert "gave active duty up, to nobody: the node is shutting down" in caplog.text
     assert "lock lost" not in caplog.text
 
 

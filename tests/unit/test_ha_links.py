@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from baoha.core.view import LinkState
 from baoha.errors import ForwardingInterrupted
@@ -51,3 +52,37 @@ async def test_channel_to_a_dead_leader_is_cut_although_the_next_one_is_known_at
             await trio.sleep(0.05)
             keeper.follow(None, standby, linger_s=0.0)
             keeper.follow(advertise(host="next"), standby)
+
+
+async def test_replies_that_came_while_this_process_was_stopped_are_read_before_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    """
+    Goal: a standby that wakes up does not call unknown what it has been answered.
+
+    Method: the channel retires, the clock leaps over its last moment, and the answer is there.
+    """
+    go_on = trio.Event()
+
+    async def answer(received: HTTPRequest) -> HTTPResponse:
+        await go_on.wait()
+        return HTTPResponse(status=204)
+
+    async with open_channel(active=RecordingActive(answer=answer)) as channel:
+        standby = RecordingStandby()
+        network = channel.hub.network("standby")
+        keeper = LinkKeeper(network, timing=HATiming(), jitter=lambda: 0.5)
+        await channel.nursery.start(keeper.run)
+        keeper.follow(advertise(), standby)
+        await standby.wait_until(lambda: keeper.state is LinkState.UP)
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                assert (await keeper.forward(request())).status == 204
+
+            nursery.start_soon(ask)
+            await trio.sleep(0.05)
+            keeper.follow(None, standby)
+            await trio.sleep(0.05)
+            go_on.set()
+            autojump_clock.jump(4.0)

@@ -11,10 +11,10 @@ import trio
 
 from baoha import names
 from baoha.cluster.network import TCPNetwork
+from baoha.core.maintenance import INTERVAL_S as MAINTENANCE_INTERVAL_S
 from baoha.core.view import Role
 from baoha.errors import RequestError, StorageUnavailable
 from baoha.ha.loop import HALoop
-from baoha.node import MAINTENANCE_INTERVAL_S
 from baoha.storage.base import (
     Backend,
     Batch,
@@ -109,6 +109,34 @@ async def test_malformed_entry_does_not_end_the_node(autojump_clock: object, pre
         assert active.status().role is Role.ACTIVE
         status, _ = await here.call(active, "POST", "secret/data/k", {"data": {"v": "x"}})
         assert status == 200
+
+
+@pytest.mark.parametrize("jump_s", [61.0, 3600.0, 86400.0])
+async def test_wall_clock_jumps_ahead_and_back_no_token_is_lost(
+    autojump_clock: object, jump_s: float
+) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        made = await here.call(node, "POST", "auth/token/create", {"ttl": "3m"})
+        token = json.loads(made[1])["auth"]["client_token"]
+
+        here.wall_jump_s = jump_s
+        await trio.sleep(2.5 * MAINTENANCE_INTERVAL_S)
+        here.wall_jump_s = 0.0
+
+        assert (await here.call(node, "GET", "auth/token/lookup-self", token=token))[0] == 200
+
+
+async def test_wall_clock_is_set_for_good_ended_tokens_are_deleted(autojump_clock: object) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        await here.call(node, "POST", "auth/token/create", {"ttl": "10m"})
+        stored = len(await node._barrier.list(names.TOKEN_ID_PREFIX))
+
+        here.wall_jump_s = 86400.0
+        await trio.sleep(3600 + 3 * MAINTENANCE_INTERVAL_S)
+
+        assert len(await node._barrier.list(names.TOKEN_ID_PREFIX)) == stored - 1
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "", "a b", "foo_bar"])

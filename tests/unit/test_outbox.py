@@ -121,6 +121,20 @@ def test_large_bodies_take_turns_and_small_frames_overtake_them() -> None:
     assert {1, 2} <= set(rig.taken)
 
 
+def test_small_message_passes_the_beginnings_of_large_ones_and_does_not_starve_them() -> None:
+    rig = Rig(ChannelLimits(chunk_bytes=1000, batch_bytes=500))
+    for number in range(5):
+        rig.outbox.message(Kind.REQUEST, number, b"h", b"x" * (5000 if number % 2 else 900))
+    for small in range(10, 30):
+        rig.outbox.message(Kind.REQUEST, small, b"h" * 100, b"")
+    first, second, *_ = batches = [rig.kinds() for _ in range(7)]
+    assert [number for _, number in first] == [10, 11, 12, 13, 0]
+    assert [number for _, number in second] == [14, 15, 16, 17, 1]
+    sent = [number for batch in batches for _, number in batch]
+    assert [number for number in sent if number < 10] == [0, 1, 2, 3, 4]
+    assert sorted(rig.taken) == [0, 2, 4, *range(10, 30)]
+
+
 def test_message_dropped_before_its_turn_is_never_sent() -> None:
     rig = Rig()
     message = rig.outbox.message(Kind.REQUEST, 1, b"h", b"x" * 40)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -35,6 +36,7 @@ from baoha.server.lifecycle import (
 from baoha.server.logs import Logs
 from baoha.server.notify import Notifier
 from baoha.server.stores import Stores, open_stores
+from baoha.server.watchdog import LIMIT_S
 
 STATUS = NodeStatus(
     revision=1,
@@ -55,6 +57,12 @@ class FakeNode:
         self.failure = failure
         self.fail = trio.Event()
         self.leave_forever = False
+        self.problems: dict[str, str] = {}
+        self.has_problem = trio.Event()
+
+    def note_problem(self, subject: str, sentence: str) -> None:
+        self.problems[subject] = sentence
+        self.has_problem.set()
 
     def status(self) -> NodeStatus:
         return STATUS
@@ -131,13 +139,13 @@ class World:
             ),
         )
 
-    def make_app(self, node: RunnableNode, park_s: float) -> ASGIApp:
+    def make_app(self, node: RunnableNode, park_s: float) -> tuple[ASGIApp, None]:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             self.events.append("answered")
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        return app
+        return app, None
 
     async def read_notification(self) -> list[str]:
         with trio.fail_after(5):
@@ -190,6 +198,20 @@ async def test_process_sigterm_hands_over_then_stops_in_order(world: World) -> N
     assert codes == [0]
     assert world.said[-1] == "==> baoha shutdown triggered"
     assert world.events == ["node runs", "answered", "node leaves", "node ended", "stores closed"]
+
+
+async def test_process_event_loop_that_stood_still_is_a_problem_of_the_node(world: World) -> None:
+    codes: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, world.make(), codes)
+        await world.wait_notification("READY=1")
+        threading.Event().wait(3 * LIMIT_S)
+        with trio.fail_after(10):
+            await world.node.has_problem.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert world.node.problems["event loop"].startswith("loop: 1 turn of the event loop above ")
+    assert "the event loop stands still" in world.log()
 
 
 async def test_process_hand_over_that_hangs_is_given_up(world: World) -> None:

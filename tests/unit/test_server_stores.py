@@ -6,7 +6,7 @@ import pytest
 
 from baoha.config.load import load
 from baoha.errors import ConfigError
-from baoha.server.stores import open_stores
+from baoha.server.stores import check_stores, open_stores
 
 
 async def test_lock_in_another_store_than_fenced_data_is_refused_at_start(tmp_path: Path) -> None:
@@ -44,3 +44,69 @@ async def test_unknown_key_of_a_store_is_named_with_its_place_and_the_nearest_on
     assert str(caught.value) == (
         f'{file}:{line}: unknown key "{block}.busy_timeuot"; did you mean "busy_timeout"?'
     )
+
+
+def write_config(folder: Path, *, ha: str = "", store: str = "") -> Path:
+    file = folder / "config.toml"
+    file.write_text(
+        'api_addr = "http://127.0.0.1:8200"\ncluster_addr = "https://127.0.0.1:8201"\n'
+        '[[listener.tcp]]\naddress = "127.0.0.1:8200"\ntls_disable = true\n'
+        f'[storage.sqlite]\npath = "{folder}/data.db"\n{store}\n[ha]\n{ha}\n'
+    )
+    return file
+
+
+WRONG_DURATIONS = [
+    ("", 'op_timeout = "10m"', "op_timeout of the store (600s) must not be above renew_timeout"),
+    ("", 'op_timeout = "2001ms"', "op_timeout of the store (2.001s)"),
+    ('renew_timeout = "1s"', "", "op_timeout of the store (2s)"),
+    ('cleanup = "1s"', "", "op_timeout of the store (2s)"),
+    ('renew_timeout = "3s"\nlock_ttl = "9s"', 'op_timeout = "3s"', "op_timeout of the store (3s)"),
+    ("", 'busy_timeout = "2100ms"', "busy_timeout must not be above op_timeout"),
+    ("", 'op_timeout = "1s"\nbusy_timeout = "1500ms"', "busy_timeout must not be above op_timeout"),
+]
+RIGHT_DURATIONS = [
+    ("", ""),
+    ("", 'op_timeout = "1s"'),
+    ("", 'op_timeout = "2s"\nbusy_timeout = "2s"'),
+    ('renew_timeout = "3s"\ncleanup = "3s"\nlock_ttl = "9s"', 'op_timeout = "3s"'),
+]
+
+
+@pytest.mark.parametrize(("ha", "store", "text"), WRONG_DURATIONS)
+async def test_store_that_may_take_longer_than_what_waits_for_it_is_refused(
+    ha: str, store: str, text: str, tmp_path: Path
+) -> None:
+    config = load([write_config(tmp_path, ha=ha, store=store)], {})
+    with pytest.raises(ConfigError) as checked:
+        check_stores(config)
+    with pytest.raises(ConfigError) as opened:
+        async with open_stores(config):
+            pytest.fail("opened")
+    assert text in str(checked.value)
+    assert str(opened.value) == str(checked.value)
+
+
+@pytest.mark.parametrize(("ha", "store"), RIGHT_DURATIONS)
+async def test_store_that_answers_in_time_is_accepted(ha: str, store: str, tmp_path: Path) -> None:
+    config = load([write_config(tmp_path, ha=ha, store=store)], {})
+    check_stores(config)
+    async with open_stores(config) as stores:
+        assert stores.ha is not None
+
+
+def test_check_of_the_stores_opens_nothing_and_knows_their_keys(tmp_path: Path) -> None:
+    file = write_config(tmp_path, store='fence_by_kil = true\nfence_by_kill = "yes"')
+    with pytest.raises(ConfigError, match="fence_by_kill must be true or false, got 'yes'"):
+        check_stores(load([file], {}))
+    file = write_config(tmp_path, store="fence_by_kil = true")
+    with pytest.raises(ConfigError, match=r'"storage\.fence_by_kil"; did you mean "fence_by_kill"'):
+        check_stores(load([file], {}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
+
+
+def test_check_of_a_store_that_is_not_installed_says_so(tmp_path: Path) -> None:
+    file = write_config(tmp_path)
+    file.write_text(file.read_text().replace("storage.sqlite", "storage.abacus"))
+    with pytest.raises(ConfigError, match="unknown storage type 'abacus'; installed are: inmem"):
+        check_stores(load([file], {}))

@@ -98,7 +98,7 @@ async def test_tls_listener_answers_over_https_without_http2(tmp_path: Path) -> 
     context.set_alpn_protocols(["h2", "http/1.1"])
     async with listening(write_certificate(tmp_path)) as listener:
         answer = await ask(listener, context)
-    assert b"x-scheme: https" in answer.data
+    assert b"X-Scheme: https" in answer.data
     assert b"none" in answer.data
     assert answer.alpn == "http/1.1"
 

@@ -25,6 +25,7 @@ ORDER = [
     {"cluster"},
     {"core"},
     {"storage"},
+    {"offload"},
     {"sansio"},
     {"timing"},
     {"errors", "names"},

@@ -10,6 +10,7 @@ import pytest
 
 from baoha.core.view import Member
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied, RequestError
+from baoha.sansio.hcl import parse
 from tests.support.logical import Logical, open_logical
 
 READ_A = 'path "a" { capabilities = ["read"] }'
@@ -323,3 +324,49 @@ async def test_unknown_fields_are_named_in_a_warning() -> None:
         "Endpoint replaced the value of these parameters with the values captured from the "
         "endpoint's path: [path]",
     ]
+
+
+@pytest.mark.parametrize("path", ["kv/x", "/kv/x", "//kv/x", "///kv/x", " kv/x", " //kv/x "])
+async def test_capabilities_of_a_path_leading_slashes_do_not_count(path: str) -> None:
+    logical = await open_logical()
+    policy = (
+        'path "kv/*" { capabilities = ["read"] }\npath "sys/capabilities-self" { policy = "write" }'
+    )
+    await logical.call("POST", "sys/policies/acl/p", {"policy": policy})
+    token = await logical.token("p")
+
+    asked = {"paths": [path, "other"]}
+    found = await logical.data("POST", "sys/capabilities-self", asked, token=token)
+
+    assert found == {path.strip(): ["read"], "other": ["deny"]}
+
+
+# name of a path: its capabilities. Source: the policy "default" of OpenBao 2.7.2.
+DEFAULT_GRANTS = {
+    "auth/token/lookup-self": ["read"],
+    "auth/token/renew-self": ["update"],
+    "auth/token/revoke-self": ["update"],
+    "sys/capabilities-self": ["update"],
+    "identity/entity/id/{{identity.entity.id}}": ["read"],
+    "identity/entity/name/{{identity.entity.name}}": ["read"],
+    "sys/internal/ui/resultant-acl": ["read"],
+    "sys/leases/renew": ["update"],
+    "sys/leases/lookup": ["update"],
+    "cubbyhole/*": ["create", "read", "update", "delete", "list"],
+    "sys/wrapping/wrap": ["update"],
+    "sys/wrapping/lookup": ["update"],
+    "sys/wrapping/unwrap": ["update"],
+    "sys/tools/hash": ["update"],
+    "sys/tools/hash/*": ["update"],
+    "identity/oidc/provider/+/authorize": ["read", "update"],
+}
+
+
+async def test_default_policy_grants_what_openbaos_grants_in_its_order() -> None:
+    logical = await open_logical()
+    text = (await logical.data("GET", "sys/policies/acl/default"))["policy"]
+
+    rules = list(parse(text).blocks("path", labels=1))
+
+    found = [(labels[0], block.to_plain()["capabilities"]) for labels, block, _ in rules]
+    assert found == list(DEFAULT_GRANTS.items())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from baoha.core import tokens
 from baoha.core.token_entry import hash_accessor, hash_token, random_text
 from baoha.errors import InvalidRequest, PermissionDenied, RequestError, StorageError
 from baoha.storage.inmem import World
@@ -165,6 +166,23 @@ async def test_sweep_removes_what_has_ended_and_nothing_else() -> None:
     assert await logical.core.sweep() >= 1
     assert set(world.data) == before
     assert await is_valid(logical, stays)
+
+
+async def test_sweep_pushes_no_token_in_use_out_of_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tokens, "_ENTRIES_MAX", 3)
+    backend = FailingBackend(World().open())
+    logical = await open_logical(backend)
+    used = [await logical.token("default") for _ in range(10)]
+    for token in used:
+        await logical.call("GET", "auth/token/lookup-self", token=token)
+
+        await logical.core.sweep()
+
+        backend.arm(None)
+        await logical.call("GET", "auth/token/lookup-self", token=token)
+        assert backend.calls == 0, "the token in use is still known"
 
 
 # --- trees --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Final
 from baoha_cli.diagnose.codes_addresses import ROWS as _ADDRESS_ROWS
 from baoha_cli.diagnose.codes_cluster import ROWS as _CLUSTER_ROWS
 from baoha_cli.diagnose.codes_network import ROWS as _NETWORK_ROWS
+from baoha_cli.diagnose.codes_store import ROWS as _STORE_ROWS
 from baoha_cli.findings import CATALOGUE, Explanation, Severity, register
 
 GROUPS: Final = {
@@ -32,13 +33,13 @@ GROUPS: Final = {
     "6": "Cluster port",
     "7": "TLS",
     "8": "Load balancer",
-    "9": "Time, version, health",
+    "9": "Time, version, health, store",
 }
 
 # What each command looks at, as patterns of codes.
 AREAS: Final[dict[str, tuple[str, ...]]] = {
     "addresses": ("BH-[1-6]??", "BH-8??", "BH-90[3-9]", "BH-91?"),
-    "forwarding": ("BH-[2-6]??", "BH-906", "BH-910"),
+    "forwarding": ("BH-[2-6]??", "BH-906", "BH-910", "BH-92[125]"),
     "tls": ("BH-20?", "BH-7??"),
     "lb": ("BH-20?", "BH-50[1-3]", "BH-8??"),
     "clock": ("BH-20?", "BH-703", "BH-90[12]"),
@@ -59,7 +60,7 @@ _ON_REQUEST: Final = frozenset(
     {"BH-406", "BH-407", "BH-508", "BH-608", "BH-801", "BH-808", "BH-909"}
 )
 # Explained, and for people to find: no probe from outside can see them for certain.
-_BY_HAND: Final = frozenset({"BH-809", "BH-811"})
+_BY_HAND: Final = frozenset({"BH-809", "BH-811", "BH-923", "BH-924", "BH-926"})
 _TOKEN: Final = frozenset({"BH-314", "BH-317", "BH-318"})
 
 
@@ -149,7 +150,7 @@ def matches(code: str, patterns: tuple[str, ...]) -> bool:
 
 def _build() -> dict[str, Check]:
     checks: dict[str, Check] = {}
-    for row in (*_ADDRESS_ROWS, *_CLUSTER_ROWS, *_NETWORK_ROWS):
+    for row in (*_ADDRESS_ROWS, *_CLUSTER_ROWS, *_NETWORK_ROWS, *_STORE_ROWS):
         known = CATALOGUE.get(row.code)
         if known is None:
             known = Explanation(row.code, row.severity, row.title, row.why, row.fix)

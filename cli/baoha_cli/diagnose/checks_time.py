@@ -1,5 +1,5 @@
 """
-Checks of time, version and health (BH-9xx).
+Checks of time, version, health and store (BH-9xx).
 
 Rule of this file: pure. A clock differs only when that is certain; versions are compared by their
 numbers, and what cannot be compared is left alone.
@@ -29,6 +29,8 @@ _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.]+))?")
 _KNOWN_BUGS: Final = {
     "2.5.0": "operator raft list-peers names the node itself as leader (openbao#2325)",
 }
+# Problems that a node tells itself; the words are its own.
+_TOLD: Final = frozenset({"BH-921", "BH-922", "BH-925"})
 _STORE_TEXT: Final = re.compile(r"\b(?:user|database|dbname|password|host)=\S", re.IGNORECASE)
 _STORE_DOWN: Final = (
     "failed to connect",
@@ -48,6 +50,7 @@ def check(evidence: Evidence) -> Iterator[Fault]:
     yield from _store(evidence)
     for node in evidence.nodes:
         yield from _health(evidence, node)
+        yield from _told(node)
         texts = [error for reply in node.replies for error in reply.errors]
         if any(_STORE_TEXT.search(text) for text in texts):
             text = "an answer without a token names host, user or database of the store"
@@ -150,6 +153,15 @@ def _lost_its_store(node: NodeLook) -> bool:
         return False
     others = [node.seal, node.leader, node.plain]
     return any(reply.status == 500 and reply.mentions(*_STORE_DOWN) for reply in others)
+
+
+def _told(node: NodeLook) -> Iterator[Fault]:
+    """Pass on what a node says of its store."""
+    sentences = node.health.body.get("problems")
+    for sentence in sentences if isinstance(sentences, list) else ():
+        code, _, text = str(sentence).partition(" ")
+        if code in _TOLD:
+            yield fault(code, node.label, one_line(text))
 
 
 def _health(evidence: Evidence, node: NodeLook) -> Iterator[Fault]:

@@ -1,0 +1,117 @@
+"""
+What active duty does in the background: ended tokens, counts and rotation of keys, upgrades.
+
+Rules of this file:
+
+1. A store that does not answer is asked again in the next round; a write that is fenced off ends
+   the tenure, whoever made it.
+2. What is irreversible does not hang on a wall clock that has just jumped.
+
+Source: ours; OpenBao's rounds are five minutes apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import trio
+
+from baoha.core import rotation
+from baoha.core.barrier import Barrier
+from baoha.core.dispatch import Core
+from baoha.core.seal import Seal
+from baoha.errors import BaohaError, FencedWrite, StorageError
+from baoha.sansio.clock_watch import ClockWatch
+from baoha.timing import BootClock
+
+log = logging.getLogger("baoha.core")
+
+# Ended tokens are never valid, only garbage; the keys' counters may lag.
+INTERVAL_S: Final = 60.0
+# Whoever has just become active has requests to answer; but a short tenure counts, too.
+FIRST_S: Final = 5.0
+
+
+class Maintenance:
+    """The background work of one node; ``run`` it for as long as the node is active."""
+
+    def __init__(
+        self,
+        core: Core,
+        seal: Seal,
+        barrier: Barrier,
+        *,
+        now: Callable[[], datetime],
+        boot_clock: BootClock,
+    ) -> None:
+        self._core = core
+        self._barrier = barrier
+        self._now = now
+        self._boot_clock = boot_clock
+        self._clock = ClockWatch(now().timestamp(), boot_clock())
+        self._seal = seal
+        self.jobs: Sequence[Callable[[], Awaitable[object]]] = (
+            seal.upgrade_stored_keys,
+            self._sweep,
+            self._rotate_if_due,
+        )
+
+    async def run(self) -> None:
+        """
+        Do all of it until cancelled.
+
+        Raises:
+            FencedWrite: the tenure is over, as the store knows.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._rounds)
+                nursery.start_soon(self._core.run_upgrades)
+        except BaseExceptionGroup as group:
+            if group.subgroup(FencedWrite) is None:
+                raise
+            raise FencedWrite("a write of the background work was fenced off") from group
+
+    async def persist_counts(self, limit_s: float) -> None:
+        """
+        Store before leaving active duty what only the rounds store otherwise.
+
+        Best effort, and bounded: a hand-over does not wait for counts.
+        """
+        with trio.move_on_after(limit_s):
+            try:
+                await rotation.persist_encryptions(self._barrier)
+            except BaohaError as exc:
+                log.info("cannot store the count of encryptions: cause=%r", str(exc))
+
+    async def _rounds(self) -> None:
+        pause_s = FIRST_S
+        while True:
+            await trio.sleep(pause_s)
+            pause_s = INTERVAL_S
+            for job in self.jobs:
+                try:
+                    await job()
+                except FencedWrite:
+                    raise
+                except StorageError as exc:
+                    name = getattr(job, "__name__", "?")
+                    log.warning("maintenance failed: job=%s cause=%r", name, str(exc))
+
+    async def _sweep(self) -> None:
+        # An ended token is refused all the same; deleted, it would not come back with the clock.
+        if self._clock.is_steady(self._now().timestamp(), self._boot_clock()):
+            await self._core.sweep()
+        else:
+            log.warning("the wall clock has jumped: ended tokens are kept until it is steady")
+
+    async def _rotate_if_due(self) -> None:
+        reason = rotation.rotation_due(self._barrier)
+        if reason:
+            log.info("rotating the encryption key: reason=%r", reason)
+            await self._seal.rotate_encryption_key()
+        else:
+            await rotation.persist_encryptions(self._barrier)

@@ -1,0 +1,118 @@
+"""
+Policy texts made into rules, and rules made into ACLs.
+
+Rules of this file:
+
+1. What a client writes is bounded before it is parsed, and what is not small is parsed in a worker
+   thread: whoever may write a policy may not hold up the HA lock.
+2. A text is parsed once: its rules are kept by its hash, whichever policy has it and whoever wrote
+   it, so that an ACL is a merge, and a change of the active node parses nothing again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from baoha import offload
+from baoha.errors import InvalidRequest, PermissionDenied
+from baoha.sansio.policy import ACL, PolicyError, Rule, parse_policy
+
+# Generous: OpenBao bounds neither.
+TEXT_CHARS_MAX: Final = 64 * 1024
+BLOCKS_MAX: Final = 1000
+# Of all policies of a token. A decision looks at each rule with a wildcard: 10 ms at most.
+ACL_RULES_MAX: Final = 10_000
+# Parsing costs up to 2 us a character, merging up to 3 us a rule.
+_INLINE_CHARS_MAX: Final = 4 * 1024
+_INLINE_RULES_MAX: Final = 2000
+_RULE_COST_BYTES: Final = 64
+# Of the texts whose rules are kept; the rules take about fifteen times as much memory.
+_KEPT_CHARS_MAX: Final = 4 * 1024 * 1024
+
+
+class RuleCache:
+    """Rules by the text that says them."""
+
+    def __init__(self) -> None:
+        self._rules: dict[bytes, tuple[tuple[Rule, ...], int]] = {}
+        self._chars = 0
+        self._parsing: dict[bytes, trio.Event] = {}
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self._rules.clear()
+        self._chars = 0
+
+    async def accept(self, text: str) -> None:
+        """
+        Parse what a client wants to store.
+
+        Raises:
+            InvalidRequest: it is not a policy, or larger than any use.
+            Overloaded: too much work at once.
+        """
+        if len(text) > TEXT_CHARS_MAX:
+            raise InvalidRequest(f"policy is longer than {TEXT_CHARS_MAX} characters")
+        try:
+            await self.rules(text, blocks_max=BLOCKS_MAX)
+        except PolicyError as exc:
+            raise InvalidRequest(str(exc)) from exc
+
+    async def rules(self, text: str, *, blocks_max: int | None = None) -> tuple[Rule, ...]:
+        """
+        Return the rules of a policy.
+
+        Args:
+            blocks_max: of a text that is new here.
+
+        Raises:
+            PolicyError: it is not a policy.
+            Overloaded: too much work at once.
+        """
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        # Of many who want the same one at once (after a change of the active node), one parses.
+        while (running := self._parsing.get(key)) is not None:
+            await running.wait()
+        if (known := self._rules.pop(key, None)) is not None:
+            self._rules[key] = known  # the newest: the others go first
+            return known[0]
+        self._parsing[key] = trio.Event()
+        try:
+            rules = await _parse(text, blocks_max)
+        finally:
+            self._parsing.pop(key).set()
+        self._keep(key, rules, len(text))
+        return rules
+
+    def _keep(self, key: bytes, rules: tuple[Rule, ...], chars: int) -> None:
+        self._rules[key] = (rules, chars)
+        self._chars += chars
+        while self._chars > _KEPT_CHARS_MAX:
+            self._chars -= self._rules.pop(next(iter(self._rules)))[1]
+
+
+async def _parse(text: str, blocks_max: int | None) -> tuple[Rule, ...]:
+    if len(text) <= _INLINE_CHARS_MAX:
+        return parse_policy(text, blocks_max=blocks_max)
+    return await offload.run(lambda pause: parse_policy(text, blocks_max=blocks_max), len(text))
+
+
+async def make_acl(rules: Sequence[Rule]) -> ACL:
+    """
+    Return what rules allow together.
+
+    Raises:
+        PermissionDenied: they are too many to decide anything in time.
+        Overloaded: too much work at once.
+    """
+    if len(rules) > ACL_RULES_MAX:
+        raise PermissionDenied(
+            f"the policies of this token have more than {ACL_RULES_MAX} path blocks"
+        )
+    if len(rules) <= _INLINE_RULES_MAX:
+        return ACL(rules)
+    return await offload.run(lambda pause: ACL(rules), len(rules) * _RULE_COST_BYTES)

@@ -1,0 +1,169 @@
+"""
+Finding the successor of an active node, while it still serves, and again after it has drained.
+
+Rules of this file:
+
+1. A standby is refused only by its own word, by the end of its channel, or by a silence that is
+   longer than its measured delays explain; never because it is slow.
+2. A slow one keeps nobody from asking the next: whoever is prepared first is it.
+3. After the drain nothing waits any more: requests are parked.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from baoha.cluster.channel import Peer, PrepareReply
+from baoha.errors import ForwardingError, StepDownRefused
+from baoha.ha.leave import LeaveRequest
+from baoha.ha.peers import PeerRegistry, is_fresh, is_named
+from baoha.timing import PATIENCE_MAX, HATiming
+
+log = logging.getLogger("baoha.ha")
+
+# A living standby was heard no longer ago than this many heartbeats.
+RECENT_HEARTBEATS = 1.5
+
+
+async def prepare_successor(request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> Peer:
+    """
+    Return a standby that is ready, and has just prepared itself; the best one that can.
+
+    Takes ``request.wait_s`` to find one and ``handover_wait_s`` to prepare it. Where nobody would
+    mean a refusal, slow ones get ``PATIENCE_MAX`` times as long; a request that is forced gives the
+    lock back instead, and whoever is fastest takes it.
+
+    Raises:
+        StepDownRefused: there is none; the text says why.
+    """
+    search = _Search(request, peers, timing)
+    async with trio.open_nursery() as nursery:
+        await search.run(nursery)
+        nursery.cancel_scope.cancel()
+    if search.prepared is None:
+        raise StepDownRefused(search.refusal)
+    return search.prepared
+
+
+def successor_after_drain(
+    chosen: Peer, peers: PeerRegistry, *, to: str | None, timing: HATiming
+) -> Peer | None:
+    """
+    Return who is to have the lock now; None: nobody is left.
+
+    It is the prepared one, as long as it was heard lately; else whoever was heard last. A standby
+    that was asked for by name is given up only when its silence means something.
+    """
+    connected = peers.connected()
+    if chosen in connected:
+        if chosen.echoed_s_ago <= RECENT_HEARTBEATS * timing.heartbeat_s:
+            return chosen
+        if to is not None and is_fresh(chosen, timing):
+            return chosen
+    able = [peer for peer in connected if peer.info.ready and is_fresh(peer, timing)]
+    found = min(able, key=lambda peer: peer.echoed_s_ago, default=None)
+    if found is not chosen:
+        log.warning(
+            "the prepared standby is lost, another one takes over: lost=%s successor=%s",
+            chosen.info.api_addr,
+            found.info.api_addr if found else "none",
+        )
+    return found
+
+
+class _Search:
+    """Asks one standby after the other to prepare; those that were asked may still answer."""
+
+    def __init__(self, request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> None:
+        self.prepared: Peer | None = None
+        self.refusal = ""
+        self._request = request
+        self._peers = peers
+        self._timing = timing
+        self._stretch = 1.0 if request.force else PATIENCE_MAX
+        self._asked: dict[Peer, str] = {}  # -> why it is not the one
+        self._pending: set[Peer] = set()
+        self._answered = trio.Event()
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Return with ``prepared`` or ``refusal`` set."""
+        while self.prepared is None:
+            try:
+                peer = await self._next()
+            except StepDownRefused as exc:
+                if self._pending:
+                    await self._wait_answer()
+                elif self.prepared is None:
+                    self.refusal = self._reasons() or str(exc)
+                    return
+                continue
+            self._asked[peer] = "no answer"
+            self._pending.add(peer)
+            nursery.start_soon(self._ask, peer)
+            with trio.move_on_after(self._timing.handover_wait_s):
+                await self._wait_answer()
+
+    async def _wait_answer(self) -> None:
+        self._answered = trio.Event()
+        await self._answered.wait()
+
+    async def _next(self) -> Peer:
+        """Return the best standby that was not asked yet, the ready ones first."""
+        to, timing = self._request.to, self._timing
+        try:
+            return await self._peers.wait_successor(
+                to=to,
+                timing=timing,
+                wait_s=0.0 if self._asked else self._request.wait_s,
+                stretch=self._stretch,
+                without=self._asked.keys(),
+            )
+        except StepDownRefused:
+            # What it said of itself may be old: it is asked what is true now.
+            for peer in self._peers.connected():
+                if (
+                    peer not in self._asked
+                    and (to is None or is_named(peer.info, to))
+                    and is_fresh(peer, timing)
+                ):
+                    return peer
+            raise
+
+    async def _ask(self, peer: Peer) -> None:
+        timing = self._timing
+        limit_s = self._stretch * timing.handover_wait_s
+        reply: PrepareReply | None = None
+        with trio.move_on_after(limit_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, peer, nursery.cancel_scope)
+                try:
+                    reply = await peer.prepare()
+                except ForwardingError as exc:
+                    reply = PrepareReply(ready=False, reason=str(exc))
+                nursery.cancel_scope.cancel()
+        if reply is None:
+            silent = f"silent for {peer.echoed_s_ago:.1f} s"
+            slow = f"no answer within {limit_s:g} s"
+            reply = PrepareReply(ready=False, reason=slow if is_fresh(peer, timing) else silent)
+        if reply.ready and self.prepared is None:
+            self.prepared = peer
+        self._asked[peer] = reply.reason
+        self._pending.discard(peer)
+        self._answered.set()
+
+    async def _watch(self, peer: Peer, scope: trio.CancelScope) -> None:
+        """Wait no longer for a standby that does not even send heartbeats."""
+        pause_s = self._timing.handover_wait_s
+        while True:
+            await trio.sleep(pause_s)
+            if not is_fresh(peer, self._timing):
+                scope.cancel()
+            pause_s = self._timing.heartbeat_s / 4
+
+    def _reasons(self) -> str:
+        if not self._asked:
+            return ""
+        reasons = "; ".join(f"{peer.info.api_addr}: {why}" for peer, why in self._asked.items())
+        return f"cannot step down: no standby is prepared to take over ({reasons})"

@@ -1,0 +1,117 @@
+"""
+What happens to the bytes of a request before a parser sees them: a look, a turn, or a refusal.
+
+Rule of this file: a refusal costs a tenth of what the request would, or it would be no help.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Final
+
+import trio
+
+from baoha.api.door import Door, Look, Urgency
+from baoha.server.refusals import Refusals
+from baoha.server.turns import Turns
+
+# A whole request that waits longer for its turn is refused.
+WAIT_MAX_S: Final = 0.4
+# Enough for a whole plain request.
+_PEEK_BYTES: Final = 65_536
+_UNSEEN: Final = Look(urgency=Urgency.OTHER)
+
+
+class Intake:
+    """The intake of one listener. ``turns.run`` must be running."""
+
+    def __init__(self, turns: Turns, door: Door | None, refusals: Refusals | None) -> None:
+        """Without a ``door`` everybody waits for a turn, and nobody is refused."""
+        self.turns = turns
+        self._door = door
+        self._refusals = refusals
+
+    def look(self, data: bytes) -> Look:
+        """Look at the first bytes of a request."""
+        return self._door.look(data) if self._door is not None else _UNSEEN
+
+    async def takes(self, look: Look, address: str, size_bytes: int, *, is_first: bool) -> bool:
+        """
+        Wait for a turn to parse what has come. False: the request is refused instead.
+
+        Parsing costs a fraction of a millisecond, a large head tens of them. Many in one round of
+        the event loop would stop the clock of the whole node, and with it the renewal of the lock.
+
+        Args:
+            size_bytes: of the request so far: its last byte is what makes all of it be parsed.
+            is_first: no parser has seen anything of it yet.
+        """
+        if not is_first or look.kind is None or not look.is_whole:
+            return await self.turns.take(look.urgency, address, size_bytes)
+        if self._is_in_vain(look, address):
+            return False
+        if not await self.turns.take(look.urgency, address, size_bytes, wait_max_s=WAIT_MAX_S):
+            assert self._door is not None
+            self._door.press(address)
+            return False
+        return not self._is_in_vain(look, address)
+
+    def turns_away(self, accepted: socket.socket, address: str) -> bool:
+        """
+        Answer a connection that was just accepted with a refusal, and let it go.
+
+        In a crowd, most new connections have sent their request by the time they are accepted. To
+        make a task, a stream and a parser for those that are refused costs ten times the refusal.
+
+        Args:
+            accepted: without TLS. It is closed if True is returned, and only then.
+        """
+        if self._door is None or not (self._door.is_crowded or self.turns.is_crowded):
+            return False
+        try:
+            data = accepted.recv(_PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return False  # nothing yet, or the end: whoever reads it finds out
+        look = self.look(data)
+        if look.kind is None or not look.is_whole or not self._is_in_vain(look, address):
+            return False
+        with contextlib.suppress(OSError):  # a client that has left: nothing is owed to it
+            accepted.recv(
+                _PEEK_BYTES, socket.MSG_DONTWAIT
+            )  # unread input would turn the answer into a reset
+            accepted.send(self.refusal(keeps_alive=False), socket.MSG_DONTWAIT)
+        accepted.close()
+        return True
+
+    def refusal(self, *, keeps_alive: bool) -> bytes:
+        """Return the answer to a request that was not taken."""
+        assert self._refusals is not None
+        return self._refusals.current(keeps_alive=keeps_alive)
+
+    def _is_in_vain(self, look: Look, address: str) -> bool:
+        assert self._door is not None
+        assert look.kind is not None
+        if self.turns.refuses(look.urgency, address):
+            self._door.press(address)
+            return True
+        return self._door.refuses(look.kind, address)
+
+
+def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
+    """
+    Send a short answer without waiting, where that is possible: a TCP or unix connection without
+    TLS, on which nothing else is being sent.
+
+    Returns:
+        How many bytes were sent. 0 where it is not possible.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        return 0
+    try:
+        return os.write(stream.socket.fileno(), data)
+    except OSError:
+        return 0  # whoever sends next finds out why

@@ -1,0 +1,203 @@
+"""
+Turns: how many connections may be attended to in one round of the event loop.
+
+Rules of this file:
+
+1. Whatever the number of clients, a round of the loop stays short; so a renewal, a heartbeat and a
+   health check, which need some rounds each, are as quick in a crowd as alone.
+2. Who is more urgent goes first, but never all the time: the last kind keeps a share.
+3. Among clients of one urgency, addresses take turns.
+4. A queue that stands is not joined: ``refuses`` says so before anything is done.
+
+Theory of operation. trio runs everything that is ready once per round, in no order. If a thousand
+connections have something to say, a round takes as long as a thousand requests. So a connection
+asks for a turn before it parses what it has received (or shakes hands). As long as no more ask
+within ``_WINDOW_S`` than a round has room for, nobody waits, and nothing else is done. Beyond, they
+queue, and one task hands out turns round by round.
+How many is measured: the CPU time of a round is compared with ``ROUND_S``. CPU time, because on a
+squeezed machine a round takes long for reasons that fewer turns would not mend.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict, deque
+from typing import Final
+
+import trio
+
+from baoha.api.door import Urgency
+from baoha.sansio.admission import DelayGuard
+
+# Seconds of CPU that a round may take.
+ROUND_S: Final = 0.004
+# Units of work: one request, or one KiB of it.
+_UNIT_BYTES: Final = 1024
+_AT_FIRST: Final = 8
+_LEAST: Final = 1
+_WINDOW_S: Final = 0.002
+_MOST: Final = 64
+
+
+# Of every so many turns, one is for the least urgent who wait.
+_SHARE: Final = 4
+# Seconds that a turn may take to come, and for how long it may take longer.
+_DELAY_S: Final = 0.2
+_INTERVAL_S: Final = 0.2
+_GUARDS_MAX: Final = 1024
+
+
+class Turns:
+    """The turns of one event loop; ``run`` must be running, or whoever queues waits in vain."""
+
+    def __init__(self) -> None:
+        self._queues = {urgency: _Queue() for urgency in Urgency}
+        self._waiting = 0
+        self._taken = 0  # units of work, in this round or window
+        self._window_ends = -math.inf
+        self._allowed = _AT_FIRST
+        self._handed_out = 0  # so far, to those who had to wait
+        self._work = trio.Event()
+        # Of the queues that were long lately, the oldest first.
+        self._guards: OrderedDict[tuple[Urgency, str], DelayGuard] = OrderedDict()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return self._waiting > 0
+
+    def refuses(self, urgency: Urgency, address: str) -> bool:
+        """Whether a newcomer should not wait for a turn: those before it have for too long."""
+        now = trio.current_time()
+        delay_s = self._queues[urgency].delay_s(address, now)
+        guard = self._guards.get((urgency, address))
+        if guard is None:
+            if delay_s <= _DELAY_S:
+                return False
+            guard = self._guards[urgency, address] = DelayGuard(_INTERVAL_S)
+            if len(self._guards) > _GUARDS_MAX:
+                self._guards.popitem(last=False)
+        guard.observe(delay_s, _DELAY_S, now)
+        return guard.is_shedding and delay_s > _DELAY_S
+
+    async def take(
+        self, urgency: Urgency, address: str, size_bytes: int = 0, *, wait_max_s: float = math.inf
+    ) -> bool:
+        """
+        Return True when it is one's turn: at once, unless this round is full.
+
+        Args:
+            size_bytes: what is to be parsed.
+            wait_max_s: after so long it is given up, and False returned.
+
+        Cancellation: the turn, or the place in the queue, is given up.
+        """
+        units = 1 + size_bytes // _UNIT_BYTES
+        if not self._waiting:
+            now = trio.current_time()
+            if now >= self._window_ends:
+                self._taken, self._window_ends = 0, now + _WINDOW_S
+            if self._has_room(units):
+                self._taken += units
+                return True
+        turn = _Turn(units)
+        queue = self._queues[urgency]
+        queue.add(address, turn)
+        self._waiting += 1
+        self._work.set()
+        try:
+            with trio.move_on_after(wait_max_s):
+                await turn.comes.wait()
+        finally:
+            if not turn.comes.is_set() and queue.remove(address, turn):
+                self._waiting -= 1
+        return turn.comes.is_set()
+
+    async def run(self) -> None:
+        """Hand out turns, round by round, for as long as anybody waits for one. Never returns."""
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            while self._waiting:
+                began = time.thread_time()
+                self._taken = 0
+                self._hand_out()
+                await trio.lowlevel.checkpoint()
+                self._adapt(time.thread_time() - began)
+
+    def _has_room(self, units: int) -> bool:
+        # What is larger than a round has one of its own.
+        return not self._taken or self._taken + units <= self._allowed
+
+    def _hand_out(self) -> None:
+        while True:
+            order = iter(Urgency) if (self._handed_out + 1) % _SHARE else reversed(Urgency)
+            queue = next((queue for urgency in order if (queue := self._queues[urgency])), None)
+            if queue is None or not self._has_room(queue.first.units):
+                return
+            turn = queue.take()
+            self._handed_out += 1
+            self._waiting -= 1
+            self._taken += turn.units
+            turn.comes.set()
+
+    def _adapt(self, took_s: float) -> None:
+        if took_s > 2 * ROUND_S:
+            self._allowed = max(_LEAST, self._allowed // 2)
+        elif took_s > ROUND_S:
+            self._allowed = max(_LEAST, self._allowed - 1)
+        elif self._waiting:
+            self._allowed = min(_MOST, self._allowed + 1)
+
+
+class _Turn:
+    """One who waits."""
+
+    __slots__ = ("comes", "since", "units")
+
+    def __init__(self, units: int) -> None:
+        self.units = units
+        self.since = trio.current_time()
+        self.comes = trio.Event()
+
+
+class _Queue:
+    """Those who wait with one urgency; their addresses take turns."""
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[str, deque[_Turn]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._flows)
+
+    @property
+    def first(self) -> _Turn:
+        """Whose turn is next."""
+        return next(iter(self._flows.values()))[0]
+
+    def delay_s(self, address: str, now: float) -> float:
+        flow = self._flows.get(address)
+        return now - flow[0].since if flow else 0.0
+
+    def add(self, address: str, turn: _Turn) -> None:
+        self._flows.setdefault(address, deque()).append(turn)
+
+    def take(self) -> _Turn:
+        address, flow = next(iter(self._flows.items()))
+        turn = flow.popleft()
+        self._flows.move_to_end(address)
+        if not flow:
+            del self._flows[address]
+        return turn
+
+    def remove(self, address: str, turn: _Turn) -> bool:
+        flow = self._flows.get(address)
+        if flow is None or turn not in flow:
+            return False
+        flow.remove(turn)
+        if not flow:
+            del self._flows[address]
+        return True
