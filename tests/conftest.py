@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+import trio
+import trio.testing
+
+from baoha import offload
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,3 +17,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=500, help="how many seeds to run")
     group.addoption("--first-seed", type=int, default=1000, help="where they begin")
     group.addoption("--seed", type=int, default=None, help="run this seed alone")
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """
+    A virtual clock that stands still while a worker thread computes, in place of pytest-trio's.
+
+    trio's own jumps as soon as every task waits, also for a thread: on a slow machine a request
+    whose body is decoded in one would then time out after seconds that nobody has waited.
+    """
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    jump = clock._autojump
+
+    def jump_if_nothing_computes() -> None:
+        default = trio.to_thread.current_default_thread_limiter()
+        if default.borrowed_tokens or any(jobs for jobs, _ in offload.current().load()):
+            time.sleep(0.000_2)  # the thread's turn
+        else:
+            jump()
+
+    clock._autojump = jump_if_nothing_computes  # type: ignore[method-assign]
+    return clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -162,3 +163,12 @@ async def test_what_is_large_is_copied_elsewhere_what_is_small_here() -> None:
 
     assert await offload.run_if_large(threading.get_ident, 1) == here
     assert await offload.run_if_large(threading.get_ident, 10**8) != here
+
+
+async def test_virtual_clock_while_a_job_computes_stands_still(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with trio.fail_after(5):
+        await offload.run(lambda pause: time.sleep(0.2), 100_000)
+        await trio.to_thread.run_sync(time.sleep, 0.2)
+        await trio.sleep(1)
