@@ -67,6 +67,11 @@ class Look:
     is_whole: bool = False
     keeps_alive: bool = False
 
+    @property
+    def is_refusable(self) -> bool:
+        """Whether enough is known to refuse it."""
+        return self.is_whole and self.kind is not None
+
 
 _UNCLEAR: Final = Look(urgency=Urgency.OTHER)
 _CONTROL: Final = Look(urgency=Urgency.CONTROL)

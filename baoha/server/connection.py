@@ -34,28 +34,21 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import trio
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from baoha.api.door import Door, Look, Urgency
-from baoha.sansio.shares import Shares
+from baoha.api.door import Look, Urgency
 from baoha.server.app_tasks import AppTasks
-from baoha.server.asgi import TLS_EXTENSION, ASGIApp
+from baoha.server.arrivals import Refused, Seat
+from baoha.server.asgi import TLS_EXTENSION
 from baoha.server.http1 import HTTP1
-from baoha.server.intake import Intake, send_at_once
-from baoha.server.limits import Limits
-from baoha.server.refusals import Refusals
-from baoha.server.response_headers import CustomHeaders
-from baoha.server.turns import Turns
+from baoha.server.surroundings import Surroundings
 
 logger = logging.getLogger("baoha.server.listener")
 
@@ -71,65 +64,6 @@ _PLAIN_HTTP_ON_TLS = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Connection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 )
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Surroundings:
-    """What the connections of one listener share. Made and owned by the listener."""
-
-    app: ASGIApp
-    extensions: dict[str, Any]  # copied into every request's scope
-    limits: Limits
-    http2: bool
-    config: Config
-    context: WorkerContext
-    places: Shares[Connection]  # loose is whoever waits for its client
-    open: set[Connection] = field(default_factory=set)
-    intake: Intake
-    endings: trio.Lock = field(default_factory=trio.Lock)  # of those that ran out of time
-    changed: trio.Event = field(default_factory=trio.Event)  # a place may be had; set by anybody
-
-    @property
-    def stopping(self) -> bool:
-        """Tell whether the listener is going down: no connection is kept alive any more."""
-        return self.context.terminated.is_set()
-
-
-def surroundings(
-    app: ASGIApp,
-    extensions: dict[str, Any],
-    limits: Limits,
-    *,
-    http2: bool,
-    connections_max: int,
-    door: Door | None,
-    headers: CustomHeaders,
-) -> Surroundings:
-    """Return what the connections of one listener share, hypercorn's configuration included."""
-    config = Config()
-    config.include_server_header = False
-    config.accesslog = None  # costs 40 % per request, and would show paths; audit is the API's
-    config.errorlog = logger
-    config.h11_max_incomplete_size = limits.header_bytes_max
-    config.h2_max_header_list_size = limits.header_bytes_max
-    # Never the reason to close: the default closes a connection after 1,000 requests.
-    config.keep_alive_max_requests = 2**62
-    return Surroundings(
-        app=app,
-        extensions=extensions,
-        limits=limits,
-        http2=http2,
-        config=config,
-        context=WorkerContext(None),
-        intake=_intake(door if not http2 else None, headers, config),
-        # No address has a share of its own: whoever comes finds a place while anybody is idle.
-        places=Shares(connections_max, address_share=0, strangers_share=0, oldest_first=True),
-    )
-
-
-def _intake(door: Door | None, headers: CustomHeaders, config: Config) -> Intake:
-    refusals = Refusals(door.refusal, headers, config) if door is not None else None
-    return Intake(Turns(), door, refusals)
 
 
 async def serve_connection(connection: Connection) -> None:
@@ -208,6 +142,8 @@ class Connection(TCPServer):
         self._idle = False
         self._broken = False
         self._seen_eof = False
+        self._refused_at = -math.inf  # the last request, on trio's clock
+        self._seat: Seat | None = None  # without TLS
         self._tasks: AppTasks
 
     async def run(self) -> None:
@@ -218,6 +154,9 @@ class Connection(TCPServer):
             if not await self._shake_hands():
                 return
             extensions[TLS_EXTENSION] = {"client_cert_chain": _client_certificates(self.stream)}
+        else:
+            fileno = self.stream.socket.fileno()
+            self._seat = Seat(self.around.arrivals, fileno, self, self._address)
         self._task_group = self._tasks = AppTasks(self.around.app, extensions)
         async with self._tasks:
             self.protocol = cast(Any, self._open_protocol(tls=tls))
@@ -340,11 +279,13 @@ class Connection(TCPServer):
             asked_at = trio.current_time()
             with trio.CancelScope(deadline=self._read_deadline) as self._read_scope:
                 try:
-                    data = await self.stream.receive_some(RECEIVE_BYTES)
+                    data = await self._receive()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._broken = True
                     return
             if self._read_scope.cancelled_caught:
+                if self._was_refused_lately():
+                    continue
                 # Strangers that came together run out of time together: one after the other.
                 async with self.around.endings:
                     await trio.lowlevel.checkpoint()
@@ -356,9 +297,9 @@ class Connection(TCPServer):
                 return
             if self._has_request:
                 self._waited_s += trio.current_time() - asked_at
-            if await self._is_refused(bytes(data)):
+            if not await self._is_taken(data):
                 continue
-            await self.protocol.handle(RawData(bytes(data)))
+            await self.protocol.handle(RawData(data))
             if self._has_request and (
                 not self.is_expendable
                 or self._request_bytes - self._touched_bytes >= PROGRESS_BYTES
@@ -367,27 +308,70 @@ class Connection(TCPServer):
                 self._weigh()
             self._set_read_deadline()
 
-    async def _is_refused(self, data: bytes) -> bool:
-        """Wait for a turn to take bytes in, or answer them with a refusal."""
+    async def _receive(self) -> bytes:
+        if self._seat is None:
+            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        try:
+            return await self._seat.receive()
+        except Refused as refused:
+            await self._end_refusal(refused.answer, refused.sent)
+            return await self._seat.receive()
+
+    async def _is_taken(self, data: bytes) -> bool:
+        """Wait for a turn to take bytes in; False: they were answered with a refusal."""
+        if self._seat is not None and self._seat.has_turn:
+            return True
         intake = self.around.intake
-        is_first = self._request_at is None
+        is_first = self.is_between_requests
         if is_first:
-            self._request_at = trio.current_time()
-            self._request_bytes = self._touched_bytes = 0
-            self._waited_s = 0.0
-            self._look = intake.look(data)
-        self._request_bytes += len(data)
+            self.begin(intake.look(data), len(data))
+        else:
+            self._request_bytes += len(data)
         if await intake.takes(self._look, self._address, self._request_bytes, is_first=is_first):
-            return False
-        keeps_alive = self._look.keeps_alive and not self.around.stopping
-        answer = intake.refusal(keeps_alive=keeps_alive)
-        sent = 0 if self.send_lock.locked() else send_at_once(self.stream, answer)
+            return True
+        answer = intake.refusal(keeps_alive=self._look.keeps_alive and self.keeps_alive)
+        await self._end_refusal(answer, 0)
+        return False
+
+    async def _end_refusal(self, answer: bytes, sent: int) -> None:
+        """Send what is left of a refusal, and close the connection if that is its end."""
         if sent == 0:
             await self._send_bytes(answer)
         self._broken = self._broken or 0 < sent < len(answer)  # it does not read: no use to go on
-        self._set_idle(True)
+        keeps_alive = self._look.keeps_alive and self.keeps_alive
+        self.was_refused()
         if self._broken or not keeps_alive:
             self._reading.cancel()
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Whether nothing of a next request has come, and none is being answered."""
+        return self._request_at is None
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether connections are kept at all by now."""
+        return not self.around.stopping
+
+    def begin(self, look: Look, size_bytes: int) -> None:
+        """Take note of the first bytes of a request."""
+        self._request_at = trio.current_time()
+        self._request_bytes, self._touched_bytes = size_bytes, 0
+        self._waited_s = 0.0
+        self._look = look
+
+    def was_refused(self) -> None:
+        """Take note that a request was answered before anything was done for it."""
+        self._request_at = None
+        self._refused_at = trio.current_time()
+        self._weigh()
+
+    def _was_refused_lately(self) -> bool:
+        """Whether a read that has run out of time may go on: a refusal does not set the timer."""
+        deadline = self._refused_at + self.around.limits.idle_s
+        if self._request_at is not None or deadline <= trio.current_time():
+            return False
+        self._read_deadline = deadline
         return True
 
     async def _half_close(self) -> None:

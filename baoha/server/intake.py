@@ -9,18 +9,13 @@ Source: ours.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from typing import Final
-
-import trio
 
 from baoha.api.door import Door, Look, Urgency
 from baoha.server.refusals import Refusals
 from baoha.server.turns import Turns
 
-# A whole request that waits longer for its turn is refused.
-WAIT_MAX_S: Final = 0.4
 # Enough for a whole plain request.
 _PEEK_BYTES: Final = 65_536
 _UNSEEN: Final = Look(urgency=Urgency.OTHER)
@@ -50,15 +45,28 @@ class Intake:
             size_bytes: of the request so far: its last byte is what makes all of it be parsed.
             is_first: no parser has seen anything of it yet.
         """
-        if not is_first or look.kind is None or not look.is_whole:
+        if not is_first or not look.is_refusable:
             return await self.turns.take(look.urgency, address, size_bytes)
-        if self._is_in_vain(look, address):
+        if self.is_in_vain(look, address):
             return False
-        if not await self.turns.take(look.urgency, address, size_bytes, wait_max_s=WAIT_MAX_S):
-            assert self._door is not None
+        if not await self.turns.take(look.urgency, address, size_bytes, expires=True):
+            self.press(address)
+            return False
+        return not self.is_in_vain(look, address)
+
+    def is_in_vain(self, look: Look, address: str) -> bool:
+        """Whether a request is refused now."""
+        if self._door is None or look.kind is None or not look.is_whole:
+            return False
+        if self.turns.refuses(look.urgency, address):
             self._door.press(address)
-            return False
-        return not self._is_in_vain(look, address)
+            return True
+        return self._door.refuses(look.kind, address)
+
+    def press(self, address: str) -> None:
+        """Take note that a client was refused because no turn came."""
+        if self._door is not None:
+            self._door.press(address)
 
     def turns_away(self, accepted: socket.socket, address: str) -> bool:
         """
@@ -77,7 +85,7 @@ class Intake:
         except OSError:
             return False  # nothing yet, or the end: whoever reads it finds out
         look = self.look(data)
-        if look.kind is None or not look.is_whole or not self._is_in_vain(look, address):
+        if not self.is_in_vain(look, address):
             return False
         with contextlib.suppress(OSError):  # a client that has left: nothing is owed to it
             accepted.recv(
@@ -91,27 +99,3 @@ class Intake:
         """Return the answer to a request that was not taken."""
         assert self._refusals is not None
         return self._refusals.current(keeps_alive=keeps_alive)
-
-    def _is_in_vain(self, look: Look, address: str) -> bool:
-        assert self._door is not None
-        assert look.kind is not None
-        if self.turns.refuses(look.urgency, address):
-            self._door.press(address)
-            return True
-        return self._door.refuses(look.kind, address)
-
-
-def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
-    """
-    Send a short answer without waiting, where that is possible: a TCP or unix connection without
-    TLS, on which nothing else is being sent.
-
-    Returns:
-        How many bytes were sent. 0 where it is not possible.
-    """
-    if not isinstance(stream, trio.SocketStream):
-        return 0
-    try:
-        return os.write(stream.socket.fileno(), data)
-    except OSError:
-        return 0  # whoever sends next finds out why

@@ -42,12 +42,12 @@ from baoha.errors import ConfigError
 from baoha.sansio.messages import ListenerPolicy
 from baoha.sansio.shares import Claim, client_address
 from baoha.server.asgi import LISTENER_EXTENSION, ASGIApp
-from baoha.server.connection import Connection, serve_connection, surroundings
+from baoha.server.connection import Connection, serve_connection
 from baoha.server.forwarded_for import ForwardedForSettings, with_forwarded_for
 from baoha.server.limits import Limits
 from baoha.server.response_headers import CustomHeaders, HeadersByStatus
+from baoha.server.surroundings import Surroundings, surroundings
 from baoha.server.tls import ServerTLS, TLSSettings
-from baoha.server.turns import Turns
 
 logger = logging.getLogger("baoha.server.listener")
 
@@ -147,7 +147,7 @@ class APIListener:
         """
         listener, self.address = await _bind(self.settings)
         try:
-            async with _running(self._around.intake.turns), trio.open_nursery() as connections:
+            async with _running(self._around), trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     if self.tls is not None:
                         accepting.start_soon(self.tls.run_auto_reload)
@@ -270,9 +270,10 @@ async def serve_listener(
 
 
 @asynccontextmanager
-async def _running(turns: Turns) -> AsyncIterator[None]:
+async def _running(around: Surroundings) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(turns.run)
+        nursery.start_soon(around.intake.turns.run)
+        nursery.start_soon(around.arrivals.run)
         yield
         nursery.cancel_scope.cancel()
 

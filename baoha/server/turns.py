@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from typing import Final
 
@@ -40,14 +41,65 @@ _AT_FIRST: Final = 8
 _LEAST: Final = 1
 _WINDOW_S: Final = 0.002
 _MOST: Final = 64
-
-
 # Of every so many turns, one is for the least urgent who wait.
 _SHARE: Final = 4
+# What it costs to find that a turn is not needed.
+_REFUSAL_UNITS: Final = 1 / 8
+# Seconds after which a turn that can expire does.
+WAIT_MAX_S: Final = 0.4
+_EXPIRING_MAX: Final = 64  # in one round
 # Seconds that a turn may take to come, and for how long it may take longer.
 _DELAY_S: Final = 0.2
 _INTERVAL_S: Final = 0.2
 _GUARDS_MAX: Final = 1024
+
+
+class Turn(ABC):
+    """
+    One who waits for a turn, or has had it.
+
+    Attributes:
+        units: of work that it is for.
+        since: when it began to wait, on trio's clock.
+        is_over: no turn comes any more: it has come, was given up, or took too long.
+    """
+
+    __slots__ = ("address", "is_over", "since", "units", "urgency")
+
+    def __init__(self, size_bytes: int) -> None:
+        """``size_bytes``: what is to be parsed."""
+        self.units: float = 1 + size_bytes // _UNIT_BYTES
+        self.since = 0.0
+        self.is_over = False
+        self.urgency = Urgency.OTHER
+        self.address = ""
+
+    @abstractmethod
+    def come(self) -> bool:
+        """Use the turn. False: it was not needed after all."""
+
+    @abstractmethod
+    def expire(self) -> None:
+        """Take note that no turn came in time; only if it ``expires``."""
+
+
+class _TaskTurn(Turn):
+    """The turn of a task that waits for it."""
+
+    __slots__ = ("ends", "has_come")
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.ends = trio.Event()
+        self.has_come = False
+
+    def come(self) -> bool:
+        self.has_come = True
+        self.ends.set()
+        return True
+
+    def expire(self) -> None:
+        self.ends.set()
 
 
 class Turns:
@@ -56,11 +108,12 @@ class Turns:
     def __init__(self) -> None:
         self._queues = {urgency: _Queue() for urgency in Urgency}
         self._waiting = 0
-        self._taken = 0  # units of work, in this round or window
+        self._taken = 0.0  # units of work, in this round or window
         self._window_ends = -math.inf
         self._allowed = _AT_FIRST
         self._handed_out = 0  # so far, to those who had to wait
         self._work = trio.Event()
+        self._expiring: deque[Turn] = deque()  # in the order in which they came
         # Of the queues that were long lately, the oldest first.
         self._guards: OrderedDict[tuple[Urgency, str], DelayGuard] = OrderedDict()
 
@@ -83,38 +136,56 @@ class Turns:
         guard.observe(delay_s, _DELAY_S, now)
         return guard.is_shedding and delay_s > _DELAY_S
 
+    def claim(self, turn: Turn, urgency: Urgency, address: str, *, expires: bool = False) -> bool:
+        """
+        Return True for a turn at once; else it comes later.
+
+        Args:
+            expires: if it has not come within ``WAIT_MAX_S``, it is given up.
+        """
+        now = trio.current_time()
+        if not self._waiting:
+            if now >= self._window_ends:
+                self._taken, self._window_ends = 0.0, now + _WINDOW_S
+            if self._has_room(turn.units):
+                self._taken += turn.units
+                turn.is_over = True
+                return True
+        turn.since, turn.urgency, turn.address = now, urgency, address
+        self._queues[urgency].add(turn)
+        if expires:
+            self._expiring.append(turn)
+        self._waiting += 1
+        self._work.set()
+        return False
+
+    def withdraw(self, turn: Turn) -> None:
+        """Give up a turn, or the place in the queue."""
+        if not turn.is_over:
+            turn.is_over = True
+            self._queues[turn.urgency].remove(turn)
+            self._waiting -= 1
+
     async def take(
-        self, urgency: Urgency, address: str, size_bytes: int = 0, *, wait_max_s: float = math.inf
+        self, urgency: Urgency, address: str, size_bytes: int = 0, *, expires: bool = False
     ) -> bool:
         """
         Return True when it is one's turn: at once, unless this round is full.
 
         Args:
             size_bytes: what is to be parsed.
-            wait_max_s: after so long it is given up, and False returned.
+            expires: False is returned if none has come within ``WAIT_MAX_S``.
 
         Cancellation: the turn, or the place in the queue, is given up.
         """
-        units = 1 + size_bytes // _UNIT_BYTES
-        if not self._waiting:
-            now = trio.current_time()
-            if now >= self._window_ends:
-                self._taken, self._window_ends = 0, now + _WINDOW_S
-            if self._has_room(units):
-                self._taken += units
-                return True
-        turn = _Turn(units)
-        queue = self._queues[urgency]
-        queue.add(address, turn)
-        self._waiting += 1
-        self._work.set()
+        turn = _TaskTurn(size_bytes)
+        if self.claim(turn, urgency, address, expires=expires):
+            return True
         try:
-            with trio.move_on_after(wait_max_s):
-                await turn.comes.wait()
+            await turn.ends.wait()
         finally:
-            if not turn.comes.is_set() and queue.remove(address, turn):
-                self._waiting -= 1
-        return turn.comes.is_set()
+            self.withdraw(turn)
+        return turn.has_come
 
     async def run(self) -> None:
         """Hand out turns, round by round, for as long as anybody waits for one. Never returns."""
@@ -123,14 +194,15 @@ class Turns:
             self._work = trio.Event()
             while self._waiting:
                 began = time.thread_time()
-                self._taken = 0
+                self._taken = 0.0
+                self._expire()
                 self._hand_out()
                 await trio.lowlevel.checkpoint()
                 self._adapt(time.thread_time() - began)
 
-    def _has_room(self, units: int) -> bool:
-        # What is larger than a round has one of its own.
-        return not self._taken or self._taken + units <= self._allowed
+    def _has_room(self, units: float) -> bool:
+        # What is larger than a round has one of its own, but for refusals.
+        return self._taken < 1 or self._taken + units <= self._allowed
 
     def _hand_out(self) -> None:
         while True:
@@ -139,10 +211,24 @@ class Turns:
             if queue is None or not self._has_room(queue.first.units):
                 return
             turn = queue.take()
-            self._handed_out += 1
+            turn.is_over = True
             self._waiting -= 1
-            self._taken += turn.units
-            turn.comes.set()
+            if turn.come():
+                self._handed_out += 1
+                self._taken += turn.units
+            else:
+                self._taken += _REFUSAL_UNITS
+
+    def _expire(self) -> None:
+        latest = trio.current_time() - WAIT_MAX_S
+        for _ in range(min(len(self._expiring), _EXPIRING_MAX)):
+            if not (self._expiring[0].is_over or self._expiring[0].since < latest):
+                return
+            turn = self._expiring.popleft()
+            if not turn.is_over:
+                self.withdraw(turn)
+                self._taken += _REFUSAL_UNITS
+                turn.expire()
 
     def _adapt(self, took_s: float) -> None:
         if took_s > 2 * ROUND_S:
@@ -153,28 +239,17 @@ class Turns:
             self._allowed = min(_MOST, self._allowed + 1)
 
 
-class _Turn:
-    """One who waits."""
-
-    __slots__ = ("comes", "since", "units")
-
-    def __init__(self, units: int) -> None:
-        self.units = units
-        self.since = trio.current_time()
-        self.comes = trio.Event()
-
-
 class _Queue:
     """Those who wait with one urgency; their addresses take turns."""
 
     def __init__(self) -> None:
-        self._flows: OrderedDict[str, deque[_Turn]] = OrderedDict()
+        self._flows: OrderedDict[str, deque[Turn]] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._flows)
 
     @property
-    def first(self) -> _Turn:
+    def first(self) -> Turn:
         """Whose turn is next."""
         return next(iter(self._flows.values()))[0]
 
@@ -182,10 +257,10 @@ class _Queue:
         flow = self._flows.get(address)
         return now - flow[0].since if flow else 0.0
 
-    def add(self, address: str, turn: _Turn) -> None:
-        self._flows.setdefault(address, deque()).append(turn)
+    def add(self, turn: Turn) -> None:
+        self._flows.setdefault(turn.address, deque()).append(turn)
 
-    def take(self) -> _Turn:
+    def take(self) -> Turn:
         address, flow = next(iter(self._flows.items()))
         turn = flow.popleft()
         self._flows.move_to_end(address)
@@ -193,11 +268,8 @@ class _Queue:
             del self._flows[address]
         return turn
 
-    def remove(self, address: str, turn: _Turn) -> bool:
-        flow = self._flows.get(address)
-        if flow is None or turn not in flow:
-            return False
+    def remove(self, turn: Turn) -> None:
+        flow = self._flows[turn.address]
         flow.remove(turn)
         if not flow:
-            del self._flows[address]
-        return True
+            del self._flows[turn.address]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from baoha.api.door import Urgency
-from baoha.server.turns import Turns
+from baoha.server.turns import WAIT_MAX_S, Turns
 
 
 @asynccontextmanager
@@ -135,7 +134,20 @@ async def test_turns_large_pieces_have_a_round_of_their_own(
 async def test_turns_who_waits_too_long_gives_up(autojump_clock: MockClock) -> None:
     turns = Turns()
     assert await turns.take(Urgency.OTHER, "a", 64 * 1024)
-    assert not await turns.take(Urgency.OTHER, "a", 1, wait_max_s=0.4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.take, Urgency.OTHER, "a", 64 * 1024)  # who does not give up
+        await trio.testing.wait_all_tasks_blocked()
+        came: list[bool] = []
+
+        async def second() -> None:
+            came.append(await turns.take(Urgency.OTHER, "a", 1, expires=True))
+
+        nursery.start_soon(second)
+        await trio.sleep(WAIT_MAX_S + 0.1)
+        nursery.start_soon(turns.run)
+        await trio.sleep(0.1)
+        assert came == [False]
+        nursery.cancel_scope.cancel()
 
 
 async def test_turns_standing_queue_is_not_joined(autojump_clock: MockClock) -> None:
@@ -154,14 +166,14 @@ async def test_turns_standing_queue_is_not_joined(autojump_clock: MockClock) -> 
     assert verdicts[-1]
 
 
-@pytest.mark.parametrize("wait_max_s", [0.5, math.inf])
+@pytest.mark.parametrize("expires", [True, False])
 async def test_turns_cancelled_waiter_leaves_its_place(
-    wait_max_s: float, mock_clock: MockClock
+    expires: bool, mock_clock: MockClock
 ) -> None:
     turns = Turns()
     assert await turns.take(Urgency.OTHER, "a", 64 * 1024)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await turns.take(Urgency.OTHER, "a", 1, wait_max_s=wait_max_s)
+        await turns.take(Urgency.OTHER, "a", 1, expires=expires)
     async with running(turns):
         assert await turns.take(Urgency.OTHER, "b")
