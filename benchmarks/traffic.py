@@ -89,9 +89,14 @@ class Traffic:
 
 
 @asynccontextmanager
-async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncIterator[Traffic]:
+async def run_traffic(
+    cluster: Cluster, streams: Sequence[Stream], *, core: int | None = None
+) -> AsyncIterator[Traffic]:
     """
     Run a generator while the block lasts, which may ``wait`` for it.
+
+    Args:
+        core: of the CPU, that it is to run on.
 
     Cancellation: the generator is ended.
     """
@@ -99,6 +104,7 @@ async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncItera
         targets=[(node.host, node.port) for node in cluster.nodes],
         token=cluster.root_token,
         streams=list(streams),
+        core=core,
     )
     with tempfile.TemporaryDirectory(prefix="traffic-") as folder:
         plan_file, result_file = Path(folder, "plan.json"), Path(folder, "result.json")
@@ -112,14 +118,14 @@ async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncItera
                 await process.kill()
 
 
-async def fire(cluster: Cluster, streams: Sequence[Stream]) -> Traffic:
+async def fire(cluster: Cluster, streams: Sequence[Stream], *, core: int | None = None) -> Traffic:
     """
-    Run a generator to its end.
+    Run a generator to its end, as ``run_traffic``.
 
     Raises:
         LabError: it failed.
     """
-    async with run_traffic(cluster, streams) as traffic:
+    async with run_traffic(cluster, streams, core=core) as traffic:
         await traffic.wait()
     return traffic
 

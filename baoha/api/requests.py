@@ -308,11 +308,24 @@ class _Journey:
             if place is not None:
                 with place:
                     with trio.move_on_at(min(self._deadline, now + limit_s)):
-                        await self._view.wait_change(seen)
+                        await self._change(seen)
                     is_displaced = False
         if is_displaced or self._is_abandoned():
             return _refuse(otherwise)
         return None
+
+
+    async def _change(self, seen: NodeStatus) -> None:
+        """
+        Return when there is something else to do than to wait. A change of leader has many steps,
+        and whoever leaves the parking lot at each of them only slows it down.
+        """
+        decision = self._decide(seen)
+        while True:
+            await self._view.wait_change(seen)
+            seen = self._view.status()
+            if not isinstance(decision, Park) or self._decide(seen) != decision:
+                return
 
 
 def _kind_of(request: HTTPRequest) -> Kind:

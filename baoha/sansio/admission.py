@@ -67,9 +67,9 @@ class AdmissionLimits:
     places_min: int = 4
     places_max: int = 64
     waiting_max: int = 1024
-    answer_s: float = 0.5
-    interval_s: float = 0.3
-    wait_max_s: float = 0.7
+    answer_s: float = 0.3
+    interval_s: float = 0.2
+    wait_max_s: float = 0.5
     stall_s: float = 0.5
     stall_max_s: float = 5.0
     long_s: float = 1.0

@@ -46,10 +46,10 @@ _SHARE: Final = 4
 # What it costs to find that a turn is not needed.
 _REFUSAL_UNITS: Final = 1 / 8
 # Seconds after which a turn that can expire does.
-WAIT_MAX_S: Final = 0.4
+WAIT_MAX_S: Final = 0.25
 _EXPIRING_MAX: Final = 64  # in one round
 # Seconds that a turn may take to come, and for how long it may take longer.
-_DELAY_S: Final = 0.2
+_DELAY_S: Final = 0.1
 _INTERVAL_S: Final = 0.2
 _GUARDS_MAX: Final = 1024
 
