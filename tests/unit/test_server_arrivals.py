@@ -58,9 +58,8 @@ async def test_arrivals_crowd_in_one_moment_is_read_in_batches(
         nursery.start_soon(count)
         for stream in streams:
             assert (await stream.receive_some(12)) == b"HTTP/1.1 503"
+            stream.socket.close()
         nursery.cancel_scope.cancel()
-        for stream in streams:
-            await trio.aclose_forcefully(stream)
     assert len(door.asked) == 40
     assert 0 < max(rounds) <= 2 * 8  # trio runs a round in any order: two may look like one
 
@@ -140,7 +139,6 @@ async def test_arrivals_client_that_leaves_while_it_is_armed_is_forgotten() -> N
     async with listening(ClosedDoor()) as listener:
         async with client_of(listener) as client:
             assert (await client.ask(PLAIN))[0].status_code == 503
-        with trio.fail_after(5):
-            while listener.open_connections:
-                await trio.sleep(0.01)
+        await trio.sleep(0.2)
+        assert listener.open_connections == 0
         assert not listener._around.arrivals._armed
