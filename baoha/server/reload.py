@@ -46,10 +46,7 @@ def apply_reload(
     if level_changed:
         logs.set_level(parse_level(fresh.log_level))
         logger.info("reloaded: log_level=%s", fresh.log_level)
-    try:
-        logs.reopen()
-    except ConfigError as error:
-        logger.error("log file not reopened: error=%s", str(error))
+    logs.reopen()
     # What was taken over stays in force, whatever becomes of the files: it is what the next reload
     # begins with.
     in_force = replace(
