@@ -4,7 +4,8 @@ SIGHUP: what of a changed configuration takes effect without a restart.
 Rules of this file:
 
 1. A configuration that cannot be loaded changes nothing.
-2. The log says of every changed key whether it was taken over or needs a restart.
+2. All of it runs in a thread, and touches nothing of the event loop: files may be slow.
+3. The log says of every changed key whether it was taken over or needs a restart.
 
 Source: OpenBao reloads listener certificates and the log level, and neither storage nor addresses
 nor seal. Its log does not say which.
