@@ -34,7 +34,7 @@ from baoha.errors import BaohaError, ConfigError
 from baoha.server import bootstrap
 from baoha.server.bootstrap import BootstrapError, DevNode, DevSecrets
 from baoha.server.dev import toml_text, write_secret
-from baoha.server.process import complain, say
+from baoha.server.process import complain, fill_standard_descriptors, say
 
 NODES_MAX = 9
 DEFAULT_PORT = 8200
@@ -99,6 +99,7 @@ def run_dev_ha(
     Raises:
         ConfigError: a number is out of range, or no ports are free.
     """
+    fill_standard_descriptors()
     if not 1 <= nodes <= NODES_MAX:
         raise ConfigError(f"the number of nodes must be between 1 and {NODES_MAX}, got {nodes}")
     with ExitStack() as stack:

@@ -121,6 +121,7 @@ class ServerProcess:
         self._around = around
         self._listeners: list[APIListener] = []
         self._shutdown = trio.Event()
+        self._must_reload = trio.Event()
         self._root = trio.CancelScope()
         self._watchdog = LoopWatchdog()
         self._exit_code = 0
@@ -132,6 +133,7 @@ class ServerProcess:
             with trio.open_signal_receiver(*SIGNALS) as signals, self._root:
                 async with trio.open_nursery() as process:
                     process.start_soon(self._watch_signals, signals)
+                    process.start_soon(self._reload_when_asked)
                     process.start_soon(self._around.notifier.run_watchdog)
                     await process.start(self._watchdog.run)
                     if self._around.exit_with_parent is not None:
@@ -219,7 +221,7 @@ class ServerProcess:
         async for number in signals:
             if number == signal.SIGHUP:
                 if self._is_up:
-                    self._reload()
+                    self._must_reload.set()
             elif number == signal.SIGUSR2:
                 logger.info("stack dump requested:\n%s", dump_stacks())
             elif self._shutdown.is_set():
@@ -245,12 +247,25 @@ class ServerProcess:
         logger.warning("the parent process has ended")
         self.shut_down()
 
-    def _reload(self) -> None:
+    async def _reload_when_asked(self) -> None:
+        """Reload, one at a time. Signals that come meanwhile are one more."""
+        while True:
+            await self._must_reload.wait()
+            self._must_reload = trio.Event()
+            await self._reload()
+
+    async def _reload(self) -> None:
         self._around.say(banner.RELOAD)
         self._around.notifier.reloading()
         try:
-            self._config = apply_reload(
-                self._config, self._around.load_again, self._listeners, self._around.logs
+            # In a thread: the files may be slow, or a FIFO that nobody writes to.
+            self._config = await trio.to_thread.run_sync(
+                apply_reload,
+                self._config,
+                self._around.load_again,
+                self._listeners,
+                self._around.logs,
+                abandon_on_cancel=True,
             )
         finally:
             self._around.notifier.ready("configuration reloaded")

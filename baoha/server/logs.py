@@ -8,6 +8,8 @@ Rules of this file:
 2. One record is one entry: control characters are escaped and further lines are indented, so that
    nothing a client sent can look like a line of its own.
 3. Of an error that comes with a record its type and place are written, not its text.
+4. Opening the file again is the thread's work, too: whoever asks for it runs the event loop, and a
+   file may be slow to open.
 
 Theory of operation. The format is OpenBao's: ``2026-11-23T12:00:00.000Z [INFO]  core: vault is
 unsealed``. Loggers are called ``baoha.<part>``; what is shown is ``<part>``.
@@ -21,6 +23,7 @@ import json
 import logging
 import os
 import queue
+import stat
 import sys
 import threading
 from datetime import UTC, datetime
@@ -107,12 +110,13 @@ class Logs:
         Owns: the root logger's handlers, the file, a thread. ``close`` ends them.
         """
         number = parse_level(level)
-        self._file = file
+        # A process that was started with standard error closed has none.
+        self._file = file or ("" if output or sys.stderr else os.devnull)
         self._formatter = JSONFormatter() if format == "json" else StandardFormatter()
-        self._stream = _open(file) if file else output or sys.stderr
+        self._stream = _open(self._file) if self._file else output or sys.stderr
+        self._must_reopen = threading.Event()
         self._queue: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_RECORDS_MAX)
         self._handler = _QueueingHandler(self._queue)
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._write_records, name="logs", daemon=True)
         root = logging.getLogger()
         self._previous = (root.handlers[:], root.level)
@@ -128,17 +132,17 @@ class Logs:
 
     def reopen(self) -> None:
         """
-        Open the file again, after somebody has rotated it. The old one stays if that fails.
+        Have the file opened again, after somebody has rotated it; the old one stays if that fails.
 
-        Raises:
-            ConfigError: the file cannot be opened.
+        Returns at once. The log says what was wrong.
         """
         if not self._file:
             return
-        fresh = _open(self._file)
-        with self._lock:
-            old, self._stream = self._stream, fresh
-        old.close()
+        self._must_reopen.set()
+        try:
+            self._queue.put_nowait(_wake_up())
+        except queue.Full:
+            return  # there is work enough: the thread looks before each line
 
     def close(self) -> None:
         """Write what is queued, for FLUSH_S at most, and leave logging as it was."""
@@ -156,29 +160,43 @@ class Logs:
 
     def _write_records(self) -> None:
         while (record := self._queue.get()) is not None:
-            self._write(self._formatter.format(record))
+            if self._must_reopen.is_set():
+                self._reopen()
+            if record.msg:
+                self._write(self._formatter.format(record))
             if dropped := self._handler.take_dropped():
-                self._write(
-                    self._formatter.format(
-                        logging.LogRecord(
-                            "baoha.server.logs",
-                            logging.WARNING,
-                            __file__,
-                            0,
-                            "log lines were lost, the output was too slow: count=%d",
-                            (dropped,),
-                            None,
-                        )
-                    )
+                self._say(
+                    logging.WARNING,
+                    "log lines were lost, the output was too slow: count=%d",
+                    dropped,
                 )
 
+    def _reopen(self) -> None:
+        self._must_reopen.clear()
+        try:
+            fresh = _open(self._file)
+        except ConfigError as error:
+            self._say(logging.ERROR, "log file not reopened: error=%s", str(error))
+            return
+        old, self._stream = self._stream, fresh
+        try:
+            old.close()
+        except OSError:
+            return  # what a full disk did not take is lost
+
+    def _say(self, level: int, message: str, *arguments: object) -> None:
+        self._write(
+            self._formatter.format(
+                logging.LogRecord("baoha.server.logs", level, __file__, 0, message, arguments, None)
+            )
+        )
+
     def _write(self, line: str) -> None:
-        with self._lock:
-            try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                return  # a full disk or a closed pipe: there is nowhere left to say so
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return  # a full disk or a closed pipe: there is nowhere left to say so
 
 
 class _QueueingHandler(logging.Handler):
@@ -202,12 +220,27 @@ class _QueueingHandler(logging.Handler):
         return dropped
 
 
+def _wake_up() -> logging.LogRecord:
+    """Return a record without a message: it is not written."""
+    return logging.LogRecord("baoha.server.logs", logging.INFO, __file__, 0, "", (), None)
+
+
 def _open(file: str) -> TextIO:
     try:
-        descriptor = os.open(Path(file), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        # To open a FIFO for writing waits for a reader, who may never come: with both ends of it
+        # nobody waits, and readers may come and go.
+        access = os.O_RDWR if _is_fifo(file) else os.O_WRONLY
+        descriptor = os.open(Path(file), access | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(f'cannot open log file "{file}": {error.strerror}') from error
     return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _is_fifo(file: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(file).st_mode)
+    except OSError:
+        return False
 
 
 def _level(record: logging.LogRecord) -> str:

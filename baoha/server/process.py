@@ -10,9 +10,11 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import select
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TextIO
 
 import trio
 
@@ -42,6 +44,9 @@ DESCRIPTORS = 65_536
 # connections, and stops the loop meanwhile. What is lost there is little.
 GC_THRESHOLDS = (10_000, 20, 1_000)
 
+# How long a text on standard output waits for a reader. Well below what the loop may stand still.
+PRINT_MS = 50
+
 WhenStarted = Callable[[list[str]], AbstractAsyncContextManager[None]]
 
 
@@ -64,6 +69,7 @@ def run(
     Returns:
         0 after an orderly end, 1 after an error, 128 + n after a second signal n.
     """
+    fill_standard_descriptors()
     _prepare_process()
     raise_priority(config.nice)
     try:
@@ -125,18 +131,42 @@ def _prepare_process() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
+def fill_standard_descriptors() -> None:
+    """
+    Open the null device in place of each standard descriptor with which nobody has started us.
+
+    Otherwise the next file or connection gets its number, and with it whatever a library or a child
+    process writes to standard error.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is the one that is missing.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def say(text: str) -> None:
-    """Print on standard output; an audience that has left is no error."""
-    _print(sys.stdout.fileno(), text)
+    """Print on standard output; an audience that has left, or does not read, is no error."""
+    _print(sys.stdout, text)
 
 
 def complain(text: str) -> None:
     """Print on standard error."""
-    _print(sys.stderr.fileno(), text)
+    _print(sys.stderr, text)
 
 
-def _print(descriptor: int, text: str) -> None:
+def _print(stream: TextIO | None, text: str) -> None:
+    """Print what the audience takes soon: the event loop does not wait for a pipe that is full."""
+    if stream is None:
+        return  # the process was started without
+    data = (text + "\n").encode("utf-8", "backslashreplace")
     try:
-        os.write(descriptor, (text + "\n").encode("utf-8", "backslashreplace"))
-    except OSError:
+        descriptor = stream.fileno()
+        room = select.poll()
+        room.register(descriptor, select.POLLOUT)
+        while data and room.poll(PRINT_MS):
+            # A pipe with room takes that much at once.
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+    except (OSError, ValueError):
         return  # a closed pipe: the server does not depend on its audience

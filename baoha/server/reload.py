@@ -4,7 +4,8 @@ SIGHUP: what of a changed configuration takes effect without a restart.
 Rules of this file:
 
 1. A configuration that cannot be loaded changes nothing.
-2. The log says of every changed key whether it was taken over or needs a restart.
+2. All of it runs in a thread, and touches nothing of the event loop: files may be slow.
+3. The log says of every changed key whether it was taken over or needs a restart.
 
 Source: OpenBao reloads listener certificates and the log level, and neither storage nor addresses
 nor seal. Its log does not say which.
@@ -46,10 +47,7 @@ def apply_reload(
     if level_changed:
         logs.set_level(parse_level(fresh.log_level))
         logger.info("reloaded: log_level=%s", fresh.log_level)
-    try:
-        logs.reopen()
-    except ConfigError as error:
-        logger.error("log file not reopened: error=%s", str(error))
+    logs.reopen()
     # What was taken over stays in force, whatever becomes of the files: it is what the next reload
     # begins with.
     in_force = replace(

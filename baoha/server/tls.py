@@ -140,7 +140,8 @@ class ServerTLS:
         """Reload whenever one of the files has changed, until cancelled."""
         while self.settings.auto_reload_s > 0:
             await trio.sleep(self.settings.auto_reload_s)
-            self.reload_if_changed()
+            # In a thread: a file system that hangs must not stop the event loop.
+            await trio.to_thread.run_sync(self.reload_if_changed, abandon_on_cancel=True)
 
     def reload_if_changed(self) -> bool:
         """Reload if a file is not what it was; say whether a new certificate is in service."""

@@ -169,22 +169,29 @@ class LoopWatchdog:
             return _Look(time.monotonic(), time.clock_gettime(cpu_clock), time.process_time())
 
         turn = -1
+        absent_s = 0.0  # of this turn: how long this thread did not run either
         before = base = look()
         while not self._stop.wait(self._limit_s / _LOOKS_A_LIMIT):
             now = look()
-            was_absent = now.at - before.at > self._limit_s
+            gap_s = now.at - before.at
+            was_absent = gap_s > self._limit_s
             while clock.ended:
                 number, late_s = clock.ended.popleft()
                 start = base if number == turn else before
-                why = _reason(start, now, self._limit_s, is_stopped=was_absent)
+                # Had it been blocked as well, that would have been seen while it lasted.
+                is_stopped = was_absent or self._noted.get(number) == SQUEEZED
+                why = _reason(start, now, self._limit_s, is_stopped=is_stopped)
                 self._note(number, late_s, why, None, token)
             since, current = clock.since, clock.turn
             if current != turn:
                 # What was seen last is from before it began, or as good as that.
-                turn, base = current, before
+                turn, base, absent_s = current, before, 0.0
             before = now
+            if was_absent:
+                absent_s += max(0.0, min(gap_s, now.at - since))
             if now.at - since > self._limit_s:
-                is_stopped = was_absent or _state(native_id) == "R"
+                was_running_s = now.at - since - absent_s
+                is_stopped = was_running_s <= self._limit_s or _state(native_id) == "R"
                 why = _reason(base, now, self._limit_s, is_stopped=is_stopped)
                 self._note(turn, now.at - since, why, ident, token)
 

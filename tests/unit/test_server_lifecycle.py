@@ -134,8 +134,7 @@ class World:
                 notifier=Notifier({"NOTIFY_SOCKET": self.supervisor.getsockname()}),
                 say=self.said.append,
                 complain=self.complained.append,
-                load_again=self.load,
-                **around,
+                **{"load_again": self.load, **around},
             ),
         )
 
@@ -386,6 +385,42 @@ async def test_process_sighup_bad_file_keeps_what_an_earlier_reload_has_changed(
         (listener,) = process._listeners
         assert listener.headers.configured == {"default": {"X-A": ("1",)}}
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_process_sighup_files_that_nobody_can_read_now_do_not_hold_up_the_end(
+    world: World,
+) -> None:
+    """Goal: the event loop does not wait for a file (here a FIFO into which nobody writes)."""
+    is_over = threading.Event()
+    ended_by_itself: list[bool] = []
+
+    def give_up_waiting() -> None:
+        ended_by_itself.append(is_over.wait(10))
+        os.close(os.open(world.config_file, os.O_RDWR))  # the reader gets an end of file
+        has_read.wait(10)
+
+    has_read = threading.Event()
+
+    def load_again() -> ServerConfig:
+        try:
+            return world.load()
+        finally:
+            has_read.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.make(load_again=load_again).run)
+        await world.wait_notification("READY=1")
+        world.config_file.unlink()
+        os.mkfifo(world.config_file)
+        rescue = threading.Thread(target=give_up_waiting)
+        rescue.start()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await world.wait_notification("RELOADING=1")
+        os.kill(os.getpid(), signal.SIGTERM)
+    is_over.set()
+    await trio.to_thread.run_sync(rescue.join)
+    assert ended_by_itself == [True]
+    assert "node leaves" in world.events
 
 
 async def test_process_sigusr2_dumps_tasks_and_threads(world: World) -> None:

@@ -106,6 +106,60 @@ def test_logs_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         Logs(level="info", format="standard", file=str(tmp_path / "missing" / "x.log"))
 
 
+def test_logs_file_that_cannot_be_opened_again_is_named_in_the_old_one(
+    log_file: tuple[Logs, Path],
+) -> None:
+    logs, path = log_file
+    folder = path.with_suffix(".1")
+    path.rename(folder)
+    path.mkdir()
+    logs.reopen()
+    logging.getLogger("baoha.test").warning("after")
+    logs.close()
+    lines = folder.read_text().splitlines()
+    assert "log file not reopened" in lines[0]
+    assert "after" in lines[1]
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_logs_fifo_that_nobody_reads_never_blocks_the_caller(tmp_path: Path, is_full: bool) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    done = threading.Event()
+
+    def use() -> None:
+        logs = Logs(level="info", format="standard", file=str(fifo))
+        for _ in range(2_000 if is_full else 1):
+            logging.getLogger("baoha.test").info("%s", "x" * 100)
+        logs.reopen()
+        done.set()
+        opened.append(logs)
+
+    opened: list[Logs] = []
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    has_returned = done.wait(5)
+    # Only now does somebody read, whatever became of the other side.
+    with os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), "rb") as reading:
+        os.set_blocking(reading.fileno(), True)
+        assert has_returned
+        first = os.read(reading.fileno(), 50)
+        drain = threading.Thread(target=reading.read, daemon=True)
+        drain.start()
+        thread.join()
+        opened[0].close()
+        drain.join()
+    assert b"xxx" in first
+
+
+def test_logs_without_standard_error_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    logs = Logs(level="info", format="standard")
+    logging.getLogger("baoha.test").info("said to nobody")
+    logs.close()
+    assert not logs._thread.is_alive()
+
+
 def test_logs_blocked_output_never_blocks_the_caller() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "r") as drain, os.fdopen(writing, "w") as pipe:

@@ -13,7 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ from baoha.errors import ConfigError
 from baoha.server.bootstrap import DevNode
 from baoha.server.dev import run_dev, toml_text
 from baoha.server.dev_ha import NODES_MAX, run_dev_ha
+from baoha.server.process import complain, say
 
 pytestmark = pytest.mark.cluster
 
@@ -200,3 +202,68 @@ def test_toml_text_means_what_it_says() -> None:
 
     text = 'a"b\\c\nd\x00é'
     assert tomllib.loads(f"x = {toml_text(text)}") == {"x": text}
+
+
+@pytest.mark.parametrize(("print_text", "name"), [(say, "stdout"), (complain, "stderr")])
+def test_print_pipe_that_nobody_reads_does_not_block(
+    print_text: Callable[[str], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as audience, os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(f"sys.{name}", stream)
+        thread = threading.Thread(target=print_text, args=("x" * 1_000_000,), daemon=True)
+        thread.start()
+        thread.join(5)
+        has_returned = not thread.is_alive()
+        stream_bytes = audience.read1(2_000_000)
+        assert has_returned
+    assert set(stream_bytes) == {ord("x")}
+
+
+@pytest.mark.parametrize(("print_text", "name"), [(say, "stdout"), (complain, "stderr")])
+def test_print_without_the_stream_is_no_error(
+    print_text: Callable[[str], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"sys.{name}", None)
+    print_text("said to nobody")
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_server_started_with_closed_descriptors_serves_and_ends(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    port = free_port()
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f"""
+api_addr = "http://127.0.0.1:{port}"
+log_file = "{tmp_path}/log"
+disable_clustering = true
+[storage.inmem]
+[[listener.tcp]]
+address = "127.0.0.1:{port}"
+tls_disable = true
+"""
+    )
+    shell = " ".join(f"{number}>&-" for number in closed)
+    command = f'exec "{sys.executable}" -m baoha.server --config "{config}" {shell}'
+    with subprocess.Popen(["/bin/sh", "-c", command], env={"PATH": os.environ["PATH"]}) as process:
+        try:
+            assert trio.run(_health, port) == 501
+            held = {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in closed}
+            assert held == {"/dev/null"}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+async def _health(port: int) -> int:
+    """Return the status of sys/health, as soon as somebody answers."""
+    node = DevNode(f"127.0.0.1:{port}")
+    with trio.fail_after(30):
+        while True:
+            if status := await node.health():
+                return status
+            await trio.sleep(0.05)
+    raise AssertionError("nobody answers")

@@ -167,3 +167,41 @@ def test_process_that_was_stopped_is_not_blamed_for_a_long_turn() -> None:
 
     assert SQUEEZED in output
     assert "True\n" in output
+
+
+# The turn goes on for a while after the stop, so that it is looked at before and after its end.
+STOPPED_IN_A_TURN = """
+import logging, os, signal, sys, time, trio
+from baoha.server.watchdog import LoopWatchdog
+
+async def main():
+    watchdog = LoopWatchdog(limit_s=0.25)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watchdog.run)
+        await trio.sleep(0.3)
+        print("ready", flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(0.15)
+        await trio.sleep(0.5)
+        print(watchdog.record, flush=True)
+        nursery.cancel_scope.cancel()
+
+logging.basicConfig(stream=sys.stdout)
+trio.run(main)
+"""
+
+
+def test_process_that_was_stopped_in_the_middle_of_a_turn_is_not_blamed_at_its_end() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED_IN_A_TURN], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            block(1.0)
+            os.kill(child.pid, signal.SIGCONT)
+            output, _ = child.communicate(timeout=20)
+        finally:
+            child.kill()
+    assert BLOCKED not in output
+    assert "long_turns=0" in output
