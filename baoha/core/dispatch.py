@@ -28,6 +28,7 @@ from baoha.core.mount_config import TTL_SYSTEM_S
 from baoha.core.mounts import Mount, MountEntry, MountStore, has_versions, put_default_mounts
 from baoha.core.paths import PathEngine, wrapped
 from baoha.core.policies import PolicyStore, put_default_policy
+from baoha.core.policy_rules import keeps_to
 from baoha.core.request import Caller, Engine, Operation, Request, Response
 from baoha.core.sys_engine import SysEngine, SysHooks
 from baoha.core.token_engine import TokenEngine
@@ -165,7 +166,7 @@ class Core:
 
         async def authorised(caller: Caller) -> Response:
             asked = await _resolve_create(match, replace(request, caller=caller), caller)
-            _authorise(match, asked, caller)
+            await _authorise(match, asked, caller)
             if match is None:
                 raise NotFound(f'no handler for route "{asked.path}". route entry not found.')
             return await self._execute(match, asked)
@@ -261,8 +262,9 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
         return request
     engine = match.target.engine
     if isinstance(engine, PathEngine) and not engine.needs_create:
+        # The same rule decides about both, so its restrictions make no difference.
         verdicts = {
-            caller.acl.decide(op.value, request.path, request.data).allowed
+            caller.acl.decide(op.value, request.path).allowed
             for op in (Operation.CREATE, Operation.UPDATE)
         }
         if len(verdicts) == 1:
@@ -273,13 +275,17 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
     return request
 
 
-def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> None:
-    decision = caller.acl.decide(request.operation.value, request.path, request.data)
+async def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> None:
+    decision, rule = caller.acl.decide_path(request.operation.value, request.path)
     engine = match.target.engine if match is not None else None
     needs_sudo = (
         match is not None
         and isinstance(engine, PathEngine)
         and _is_listed(match.relative_path, engine.sudo_paths)
     )
-    if not decision.allowed or (needs_sudo and not decision.sudo):
+    if (
+        not decision.allowed
+        or (needs_sudo and not decision.sudo)
+        or (rule is not None and not await keeps_to(rule, request.data))
+    ):
         raise PermissionDenied(wrapped("permission denied"))

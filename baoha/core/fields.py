@@ -202,9 +202,19 @@ def to_map(value: Any, at: str = "") -> dict[str, Any]:
     if not isinstance(value, list):
         raise _unconvertible("map[string]interface {}", value, at)
     merged: dict[str, Any] = {}
-    for index, item in enumerate(value):
-        merged |= to_map(item, f"{at}[{index}]")
+    _merge_maps(value, at, merged, [0])
     return merged
+
+
+def _merge_maps(items: list[Any], at: str, into: dict[str, Any], seen: list[int]) -> None:
+    """Merge what is in a list, and in the lists in it; count in ``seen`` how much that was."""
+    seen[0] += len(items)
+    _require_few(seen[0])
+    for index, item in enumerate(items):
+        if isinstance(item, list):
+            _merge_maps(item, f"{at}[{index}]", into, seen)
+        else:
+            into |= to_map(item, f"{at}[{index}]")
 
 
 def to_strings(value: Any) -> list[str]:

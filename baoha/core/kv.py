@@ -21,16 +21,26 @@ from typing import Any, Final
 
 from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_int
-from baoha.core.kv_data import decode_any, encode_any
+from baoha.core.kv_data import (
+    decode_any,
+    decode_secret,
+    encode_any,
+    encode_secret,
+    with_values,
+    with_versions,
+)
 from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
 from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.mounts import UPGRADING
 from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
-from baoha.errors import InvalidRequest, NotFound
+from baoha.errors import InvalidRequest, NotFound, PayloadTooLarge
 from baoha.sansio.durations import SECOND_NS, format_timestamp
+from baoha.sansio.json_encoder import ENCODED_BYTES_MAX
 
 _UINT32: Final = 1 << 32
+# A secret grows patch by patch; one that is larger than an answer may be could not be read.
+SECRET_BYTES_MAX: Final = ENCODED_BYTES_MAX
 _VERBS: Final = {
     Operation.READ: "get",
     Operation.CREATE: "put",
@@ -166,7 +176,8 @@ class KVEngine(PathEngine):
         if not secret.versions[number].is_readable(self._now()):
             return Response(status=404, data={"metadata": metadata, "subkeys": None})
         data = await _read_data(call.storage, call.path["path"], number)
-        subkeys = outline(data or {}, depth=call.fields.get("depth", 0))
+        depth = call.fields.get("depth", 0)
+        subkeys = await with_values(data, work=lambda: outline(data or {}, depth=depth))
         return Response(data={"metadata": metadata, "subkeys": subkeys})
 
     async def _find_version(self, call: Call) -> tuple[Secret, int]:
@@ -186,7 +197,7 @@ class KVEngine(PathEngine):
         async def body(transaction: BarrierTransaction) -> Response:
             now = self._now()
             blob = await transaction.get(f"metadata/{path}")
-            secret = Secret.new(now) if blob is None else Secret.from_bytes(blob)
+            secret = Secret.new(now) if blob is None else await decode_secret(blob)
             _require_cas(secret, config, cas)
             return await _put_version(transaction, path, secret, config, stored, now)
 
@@ -202,7 +213,7 @@ class KVEngine(PathEngine):
             blob = await transaction.get(f"metadata/{path}") if path else None
             if blob is None:
                 return Response(status=404, raw=b"")
-            secret = Secret.from_bytes(blob)
+            secret = await decode_secret(blob)
             number = secret.current_version
             if number not in secret.versions:
                 return Response(status=404, raw=b"")
@@ -210,8 +221,11 @@ class KVEngine(PathEngine):
             if not secret.versions[number].is_readable(now):
                 return Response(status=404, data=secret.describe_version(number))
             old = await transaction.get(f"versions/{path}/{number}")
-            data = merge_patch((await decode_any(old) if old is not None else None) or {}, patch)
-            stored = await encode_any(data)
+            data = (await decode_any(old) if old is not None else None) or {}
+            patched = await with_values(data, patch, work=lambda: merge_patch(data, patch))
+            stored = await encode_any(patched)
+            if len(stored) > SECRET_BYTES_MAX:
+                raise PayloadTooLarge(f"the secret is larger than {SECRET_BYTES_MAX} bytes")
             return await _put_version(transaction, path, secret, config, stored, now)
 
         return await call.storage.run_transaction(body, attempts=ATTEMPTS)
@@ -248,12 +262,16 @@ class KVEngine(PathEngine):
             blob = await transaction.get(f"metadata/{path}")
             if blob is None:
                 return
-            secret = Secret.from_bytes(blob)
+            secret = await decode_secret(blob)
             now = self._now()
-            for number in (secret.current_version,) if numbers is None else numbers:
-                if number in secret.versions and change(secret, number, now):
-                    transaction.delete(f"versions/{path}/{number}")
-            if (changed := secret.to_bytes()) != blob:
+            wanted = dict.fromkeys((secret.current_version,) if numbers is None else numbers)
+
+            def changing() -> list[int]:
+                return [n for n in wanted if n in secret.versions and change(secret, n, now)]
+
+            for number in await with_versions(len(wanted), changing):
+                transaction.delete(f"versions/{path}/{number}")
+            if (changed := await encode_secret(secret)) != blob:
                 transaction.put(f"metadata/{path}", changed)
 
         await call.storage.run_transaction(body, attempts=ATTEMPTS)
@@ -281,7 +299,7 @@ async def _put_version(
     await transaction.put_large(f"versions/{path}/{number}", stored)
     for old in dropped:
         transaction.delete(f"versions/{path}/{old}")
-    transaction.put(f"metadata/{path}", secret.to_bytes())
+    transaction.put(f"metadata/{path}", await encode_secret(secret))
     return Response(data=secret.describe_version(number))
 
 

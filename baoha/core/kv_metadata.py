@@ -16,15 +16,18 @@ from typing import Any, Final
 
 from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_pairs
+from baoha.core.kv_data import decode_secret, describe_secret, encode_secret
 from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.paths import Call, Route, wrapped
 from baoha.core.request import Operation, Response
-from baoha.errors import InvalidRequest, NotFound
+from baoha.errors import InvalidRequest, NotFound, RequestError
 from baoha.sansio.durations import SECOND_NS, format_timestamp
+from baoha.sansio.json_encoder import ENCODED_BYTES_MAX
 
 # Each conflict means that another write of the same secret landed, so many writers need patience.
 ATTEMPTS: Final = 64
 _PREFIX: Final = "metadata/"
+_DETAILS_BYTES_MIN: Final = 64
 _UINT32: Final = 1 << 32
 # Source: OpenBao's limits, from its error texts.
 _CUSTOM_KEYS_MAX: Final = 64
@@ -47,7 +50,7 @@ ReadConfig = Callable[[BarrierView], Awaitable[KVConfig]]
 async def read_secret(storage: BarrierView, path: str) -> Secret | None:
     """Return the record of a secret."""
     blob = await storage.get(_PREFIX + path) if path and not path.endswith("/") else None
-    return None if blob is None else Secret.from_bytes(blob)
+    return None if blob is None else await decode_secret(blob)
 
 
 class MetadataPaths:
@@ -89,7 +92,7 @@ class MetadataPaths:
         secret = await read_secret(call.storage, call.path["path"])
         if secret is None:
             raise NotFound
-        return Response(data=secret.describe())
+        return Response(data=await describe_secret(secret))
 
     async def _write(self, call: Call) -> Response:
         changes = _changes(call)
@@ -127,7 +130,7 @@ class MetadataPaths:
             if blob is None and not may_create:
                 return Response(status=404, raw=b"")
             now = self._now()
-            secret = Secret.new(now) if blob is None else Secret.from_bytes(blob)
+            secret = Secret.new(now) if blob is None else await decode_secret(blob)
             cas = call.fields.get("metadata_cas")
             if blob is None and cas:
                 raise InvalidRequest("metadata_cas must be 0 when creating new metadata")
@@ -136,7 +139,7 @@ class MetadataPaths:
                 setattr(secret, name, value)
             secret.metadata_version += 1
             secret.updated_time = format_timestamp(now)
-            transaction.put(_PREFIX + path, secret.to_bytes())
+            transaction.put(_PREFIX + path, await encode_secret(secret))
             return Response()
 
         return await call.storage.run_transaction(body, attempts=ATTEMPTS)
@@ -148,7 +151,7 @@ class MetadataPaths:
             blob = await transaction.get(_PREFIX + path) if path else None
             if blob is None:
                 return
-            for number in Secret.from_bytes(blob).versions:
+            for number in (await decode_secret(blob)).versions:
                 transaction.delete(f"versions/{path}/{number}")
             transaction.delete(_PREFIX + path)
 
@@ -191,9 +194,16 @@ class MetadataPaths:
 
     async def _with_details(self, call: Call, keys: list[str], response: Response) -> Response:
         details: dict[str, Any] = {}
+        size_bytes = 0
         for key in keys:
             secret = await read_secret(call.storage, call.path["path"] + key)
-            details[key] = {} if secret is None else secret.describe()
+            details[key] = {} if secret is None else await describe_secret(secret)
+            # Before it takes memory: each of them is longer than that as JSON.
+            size_bytes += _DETAILS_BYTES_MIN * (1 if secret is None else 1 + len(secret.versions))
+            if size_bytes > ENCODED_BYTES_MAX:
+                raise RequestError(
+                    f"the answer is larger than {ENCODED_BYTES_MAX} bytes", status=500
+                )
         assert response.data is not None
         response.data["key_info"] = details
         return response

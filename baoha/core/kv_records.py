@@ -20,6 +20,8 @@ from typing import Any, Final
 from baoha.sansio.durations import format_duration, format_timestamp, parse_timestamp
 
 VERSIONS_MAX_DEFAULT: Final = 10  # kept where neither the secret nor the engine says otherwise
+# Kept at most, whatever they say: every use of a secret reads and writes its whole record.
+VERSIONS_MAX: Final = 10_000
 
 
 def encode_json(value: Any) -> bytes:
@@ -138,7 +140,8 @@ class Secret:
             ends = now + timedelta(microseconds=lifetime_ns // 1000)
             version.deletion_time = format_timestamp(ends)
         self.versions[self.current_version] = version
-        keep = self.max_versions or config.max_versions or VERSIONS_MAX_DEFAULT
+        wanted = self.max_versions or config.max_versions or VERSIONS_MAX_DEFAULT
+        keep = min(wanted, VERSIONS_MAX)
         dropped = sorted(self.versions)[: max(0, len(self.versions) - keep)]
         for number in dropped:
             del self.versions[number]

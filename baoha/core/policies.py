@@ -33,6 +33,7 @@ _IMMUTABLE: Final = frozenset({ROOT_POLICY, "response-wrapping"})
 # Any policy list of a token leads to one ACL; more distinct lists than this are rebuilt when used.
 _ACLS_MAX: Final = 4096
 _ACL_RULES_MAX: Final = 200_000  # of all of them
+_CHARS_A_RULE: Final = 64  # of the names in a list: they take memory, too
 _BASE64_CHARS_MAX: Final = TEXT_CHARS_MAX * 4 * 4 // 3 + 4  # a character is four bytes at most
 
 # What every token may do about itself. Source: the grants of OpenBao's own default policy, all of
@@ -215,7 +216,8 @@ class PolicyStore:
                 ends = parse_timestamp(policy.expiration)
                 valid_until = ends if valid_until is None else min(valid_until, ends)
             rules.extend(await self._rules.rules(policy.text))
-        return _CachedACL(await make_acl(rules), valid_until, len(rules))
+        names_weight = sum(map(len, policies)) // _CHARS_A_RULE
+        return _CachedACL(await make_acl(rules), valid_until, len(rules) + names_weight)
 
     async def read(self, name: str) -> Policy | None:
         """Return a policy as stored; "root" is there and empty."""

@@ -12,8 +12,9 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import trio
 
@@ -24,11 +25,16 @@ from baoha.sansio.policy import ACL, PolicyError, Rule, parse_policy
 # Generous: OpenBao bounds neither.
 TEXT_CHARS_MAX: Final = 64 * 1024
 BLOCKS_MAX: Final = 1000
-# Of all policies of a token. A decision looks at each rule with a wildcard: 10 ms at most.
+# Of all policies of a token. A decision looks at each rule with "+" that may match: 10 ms at most.
 ACL_RULES_MAX: Final = 10_000
-# Parsing costs up to 2 us a character, merging up to 3 us a rule.
+# Characters of a request that are compared with the parameters of a rule: a quarter of a second.
+COMPARED_CHARS_MAX: Final = 256 * 1024 * 1024
+_COMPARED_INLINE_CHARS_MAX: Final = 1024 * 1024
+# A worker thread compares so many in the time that it takes for one byte of something else.
+_COMPARED_CHARS_A_BYTE: Final = 16
+# Parsing costs up to 2 us a character, merging up to 10 us a rule.
 _INLINE_CHARS_MAX: Final = 4 * 1024
-_INLINE_RULES_MAX: Final = 2000
+_INLINE_RULES_MAX: Final = 500
 _RULE_COST_BYTES: Final = 64
 # Of the texts whose rules are kept; the rules take about fifteen times as much memory.
 _KEPT_CHARS_MAX: Final = 4 * 1024 * 1024
@@ -116,3 +122,23 @@ async def make_acl(rules: Sequence[Rule]) -> ACL:
     if len(rules) <= _INLINE_RULES_MAX:
         return ACL(rules)
     return await offload.run(lambda pause: ACL(rules), len(rules) * _RULE_COST_BYTES)
+
+
+async def keeps_to(rule: Rule, data: Mapping[str, Any]) -> bool:
+    """
+    Say whether the parameters of a request keep to the restrictions of a rule.
+
+    Raises:
+        PermissionDenied: they are too large to be compared with all that the rule names.
+        Overloaded: too much work at once.
+    """
+    chars = rule.parameters_cost(data)
+    if chars <= _COMPARED_INLINE_CHARS_MAX:
+        return rule.permits_parameters(data)
+    if chars > COMPARED_CHARS_MAX:
+        raise PermissionDenied(
+            "the parameters are too large to be compared with those that the policies of this "
+            "token name"
+        )
+    check = partial(rule.permits_parameters, data)
+    return await offload.run(check, chars // _COMPARED_CHARS_A_BYTE)

@@ -48,7 +48,9 @@ log = logging.getLogger("baoha.core")
 
 # Validity walks to the root, so the depth of a tree is bounded.
 DEPTH_MAX: Final = 256
-_ENTRIES_MAX: Final = 16384  # cached entries, a few hundred bytes each
+_ENTRIES_MAX: Final = 16384  # cached entries
+# Of all of them as stored; one has a few hundred bytes, and half a million with much metadata.
+_CACHED_BYTES_MAX: Final = 16 * 1024 * 1024
 # A token longer than this was never given out.
 TOKEN_LENGTH_MAX: Final = 4096
 
@@ -57,6 +59,7 @@ TOKEN_LENGTH_MAX: Final = 4096
 class _Cached:
     entry: TokenEntry
     expires_at: datetime | None = field(repr=False)
+    size_bytes: int = 0
 
 
 class TokenStore:
@@ -65,6 +68,7 @@ class TokenStore:
 
     Args:
         entries_max: how many entries are cached; 0 on a node where others write.
+        cached_bytes_max: how large they may be together.
     """
 
     def __init__(
@@ -74,9 +78,12 @@ class TokenStore:
         random_bytes: Callable[[int], bytes],
         now: Callable[[], datetime],
         entries_max: int = _ENTRIES_MAX,
+        cached_bytes_max: int = _CACHED_BYTES_MAX,
     ) -> None:
         self._storage = barrier.view(TOKENS_PREFIX)
         self._entries_max = entries_max
+        self._cached_bytes_max = cached_bytes_max
+        self._cached_bytes = 0
         self._random_bytes = random_bytes
         self._now = now
         self._salt = b""
@@ -91,11 +98,26 @@ class TokenStore:
     def _drop_all(self) -> None:
         self._generation += 1
         self._cache.clear()
+        self._cached_bytes = 0
 
     def _drop(self, token_id: str) -> None:
         # Also where the outcome of a write is unknown: the next reader asks the store.
         self._generation += 1
-        self._cache.pop(token_id, None)
+        self._remove_cached(token_id)
+
+    def _remove_cached(self, token_id: str) -> None:
+        if (cached := self._cache.pop(token_id, None)) is not None:
+            self._cached_bytes -= cached.size_bytes
+
+    def _keep(self, token_id: str, cached: _Cached) -> None:
+        self._remove_cached(token_id)
+        while self._cache and (
+            len(self._cache) >= self._entries_max
+            or self._cached_bytes + cached.size_bytes > self._cached_bytes_max
+        ):
+            self._remove_cached(next(iter(self._cache)))
+        self._cache[token_id] = cached
+        self._cached_bytes += cached.size_bytes
 
     # --- names ------------------------------------------------------------------------------
 
@@ -169,11 +191,9 @@ class TokenStore:
         if blob is None:
             return None
         entry = TokenEntry.from_bytes(blob)
-        cached = _Cached(entry, entry.expires_at)
+        cached = _Cached(entry, entry.expires_at, len(blob))
         if keep and self._entries_max and generation == self._generation:
-            if len(self._cache) >= self._entries_max:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[token_id] = cached
+            self._keep(token_id, cached)
         return cached
 
     # --- making -----------------------------------------------------------------------------

@@ -23,12 +23,13 @@ Source: OpenBao's documentation, "Policies"; error texts and corner cases measur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from baoha.sansio.hcl import Block, HCLError, Item, Value, parse
+from baoha.sansio.policy_index import Pattern, PatternIndex, PrefixIndex
 
 ROOT_POLICY: Final = "root"
 CAPABILITIES: Final = frozenset(
@@ -44,6 +45,10 @@ _LEGACY: Final = {
 _WITH_PARAMETERS: Final = frozenset({"create", "read", "update", "patch"})
 _LISTINGS: Final = frozenset({"list", "scan"})
 _FAULTS_MAX: Final = 10  # named in one error
+# What one comparison takes beside its characters, in characters.
+_COMPARISON_CHARS: Final = 128
+_PIECE_CHARS: Final = 1024 * 1024  # a millisecond
+_NAME_CHARS_MAX: Final = 64 * 1024  # of a parameter in a policy
 _TOP_KEYS: Final = frozenset({"name", "path"})
 _UNSUPPORTED_KEYS: Final = frozenset(
     {
@@ -69,6 +74,10 @@ Parameters = Mapping[str, tuple[Any, ...]]
 Attributes = dict[str, list[Any]]
 
 
+def _go_on() -> None:
+    return
+
+
 class PolicyError(ValueError):
     """The text is not a policy; the message is for the client."""
 
@@ -80,7 +89,6 @@ class Rule:
 
     Attributes:
         path: without a leading slash, and without the "*" that ``is_prefix`` stands for.
-        segments: the path split at "/", where a segment is "+"; else None.
         allowed: parameter to the values it may have (none given: any); empty: no restriction.
     """
 
@@ -92,10 +100,9 @@ class Rule:
     required: frozenset[str] = frozenset()
 
     @property
-    def segments(self) -> tuple[str, ...] | None:
-        """The path's segments where one of them is a wildcard."""
-        parts = tuple(self.path.split("/"))
-        return parts if "+" in parts else None
+    def grants(self) -> bool:
+        """Whether it allows anything."""
+        return bool(self.capabilities - {"deny"})
 
     def merge(self, other: Rule) -> Rule:
         """Return what two rules for the same path say together."""
@@ -107,24 +114,55 @@ class Rule:
             required=self.required | other.required,
         )
 
-    def permits_parameters(self, data: Mapping[str, Any]) -> bool:
-        """Say whether the parameters of a request keep to the restrictions."""
+    @property
+    def has_restrictions(self) -> bool:
+        """Whether it looks at the parameters of a request."""
+        return bool(self.allowed or self.denied or self.required)
+
+    def parameters_cost(self, data: Mapping[str, Any]) -> int:
+        """Return about how many characters have to be compared to check these parameters."""
+        if not self.allowed and not self.denied:
+            return 0
+        anywhere = self.allowed.get("*", ())
+        total = 0
+        for name, value in data.items():
+            known = _lowered(name)
+            patterns = len(self.denied.get(known, ())) + len(self.allowed.get(known, anywhere))
+            chars = len(value) if isinstance(value, str) else 0
+            total += len(name) + patterns * (_COMPARISON_CHARS + chars)
+        return total
+
+    def permits_parameters(
+        self, data: Mapping[str, Any], pause: Callable[[], None] = _go_on
+    ) -> bool:
+        """
+        Say whether the parameters of a request keep to the restrictions.
+
+        Args:
+            pause: called between pieces of the work; what it raises ends it.
+        """
         # A required one must be there as an engine reads it. Source: measured
         if not self.required <= data.keys():
             return False
         if not self.allowed and not self.denied:
             return True
         # Each one by itself: two spellings of a name are two parameters to an engine.
-        for name, value in ((name.lower(), value) for name, value in data.items()):
+        for name, value in ((_lowered(name), value) for name, value in data.items()):
+            pause()
             if "*" in self.denied:
                 return False
-            if name in self.denied and _value_in(value, self.denied[name]):
+            if name in self.denied and _value_in(value, self.denied[name], pause):
                 return False
             if self.allowed:
                 values = self.allowed.get(name, self.allowed.get("*"))
-                if values is None or not _value_in(value, values):
+                if values is None or not _value_in(value, values, pause):
                     return False
         return True
+
+
+def _lowered(name: str) -> str:
+    """Return the name of a parameter as rules have it; one that no rule could have as it is."""
+    return name.lower() if len(name) <= _NAME_CHARS_MAX else name
 
 
 def _merge_parameters(ours: Parameters, theirs: Parameters) -> Parameters:
@@ -138,11 +176,11 @@ def _merge_parameters(ours: Parameters, theirs: Parameters) -> Parameters:
     return merged
 
 
-def _value_in(value: Any, values: tuple[Any, ...]) -> bool:
-    return not values or any(_value_matches(value, pattern) for pattern in values)
+def _value_in(value: Any, values: tuple[Any, ...], pause: Callable[[], None]) -> bool:
+    return not values or any(_value_matches(value, pattern, pause) for pattern in values)
 
 
-def _value_matches(value: Any, pattern: Any) -> bool:
+def _value_matches(value: Any, pattern: Any, pause: Callable[[], None]) -> bool:
     """Say whether a request's value is the one of a rule, as OpenBao compares them."""
     if not isinstance(pattern, str) or not isinstance(value, str):
         return _equals(value, pattern)
@@ -150,12 +188,21 @@ def _value_matches(value: Any, pattern: Any) -> bool:
         return value == pattern
     head, tail = pattern.startswith("*"), pattern.endswith("*")
     if head and tail:
-        return pattern[1:-1] in value
+        return _contains(value, pattern[1:-1], pause)
     if head:
         return value.endswith(pattern[1:])
     if tail:
         return value.startswith(pattern[:-1])
     return value == pattern
+
+
+def _contains(text: str, part: str, pause: Callable[[], None]) -> bool:
+    """Say whether a text contains another one; looked for piece by piece."""
+    for at in range(0, max(1, len(text)), _PIECE_CHARS):
+        if text.find(part, at, at + _PIECE_CHARS + len(part)) >= 0:
+            return True
+        pause()
+    return False
 
 
 def _equals(value: Any, pattern: Any) -> bool:
@@ -339,14 +386,16 @@ class ACL:
             key = (rule.path, rule.is_prefix)
             merged[key] = merged[key].merge(rule) if key in merged else rule
         self._exact: dict[str, Rule] = {}
-        patterns: list[tuple[Rule, tuple[str, ...] | None]] = []
+        patterns: list[Pattern[Rule]] = []
         for rule in merged.values():
-            if rule.segments is None and not rule.is_prefix:
-                self._exact[rule.path] = rule
+            pattern = Pattern(rule.path, rule.is_prefix, rule.grants, rule)
+            if rule.is_prefix or pattern.has_wildcard:
+                patterns.append(pattern)
             else:
-                patterns.append((rule, rule.segments))
-        # The first one that matches is then the one that decides.
-        self._patterns = sorted(patterns, key=lambda p: _priority(p[0]), reverse=True)
+                self._exact[rule.path] = rule
+        self._globs = {p.path: p.item for p in patterns if not p.has_wildcard}
+        self._patterns = PatternIndex(patterns)
+        self._granted = PrefixIndex({path: r for path, r in self._exact.items() if r.grants})
 
     def decide(self, operation: str, path: str, data: Mapping[str, Any] | None = None) -> Decision:
         """
@@ -356,15 +405,23 @@ class ACL:
             operation: the name of the capability that it needs.
             data: the parameters of a read or write; None where they do not matter.
         """
+        decision, rule = self.decide_path(operation, path)
+        if rule is None or data is None:
+            return decision
+        return Decision(rule.permits_parameters(data), decision.sudo)
+
+    def decide_path(self, operation: str, path: str) -> tuple[Decision, Rule | None]:
+        """
+        Decide without the parameters; return also the rule that they have yet to keep to, if any.
+        """
         if self.is_root:
-            return Decision(allowed=True, sudo=True)
+            return Decision(allowed=True, sudo=True), None
         rule = self._find(path, listing=operation in _LISTINGS)
         if rule is None or "deny" in rule.capabilities:
-            return Decision(allowed=False, sudo=False)
-        allowed = operation in rule.capabilities
-        if allowed and data is not None and operation in _WITH_PARAMETERS:
-            allowed = rule.permits_parameters(data)
-        return Decision(allowed=allowed, sudo="sudo" in rule.capabilities)
+            return Decision(allowed=False, sudo=False), None
+        decision = Decision(operation in rule.capabilities, "sudo" in rule.capabilities)
+        is_checked = decision.allowed and operation in _WITH_PARAMETERS and rule.has_restrictions
+        return decision, rule if is_checked else None
 
     def capabilities(self, path: str) -> list[str]:
         """Return what is granted for a path, sorted; ["root"] is everything, ["deny"] nothing."""
@@ -379,14 +436,13 @@ class ACL:
         """Say whether anything is granted at or below a prefix (a mount that may be shown)."""
         if self.is_root or self.capabilities(prefix) != ["deny"]:
             return True
-        rules = [*self._exact.values(), *(rule for rule, _ in self._patterns)]
-        return any(_may_lie_below(rule, prefix) for rule in rules)
+        return self._granted.has_below(prefix) or self._patterns.grants_below(prefix)
 
     def describe(self) -> dict[str, Any]:
         """Return the rules in the form of ``sys/internal/ui/resultant-acl``."""
         if self.is_root:
             return {"root": True}
-        globs = {rule.path: _describe(rule) for rule, parts in self._patterns if parts is None}
+        globs = {path: _describe(rule) for path, rule in self._globs.items()}
         exact = {path: _describe(rule) for path, rule in self._exact.items()}
         return {"exact_paths": exact, "glob_paths": globs, "root": False}
 
@@ -396,52 +452,10 @@ class ACL:
         if rule is None and listing:
             rule = self._exact.get(trimmed)
         if rule is None:
-            rule = self._find_pattern(path)
+            rule = self._patterns.find(path)
         if rule is None and listing and trimmed != path:
-            rule = self._find_pattern(trimmed)
+            rule = self._patterns.find(trimmed)
         return rule
-
-    def _find_pattern(self, path: str) -> Rule | None:
-        parts = path.split("/")
-        for rule, segments in self._patterns:
-            if segments is None:
-                if path.startswith(rule.path):
-                    return rule
-            elif _segments_match(rule, segments, parts):
-                return rule
-        return None
-
-
-def _priority(rule: Rule) -> tuple[int, bool, int, int, str]:
-    segments = rule.segments or ()
-    first = len(rule.path)
-    if "+" in segments:
-        first = sum(len(part) + 1 for part in segments[: segments.index("+")])
-    return (first, not rule.is_prefix, -segments.count("+"), len(rule.path), rule.path)
-
-
-def _segments_match(rule: Rule, segments: tuple[str, ...], parts: list[str]) -> bool:
-    last = len(segments) - 1
-    if len(parts) < len(segments) or (not rule.is_prefix and len(parts) > len(segments)):
-        return False
-    return all(
-        segment == "+"
-        or segment == parts[index]
-        or (index == last and rule.is_prefix and parts[index].startswith(segment))
-        for index, segment in enumerate(segments)
-    )
-
-
-def _may_lie_below(rule: Rule, prefix: str) -> bool:
-    if not rule.capabilities - {"deny"}:
-        return False
-    segments = rule.segments
-    if segments is None:
-        return rule.path.startswith(prefix) or (rule.is_prefix and prefix.startswith(rule.path))
-    wanted = prefix.rstrip("/").split("/")
-    return all(
-        segment in ("+", part) for segment, part in zip(segments, wanted, strict=False)
-    ) and (rule.is_prefix or len(segments) > len(wanted))
 
 
 def _describe(rule: Rule) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import pytest
 import trio
 
 from baoha.core.policy_rules import (
     ACL_RULES_MAX,
     BLOCKS_MAX,
+    COMPARED_CHARS_MAX,
     TEXT_CHARS_MAX,
     RuleCache,
+    keeps_to,
     make_acl,
 )
 from baoha.errors import InvalidRequest, PermissionDenied
@@ -125,6 +130,68 @@ async def test_token_with_more_rules_than_can_be_asked_is_refused() -> None:
     assert acl.decide("read", f"a/{ACL_RULES_MAX - 1}").allowed
     with pytest.raises(PermissionDenied):
         await make_acl(rules)
+
+
+def restricted(**rules: str) -> Rule:
+    listed = "".join(f"{name} = {{ {values} }}\n" for name, values in rules.items())
+    return parse_policy(f'path "a" {{ capabilities = ["update"]\n{listed} }}')[0]
+
+
+@pytest.mark.parametrize("chars", [100, 3 * 1024 * 1024])
+@pytest.mark.parametrize(
+    ("value", "is_there"), [("needle", True), ("needl", False), ("x", True), ("", False)]
+)
+async def test_text_of_any_length_is_compared_with_a_glob(
+    chars: int, value: str, is_there: bool
+) -> None:
+    rule = restricted(allowed_parameters='"v" = ["*needle*", "*x"]')
+
+    for before in (0, 1024 * 1024 - 3, chars):
+        data = {"v": "." * before + value}
+        assert await keeps_to(rule, data) is is_there
+
+    assert await keeps_to(rule, {"v": "." * chars + "needle" + "." * chars})
+
+
+async def test_large_parameters_are_compared_outside_the_event_loop() -> None:
+    rule = restricted(denied_parameters='"v" = [' + '"*a*",' * 40 + "]")
+    here = threading.get_ident()
+    threads: set[int] = set()
+
+    class Watched(str):
+        __slots__ = ()
+
+        def find(self, *args: object) -> int:
+            threads.add(threading.get_ident())
+            return super().find(*args)  # type: ignore[arg-type]
+
+    assert await keeps_to(rule, {"v": Watched("." * 1024 * 1024)})
+
+    assert threads
+    assert here not in threads
+
+
+@pytest.mark.parametrize("kind", ["allowed_parameters", "denied_parameters"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"v": "." * (COMPARED_CHARS_MAX // 1000)},
+        {f"v{number}": "." * 30_000 for number in range(10)} | {"v": "." * 300_000},
+        {f"V{number}": number for number in range(3000)},
+    ],
+)
+async def test_parameters_too_large_to_be_compared_are_refused(
+    kind: str, data: dict[str, object]
+) -> None:
+    names = ["v", *(f"v{number}" for number in range(3000))] if len(data) > 11 else [*data]
+    listed = ",".join(f'"*{number:x}*"' for number in range(1001))
+    rule = restricted(**{kind: f'"*" = [{listed}]'})
+    if kind == "denied_parameters":
+        values = tuple(f"*{number:x}*" for number in range(1001))
+        rule = replace(rule, denied=dict.fromkeys(names, values))
+
+    with pytest.raises(PermissionDenied):
+        await keeps_to(rule, data)
 
 
 async def test_caches_dropped_on_a_change_of_the_active_node_parse_nothing_again() -> None:

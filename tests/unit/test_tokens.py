@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
 import pytest
@@ -516,3 +517,36 @@ async def test_cache_unknown_outcome_of_a_revocation_is_not_trusted() -> None:
         await logical.call("POST", "auth/token/revoke", {"token": token})
     backend.arm(None)
     assert not await is_valid(logical, token)
+
+
+async def test_cached_tokens_are_bounded_by_their_size() -> None:
+    logical = await open_logical()
+    store = tokens.TokenStore(
+        logical.barrier, random_bytes=os.urandom, now=logical.clock, cached_bytes_max=100_000
+    )
+    made = []
+    for _ in range(8):
+        body = {"meta": {"k": "v" * 30_000}}
+        auth = (await logical.call("POST", "auth/token/create", body)).auth
+        assert auth is not None
+        made.append(auth.client_token)
+
+    for token in made * 2:
+        assert await store.find(token) is not None
+        assert sum(len(cached.entry.to_bytes()) for cached in store._cache.values()) <= 100_000
+    assert store._cache
+
+    for token in made:
+        store._drop(await store.token_id(token))
+    assert store._cached_bytes == sum(cached.size_bytes for cached in store._cache.values())
+
+
+async def test_long_lists_of_policies_count_in_the_cache() -> None:
+    logical = await open_logical()
+    store = logical.core._policies
+
+    for number in range(60):
+        await store.acl([f"{'p' * 500}{number}-{other}" for other in range(500)])
+
+    kept = sum(len(name) for names in store._acls for name in names)
+    assert kept <= 64 * 200_000
