@@ -39,7 +39,7 @@ from baoha.storage.settings import Settings
 from baoha.storage.sqlite_host import check_clock, check_file_system
 from baoha.storage.sqlite_lock import SqliteLock
 from baoha.storage.sqlite_obstacle import Obstacle
-from baoha.storage.sqlite_presence import Ear, Folder, Session
+from baoha.storage.sqlite_presence import SUFFIX, Ear, Folder, Session
 from baoha.storage.sqlite_reserve import Reserve
 from baoha.storage.sqlite_writer import Writer
 from baoha.timing import BootClock, boot_time_s
@@ -283,7 +283,7 @@ def _create(settings: SqliteSettings) -> Folder:
     sqlite_file.create_folder(path)
     if not settings.allow_network_filesystem:
         check_file_system(Path(os.path.realpath(path)).parent)
-    folder = Folder(path.with_name(f"{path.name}.ha"))
+    folder = Folder(path.with_name(path.name + SUFFIX))
     try:
         try:
             sqlite_file.create(path, settings.busy_timeout_s)
