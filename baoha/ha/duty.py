@@ -299,32 +299,49 @@ async def _serve_leave_requests(
     """Serve until one request to leave was carried out."""
     while True:
         request = await desk.next()
+        prepared: Peer | None = None
         try:
-            await _hand_over(ctx, tenure, request, peers=peers)
+            with desk.searching() as search:
+                prepared = await _find_successor(ctx, request, peers)
         except StepDownRefused as exc:
             log.warning("%s: reason=%r", exc, request.reason)
             desk.refuse(exc)
             continue
+        if search.cancelled_caught:
+            continue
+        await _hand_over(ctx, tenure, request, prepared, peers=peers)
         return
 
 
-async def _hand_over(
-    ctx: HAContext, tenure: Tenure, request: LeaveRequest, *, peers: PeerRegistry
-) -> None:
+async def _find_successor(
+    ctx: HAContext, request: LeaveRequest, peers: PeerRegistry
+) -> Peer | None:
     """
-    Pass active duty on.
+    Return a prepared successor; None: there is none, and it is to be done without.
 
     Raises:
         StepDownRefused: nobody is ready, and it is not forced. Nothing has changed.
     """
-    prepared: Peer | None = None
-    if ctx.lock is not None:
-        try:
-            prepared = await prepare_successor(request, peers, ctx.timing)
-        except StepDownRefused as exc:
-            if not request.force:
-                raise
-            log.warning("leaving without a successor: cause=%r", str(exc))
+    if ctx.lock is None:
+        return None
+    try:
+        return await prepare_successor(request, peers, ctx.timing)
+    except StepDownRefused as exc:
+        if not request.force:
+            raise
+        log.warning("leaving without a successor: cause=%r", str(exc))
+        return None
+
+
+async def _hand_over(
+    ctx: HAContext,
+    tenure: Tenure,
+    request: LeaveRequest,
+    prepared: Peer | None,
+    *,
+    peers: PeerRegistry,
+) -> None:
+    """Pass active duty on."""
     # The successor may have answered in the moment in which the tenure ended for another reason.
     await trio.lowlevel.checkpoint_if_cancelled()
     log.warning(

@@ -6,11 +6,14 @@ Rules of this file:
 1. Every request gets an answer, also when the tenure ends for another reason.
 2. Requests that meet are one: what was carried out, or refused, for the first of them answers all
    that wished the same.
+3. A node that has to go waits for nobody who may ask in vain: its own wish is served first.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -26,14 +29,18 @@ class LeaveRequest:
         to: the wanted successor (see ``peers.choose_successor``), None for any.
         force: leave even if nobody is ready to take over.
         wait_s: how long to wait for a ready standby before refusing.
+        is_final: the node itself has to go (it ends, or is being sealed); never refused.
         passed: what was done about the lock; None before anything was, or without a lock.
     """
 
-    def __init__(self, *, reason: str, to: str | None, force: bool, wait_s: float) -> None:
+    def __init__(
+        self, *, reason: str, to: str | None, force: bool, wait_s: float, is_final: bool = False
+    ) -> None:
         self.reason = reason
         self.to = to
         self.force = force
         self.wait_s = wait_s
+        self.is_final = is_final
         self.passed: Passed | None = None
         self._done = trio.Event()
         self._error: BaohaError | None = None
@@ -72,11 +79,12 @@ class LeaveRequest:
 
 
 class LeaveDesk:
-    """Takes requests while this node is active; one duty serves them in order."""
+    """Takes requests while this node is active; one duty serves them in order, final ones first."""
 
     def __init__(self) -> None:
         self._waiting: deque[LeaveRequest] = deque()
         self._current: LeaveRequest | None = None
+        self._searching: trio.CancelScope | None = None
         self._arrived = trio.Event()
         self._open = False
 
@@ -124,9 +132,35 @@ class LeaveDesk:
         """
         if not self._open:
             raise NotActive("this node is not active")
-        self._waiting.append(request)
+        if request.is_final:
+            self._waiting.appendleft(request)
+            if self._searching is not None:
+                self._searching.cancel()
+        else:
+            self._waiting.append(request)
         self._arrived.set()
         return await request.wait_answer()
+
+    @contextmanager
+    def searching(self) -> Iterator[trio.CancelScope]:
+        """
+        Look for a successor of the current request, inside this block. For the duty alone.
+
+        A final request that arrives meanwhile ends the block: it is next, and the current request
+        waits again. Nothing has changed by then.
+        """
+        current = self._current
+        assert current is not None
+        with trio.CancelScope() as scope:
+            if not current.is_final:
+                self._searching = scope
+            try:
+                yield scope
+            finally:
+                self._searching = None
+        if scope.cancelled_caught:
+            self._current = None
+            self._waiting.append(current)
 
     async def next(self) -> LeaveRequest:
         """Return the next request, waiting for it. For the duty alone."""

@@ -126,7 +126,9 @@ class HALoop:
             if board.phase is not Phase.ACTIVE:
                 await board.wait_change(seen)
                 continue
-            request = LeaveRequest(reason=reason, to=None, force=True, wait_s=self._patience_s())
+            request = LeaveRequest(
+                reason=reason, to=None, force=True, wait_s=self._patience_s(), is_final=True
+            )
             try:
                 await self._desk.ask(request)
             except (NotActive, StepDownRefused, StorageError) as exc:

@@ -66,6 +66,11 @@ class LockSightings:
             while True:
                 seen = self._seen
                 taker = _taker(passed, self._latest)
+                if taker == passed.identity and _is_lost_again(passed, self._latest):
+                    raise NotTakenUp(
+                        f"the HA lock was passed to {passed.name}, which has taken it up and not "
+                        "kept it; another node has"
+                    )
                 if taker == passed.identity:
                     if passed.is_wanted:
                         return
@@ -93,3 +98,13 @@ def _taker(passed: Passed, record: LockRecord | None) -> str | None:
         return record.identity
     # Somebody took it up and has let it go again; a lock that lapses leaves no epoch behind.
     return passed.identity
+
+
+def _is_lost_again(passed: Passed, record: LockRecord | None) -> bool:
+    """Say whether another node acquired the lock next, to whom the successor had not passed it."""
+    return (
+        record is not None
+        and record.epoch == passed.epoch + 3
+        and record.value != ""
+        and record.identity != passed.identity
+    )

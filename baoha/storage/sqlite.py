@@ -39,7 +39,7 @@ from baoha.storage.settings import Settings
 from baoha.storage.sqlite_host import check_clock, check_file_system
 from baoha.storage.sqlite_lock import SqliteLock
 from baoha.storage.sqlite_obstacle import Obstacle
-from baoha.storage.sqlite_presence import Ear, Folder, Session
+from baoha.storage.sqlite_presence import SUFFIX, Ear, Folder, Session
 from baoha.storage.sqlite_reserve import Reserve
 from baoha.storage.sqlite_writer import Writer
 from baoha.timing import BootClock, boot_time_s
@@ -74,7 +74,6 @@ class SqliteBackend(Backend, HABackend):
         self._boot_clock = boot_clock
         self._boot_id = sqlite_file.read_boot_id()
         self._folder = folder
-        self._reader: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._locks: list[SqliteLock] = []
         self._closed = False
@@ -84,6 +83,7 @@ class SqliteBackend(Backend, HABackend):
             op_timeout_s=settings.op_timeout_s,
             reserve=Reserve(folder),
         )
+        self._companions = self._writer.companions
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self.path}>"
@@ -153,7 +153,7 @@ class SqliteBackend(Backend, HABackend):
         self._closed = True
         for lock in self._locks:
             lock.close()
-        self._drop_reader()
+        self._companions.drop_reader()
         try:
             await self._writer.aclose()
         finally:
@@ -172,14 +172,19 @@ class SqliteBackend(Backend, HABackend):
         deadline = trio.current_time() + self._op_timeout_s
         while True:
             self._require_open()
+            if self._companions.are_removed():
+                # By the writer's thread, which may have to wait for other processes.
+                await self._writer.submit(lambda _: None, urgent=True)
             try:
-                return query(self._connect_reader())
+                result = query(self._connect_reader())
+                self._companions.note()
+                return result
             except OSError as exc:
-                self._drop_reader()
+                self._companions.drop_reader()
                 raise StorageUnavailable(f"cannot read sqlite storage: {exc.strerror}") from exc
             except sqlite3.Error as exc:
                 if sqlite_file.must_reopen(exc):
-                    self._drop_reader()
+                    self._companions.drop_reader()
                 if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
                     raise sqlite_file.map_error(exc, "read") from exc
             await trio.sleep(_BUSY_RETRY_S)
@@ -188,18 +193,14 @@ class SqliteBackend(Backend, HABackend):
         # The same file as the writer's: a file that was moved away is not answered from.
         status = os.stat(self.path)
         inode = (status.st_dev, status.st_ino)
-        if self._reader is not None and inode != self._inode:
-            self._drop_reader()
-        if self._reader is None:
+        if inode != self._inode:
+            self._companions.drop_reader()
+        reader = self._companions.reader
+        if reader is None:
             # No busy handler: it would sleep in trio's thread.
-            self._reader = sqlite_file.connect(self.path, 0.0)
+            reader = self._companions.reader = sqlite_file.connect(self.path, 0.0)
             self._inode = inode
-        return self._reader
-
-    def _drop_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        return reader
 
     def _require_open(self) -> None:
         if self._closed:
@@ -283,7 +284,7 @@ def _create(settings: SqliteSettings) -> Folder:
     sqlite_file.create_folder(path)
     if not settings.allow_network_filesystem:
         check_file_system(Path(os.path.realpath(path)).parent)
-    folder = Folder(path.with_name(f"{path.name}.ha"))
+    folder = Folder(path.with_name(path.name + SUFFIX))
     try:
         try:
             sqlite_file.create(path, settings.busy_timeout_s)

@@ -106,6 +106,8 @@ class SqliteLock(HALock):
             lock_rules.is_evicted(row, evict)
         ):
             return None
+        # Others look for it from now on.
+        self._show_life()
         # Who gave the lock away or passed it to us was running then; looking takes milliseconds.
         ran_out = row.identity not in ("", self.identity)
         if ran_out:
@@ -132,7 +134,7 @@ class SqliteLock(HALock):
 
     async def renew(self, fence: Fence, *, ttl_s: float) -> None:
         # A sign of life that somebody removed is put back before it is missed for long.
-        self._session.ensure()
+        self._show_life()
 
         def run(connection: sqlite3.Connection) -> None:
             row = sqlite_file.read_lock(connection, self.key, self._boot_id)
@@ -159,7 +161,12 @@ class SqliteLock(HALock):
         await self._submit(run, after=self._announce)
 
     async def read(self) -> LockRecord | None:
-        return lock_rules.record(await self._row(), self._boot_clock())
+        row = await self._row()
+        # A standby waits for announcements after this, and gets the lock without having asked.
+        self._show_life()
+        if self._ear is not None:
+            self._ear.ensure()
+        return lock_rules.record(row, self._boot_clock())
 
     async def wait_change(self) -> None:
         if self._ear is None:
@@ -188,6 +195,10 @@ class SqliteLock(HALock):
         self._session.close()
         if self._ear is not None:
             self._ear.close()
+
+    def _show_life(self) -> None:
+        self._folder.ensure()
+        self._session.ensure()
 
     async def _submit(
         self, run: Callable[[sqlite3.Connection], T], *, after: Callable[[T], None] | None = None

@@ -6,6 +6,8 @@ Rules of this file:
 1. Evidence of death is the kernel's: a file lock ends with the process that held it, however it
    ended. A process that is stopped or slow still holds its lock, so it is never called dead.
 2. An announcement is a hint. Sending never blocks and never fails; who is woken reads the row.
+3. What somebody removes from a running node is put back, the folder itself included. Nobody looks
+   for a sign of life in a folder that has lost its name.
 
 Theory of operation. ``<db>.ha/`` holds, for each contender, ``<identity>.lock``: every open handle
 of that process has a shared flock on it. Whoever wants to know whether the process is gone tries
@@ -35,6 +37,8 @@ from baoha.errors import StorageUnavailable
 _MODE_FOLDER = 0o700
 _MODE_FILE = 0o600
 _FLAGS_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+SUFFIX = ".ha"  # what the folder's name has more than the database's
 # A name in the folder, and short enough for a socket's address with the rest of it.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ANNOUNCEMENT = b"\0"
@@ -48,7 +52,7 @@ class Folder:
     The open ``<db>.ha`` folder.
 
     What an announcement needs is opened beforehand: a process that is out of descriptors must be
-    able to hand over.
+    able to hand over. The number of its descriptor stays when the folder is another one.
 
     Owns: two directory descriptors and a socket, until ``close``.
 
@@ -63,8 +67,7 @@ class Folder:
             with ExitStack() as opened:
                 kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
                 self._sender = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-                self.fd = os.open(path, flags)
+                self.fd = os.open(path, _FLAGS_FOLDER)
                 opened.callback(os.close, self.fd)
                 _refuse_strangers_folder(path, os.fstat(self.fd))
                 self._spare_fd = os.dup(self.fd)
@@ -79,6 +82,47 @@ class Folder:
         self._drop_spare()
         self._sender.close()
 
+    def follow(self) -> bool:
+        """
+        Turn to the folder that has the name now, if it is another one.
+
+        Returns:
+            False: there is none that can be used; what was open stays open.
+        """
+        try:
+            named = os.stat(self.path, follow_symlinks=False)
+            if os.path.samestat(named, os.fstat(self.fd)):
+                return True
+            fd = os.open(self.path, _FLAGS_FOLDER)
+        except OSError:
+            return False
+        try:
+            _refuse_strangers_folder(self.path, os.fstat(fd))
+            # In one step: the writer's thread uses the number meanwhile.
+            os.dup2(fd, self.fd, inheritable=False)
+            if self._spare_fd >= 0:
+                os.dup2(fd, self._spare_fd, inheritable=False)
+        except (OSError, StorageUnavailable):
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def ensure(self) -> bool:
+        """
+        Do what ``follow`` does, and make the folder where it is missing beside its database.
+
+        Without the database the whole place may have been moved away, and is left alone.
+        """
+        if self.follow():
+            return True
+        try:
+            os.stat(self.path.with_name(self.path.name.removesuffix(SUFFIX)))
+            self.path.mkdir(mode=_MODE_FOLDER)
+        except OSError:
+            return False
+        return self.follow()
+
     def can_bind(self) -> bool:
         """Say whether announcements can be heard here, by trying."""
         try:
@@ -89,7 +133,8 @@ class Folder:
 
     def is_gone(self, identity: str) -> bool:
         """Say whether no process holds this identity's file any more. False: cannot prove it."""
-        if _IDENTITY.fullmatch(identity) is None:
+        # In a folder that was removed nobody has a file, alive or not.
+        if _IDENTITY.fullmatch(identity) is None or not self.follow():
             return False
         try:
             fd = os.open(f"{identity}.lock", _FLAGS_FILE, dir_fd=self.fd)
@@ -247,14 +292,10 @@ class Ear:
 
     def __init__(self, folder: Folder, identity: str) -> None:
         self._folder = folder
-        # The token keeps several handles of one identity apart, and names unique for ever.
-        self._name = f"{identity}.{secrets.token_hex(4)}.sock"
-        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_UNIX, kind)
+        self._identity = identity
         try:
-            self._socket.bind(folder.socket_path(self._name))
+            self._name, self._socket = self._bind()
         except OSError as exc:
-            self._socket.close()
             raise StorageUnavailable(f"cannot listen for HA changes: {exc.strerror}") from exc
 
     async def wait(self) -> None:
@@ -262,12 +303,40 @@ class Ear:
         await trio.lowlevel.wait_readable(self._socket)
         self._drain()
 
+    def ensure(self) -> None:
+        """
+        Bind anew if the socket's file was removed, and no task is in ``wait``.
+
+        Where that fails, it is not heard of changes: they are found out later.
+        """
+        try:
+            os.stat(self._name, dir_fd=self._folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            with suppress(OSError):
+                deaf = self._socket
+                self._name, self._socket = self._bind()
+                deaf.close()
+        except OSError:
+            return
+
     def close(self) -> None:
         """Close the socket and remove its file; a task in ``wait`` gets ClosedResourceError."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._folder.remove(self._name)
+
+    def _bind(self) -> tuple[str, socket.socket]:
+        # The token keeps several handles of one identity apart, and names unique for ever.
+        name = f"{self._identity}.{secrets.token_hex(4)}.sock"
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        bound = socket.socket(socket.AF_UNIX, kind)
+        try:
+            bound.bind(self._folder.socket_path(name))
+        except OSError:
+            bound.close()
+            raise
+        return name, bound
 
     def _drain(self) -> None:
         # Announcements that piled up are one piece of news.

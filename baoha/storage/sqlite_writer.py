@@ -37,6 +37,7 @@ import trio
 
 from baoha.errors import BaohaError, Outcome, StorageError, StorageUnavailable
 from baoha.storage import sqlite_file
+from baoha.storage.sqlite_companions import Companions
 from baoha.storage.sqlite_reserve import HEADROOM, SIZE, Reserve
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class _Job(Generic[T]):
 class _Failure:
     """Why a transaction has not committed."""
 
-    cause: sqlite3.Error | OSError
+    cause: sqlite3.Error | OSError | StorageUnavailable
     outcome: Outcome = "not_applied"
     is_of_a_job: bool = False  # a statement was refused, not the transaction as a whole
 
@@ -111,6 +112,8 @@ class _Failure:
     def error(self) -> StorageError:
         if isinstance(self.cause, sqlite3.Error):
             return sqlite_file.map_error(self.cause, "write", self.outcome)
+        if isinstance(self.cause, StorageUnavailable):
+            return StorageUnavailable(f"cannot write sqlite storage: {self.cause}")
         return StorageUnavailable(f"cannot write sqlite storage: {self.cause.strerror}")
 
 
@@ -126,6 +129,7 @@ class Writer:
 
     Attributes:
         problem: what to tell an operator, with a diagnostic code; "" when there is space.
+        companions: the files beside the database, and the process's reading connection.
 
     Owns: its thread and connection, until ``aclose``. Must be made inside ``trio.run``.
     """
@@ -139,6 +143,7 @@ class Writer:
         reserve: Reserve | None = None,
     ) -> None:
         self.problem = ""
+        self.companions = Companions(path)
         self._path = path
         self._reserve = reserve
         self._busy_timeout_s = busy_timeout_s
@@ -283,8 +288,7 @@ class Writer:
         """Run jobs in one transaction; None: it has committed."""
         step = "begin"
         try:
-            connection = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
+            connection = self._begin()
             step = "jobs"
             for job in group:
                 job.execute(connection)
@@ -301,7 +305,21 @@ class Writer:
         except OSError as exc:
             self._disconnect()
             return _Failure(exc)
+        except StorageUnavailable as exc:
+            return _Failure(exc)
         return None
+
+    def _begin(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("BEGIN IMMEDIATE")
+        self.companions.note()
+        if self.companions.are_removed():
+            # In this moment. Whoever rescues them waits for our lock, so we may not go on later.
+            connection.execute("ROLLBACK")
+            connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            self.companions.note()
+        return connection
 
     def _transact_with_reserve(self, group: list[_Job[object]]) -> _Failure | None:
         """
@@ -334,10 +352,24 @@ class Writer:
         inode = (status.st_dev, status.st_ino)
         if self._connection is not None and inode != self._inode:
             self._disconnect()
+        if self.companions.are_removed():
+            self._rescue()
         if self._connection is None:
             self._connection = sqlite_file.connect(self._path, self._busy_timeout_s)
             self._inode = inode
         return self._connection
+
+    def _rescue(self) -> None:
+        """Let go of companions that were removed, when nothing is in them any more."""
+        self.companions.rescue(self._connection)
+        self._disconnect()
+        trio.from_thread.run_sync(self.companions.drop_reader, trio_token=self._token)
+        self.companions.forget()
+        log.error(
+            "the -wal or -shm file of the sqlite store was removed while it was in use, and what "
+            "it held is saved; leave these files alone: path=%s",
+            self._path,
+        )
 
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors; then there is nothing left to do.
@@ -358,8 +390,9 @@ class Writer:
     def _checkpoint(self) -> None:
         """Move the WAL into the file as far as that goes without waiting for anybody."""
         try:
-            self._connect().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except (sqlite3.Error, OSError):
+            connection = self._connection or self._connect()
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except (sqlite3.Error, OSError, StorageUnavailable):
             # The WAL keeps everything; the next one moves it.
             return
 

@@ -171,6 +171,29 @@ async def test_database_file_that_is_gone_is_said_so_and_survived(cluster: Clust
     _check_failures(load.records, well)
 
 
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")])
+async def test_files_beside_the_database_that_are_removed_lose_nothing(
+    suffixes: tuple[str, ...], cluster: Cluster
+) -> None:
+    database = _database(cluster)
+    active = await cluster.wait_active()
+    async with under_load(cluster) as load:
+        await trio.sleep(1.0)
+        for suffix in suffixes:
+            os.unlink(f"{database}{suffix}")
+        await trio.sleep(3.0)
+        # The next node reads what the last one has written, and so does one that starts anew.
+        await active.kill()
+        await other_active(cluster, active)
+        await cluster.start_node(active)
+        assert (await cluster.step_down(active, {"to": active.address})).status == 204
+        await _wait_all_well(cluster)
+        await trio.sleep(1.0)
+    survivors = [record for record in load.records if record.node != active.index]
+    assert set(failures(survivors)) <= {"status 503 outcome unknown"}
+    assert "what it held is saved" in _logs(cluster)
+
+
 async def _wait_all_well(cluster: Cluster) -> None:
     with trio.fail_after(TTL_S + 10.0):
         for node in cluster.nodes:

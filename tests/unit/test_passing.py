@@ -1,0 +1,36 @@
+"""Whether a lock that was passed on was taken up, by what the store's record shows."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from baoha.errors import NotTakenUp
+from baoha.ha.passing import LockSightings, Passed
+from baoha.storage.base import LockRecord
+
+# The tenure that passed it on had epoch 1, so the passed lock has 2.
+CASES = [
+    ("heir", "", 2, "yet"),
+    ("heir", "v", 3, None),
+    ("other", "v", 3, "another node has"),
+    ("other", "v", 4, "not kept it"),
+    ("heir", "v", 4, None),
+    # Taken up and passed on again, as planned.
+    ("other", "", 4, None),
+    ("other", "v", 5, None),
+]
+
+
+@pytest.mark.parametrize(("identity", "value", "epoch", "refusal"), CASES)
+async def test_record_after_a_passed_lock_tells_whether_it_was_taken_up(
+    identity: str, value: str, epoch: int, refusal: str | None, autojump_clock: object
+) -> None:
+    sightings = LockSightings()
+    sightings.saw(LockRecord(identity=identity, value=value, epoch=epoch, expires_in_s=1.0))
+    passed = Passed(identity="heir", name="heir", epoch=1, lapses_at=trio.current_time() + 1.2)
+    if refusal is None:
+        await sightings.wait_taken_up(passed, grace_s=0.5)
+        return
+    with pytest.raises(NotTakenUp, match=refusal):
+        await sightings.wait_taken_up(passed, grace_s=0.5)
