@@ -314,7 +314,6 @@ class _Journey:
             return _refuse(otherwise)
         return None
 
-
     async def _change(self, seen: NodeStatus) -> None:
         """
         Return when there is something else to do than to wait. A change of leader has many steps,

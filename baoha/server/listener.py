@@ -331,18 +331,21 @@ def _bind_unix(settings: ListenerSettings) -> socket.socket:
         _remove_stale_socket(path)
         sock.bind(path)
         # Permissions come first: nobody can connect before listen().
-        user, group = settings.unix_owner
-        if user:
+        user, group = (int(o) if o.isdecimal() else o for o in settings.unix_owner)
+        if user != "":
             shutil.chown(path, user=user)
-        if group:
+        if group != "":
             shutil.chown(path, group=group)
         if settings.unix_mode is not None:
             os.chmod(path, settings.unix_mode)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except (OSError, LookupError) as error:
+        if sock.getsockname():
+            Path(path).unlink(missing_ok=True)
         sock.close()
-        cause = error.strerror if isinstance(error, OSError) else error
+        # "AF_UNIX path too long" comes without a number of the kernel's.
+        cause = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"listen unix {path}: {cause}") from error
     return sock
 

@@ -7,6 +7,8 @@ refused by the part itself.
 
 from __future__ import annotations
 
+import logging
+
 from baoha.config.model import ListenerConfig, SealConfig, ServerConfig
 from baoha.node import NodeSettings
 from baoha.sansio.messages import ListenerPolicy
@@ -14,10 +16,16 @@ from baoha.sansio.seal_format import StaticSealKey
 from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
 from baoha.server.limits import Limits
 from baoha.server.listener import ListenerSettings
+from baoha.server.memory import usable_bytes
 from baoha.server.tls import TLSSettings
+
+logger = logging.getLogger("baoha.server")
 
 # A limit of 0 means "none" to OpenBao; here every wait ends, after a day at the latest.
 NO_LIMIT_S = 86_400.0
+# One body may be so large a part of the memory: decoded, encrypted and encoded again it takes up to
+# seven times its size, and the process is there too. Measured with limits of 120 to 256 MB.
+BODY_MEMORY_PARTS = 16
 
 
 def node_settings(config: ServerConfig) -> NodeSettings:
@@ -56,7 +64,7 @@ def listener_settings(config: ListenerConfig, *, name: str) -> ListenerSettings:
         unix_owner=(config.socket_user, config.socket_group),
         policy=ListenerPolicy(
             name=name,
-            max_request_bytes=config.max_request_size,
+            max_request_bytes=_request_bytes_max(config),
             max_request_s=config.max_request_duration_s,
             unauthed_rekey=not config.disable_unauthed_rekey_endpoints,
             unauthed_generate_root=not config.disable_unauthed_generate_root_endpoints,
@@ -113,3 +121,14 @@ def _static_seal_key(config: SealConfig) -> StaticSealKey | None:
         previous_key_id=config.previous_key_id,
         previous_key=config.previous_key or b"",
     )
+
+
+def _request_bytes_max(config: ListenerConfig) -> int:
+    """Return the largest body of a listener: what is configured, or what the memory allows."""
+    possible = usable_bytes() // BODY_MEMORY_PARTS
+    if config.max_request_size <= possible:
+        return config.max_request_size
+    logger.warning(
+        "max_request_size is lowered, larger bodies would exhaust the memory: bytes=%d", possible
+    )
+    return possible

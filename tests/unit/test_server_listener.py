@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -433,3 +434,26 @@ async def test_serve_listener_ends_when_told() -> None:
         address = await nursery.start(serve)
         assert address.startswith("127.0.0.1:")
         shutdown.set()
+
+
+async def test_listener_unix_socket_owner_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    owner = (str(os.getuid()), str(os.getgid()))
+    async with listening(unix_path=str(path), unix_owner=owner):
+        assert path.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "says"),
+    [
+        ("s" * 120, ("", ""), "AF_UNIX path too long"),
+        ("api.sock", ("no-such-user", ""), "no such user"),
+    ],
+)
+async def test_listener_unix_socket_that_cannot_be_says_why_and_leaves_nothing(
+    tmp_path: Path, name: str, owner: tuple[str, str], says: str
+) -> None:
+    listener = APIListener(echo, ListenerSettings(unix_path=str(tmp_path / name), unix_owner=owner))
+    with pytest.raises(ConfigError, match=says):
+        await listener.serve()
+    assert list(tmp_path.iterdir()) == []
