@@ -18,6 +18,9 @@ BootClock = Callable[[], float]
 
 # Limits on what a peer does follow the delays that were measured, up to so many times their value.
 PATIENCE_MAX: Final = 4.0
+# Below, a duration is a mistake of units: timers of the event loop are no finer.
+LEAST_S: Final = 0.001
+HANDOVER_TTL_LEAST_S: Final = 0.1
 # What is kept for a standby to take up a lock that nobody else wanted.
 TAKE_OVER_MARGIN_S: Final = 0.5
 
@@ -38,7 +41,7 @@ class HATiming:
     Durations of the HA machinery, in seconds; each one is a key of the ``[ha]`` block.
 
     Raises:
-        ConfigError: a value is not positive, or a relation below does not hold.
+        ConfigError: a value is below ``LEAST_S``, or a relation below does not hold.
     """
 
     lock_ttl_s: float = 6.0  # how long the HA lock outlives its last renewal, by the store's clock
@@ -65,8 +68,10 @@ class HATiming:
         for field in fields(self):
             value = getattr(self, field.name)
             # NaN fails this comparison too, as it should.
-            if not 0 < value < 86_400:
-                raise ConfigError(f"ha.{_key(field.name)} must be between 0 and 24h, got {value!r}")
+            if not LEAST_S <= value < 86_400:
+                raise ConfigError(
+                    f"ha.{_key(field.name)} must be between 1ms and 24h, got {value!r}"
+                )
         self._require(
             self.renew_interval_s + self.renew_timeout_s + self.expiry_margin_s < self.lock_ttl_s,
             "renew_interval + renew_timeout + expiry_margin must be below lock_ttl: one renewal "
@@ -77,7 +82,9 @@ class HATiming:
             "heartbeat must be below heartbeat_timeout",
         )
         self._require(
-            self.handover_ttl_s <= self.lock_ttl_s, "handover_ttl must not be above lock_ttl"
+            HANDOVER_TTL_LEAST_S <= self.handover_ttl_s <= self.lock_ttl_s,
+            f"handover_ttl must be between {HANDOVER_TTL_LEAST_S:g}s and lock_ttl: a successor "
+            "needs some time to take the lock up",
         )
         self._require(
             self.drain_s + self.handover_ttl_s + TAKE_OVER_MARGIN_S < self.park_s,

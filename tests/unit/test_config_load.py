@@ -276,7 +276,7 @@ def test_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
         ("", "a storage backend must be specified"),
         ("[storage.inmem]", "at least one listener must be specified"),
         (BASE + "[ha]\nlock_ttl = '3s'", "ha: renew_interval + renew_timeout + expiry_margin "),
-        (BASE + "[ha]\npark = 0", "ha.park must be between 0 and 24h, got 0.0"),
+        (BASE + "[ha]\npark = 0", "ha.park must be between 1ms and 24h, got 0.0"),
         (BASE + "[ha]\npark_bytes = 0", "x.toml:8: ha.park_bytes must be above zero"),
         (
             BASE.replace("tls_disable = true", ""),

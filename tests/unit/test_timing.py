@@ -26,7 +26,9 @@ def test_default_durations_hold_every_relation() -> None:
         ({"park_s": 3.7}, "handover_ttl .* must be below park"),
         ({"drain_s": 3.3}, "handover_ttl .* must be below park"),
         ({"handover_ttl_s": 2.5}, "handover_ttl .* must be below park"),
-        ({"handover_ttl_s": 6.5, "park_s": 10.0}, "handover_ttl must not be above lock_ttl"),
+        ({"handover_ttl_s": 6.5, "park_s": 10.0}, "handover_ttl must be between 0.1s and lock_ttl"),
+        ({"handover_ttl_s": 0.001}, "handover_ttl must be between 0.1s and lock_ttl"),
+        ({"heartbeat_s": 1e-9}, "ha.heartbeat must be between 1ms and 24h"),
     ],
 )
 def test_durations_that_break_a_relation_are_refused(
