@@ -64,12 +64,12 @@ class AdmissionLimits:
         long_max: how many such there may be.
     """
 
-    places_min: int = 4
+    places_min: int = 16
     places_max: int = 64
     waiting_max: int = 1024
-    answer_s: float = 0.3
+    answer_s: float = 0.4
     interval_s: float = 0.2
-    wait_max_s: float = 0.5
+    wait_max_s: float = 0.3
     stall_s: float = 0.5
     stall_max_s: float = 5.0
     long_s: float = 1.0

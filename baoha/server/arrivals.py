@@ -4,9 +4,10 @@ What arrives on the plain connections of a listener: read here, and mostly refus
 Rules of this file:
 
 1. A refusal wakes no task. It costs a look and two calls of the kernel, or it would be no help.
-2. In a round of the event loop only so many connections are read (``_BATCH``), however many have
-   something to say: refusing has a bounded share of the node's time, executing keeps the rest.
-   What is not read yet waits in the kernel, in the order in which it came.
+2. In a crowd only so many connections are read at a time (``_BATCH``), however many have something
+   to say, and then none for ``_PAUSE_S``: refusing has a bounded share of the node's time, and what
+   came meanwhile shares the cost of waking up. It waits in the kernel, in the order in which it
+   came.
 3. Bytes are read once and reach their connection in order; a connection waits for one thing at a
    time.
 
@@ -35,9 +36,11 @@ from baoha.api.door import Look
 from baoha.server.intake import Intake
 from baoha.server.turns import Turn
 
-# Connections that are read in one round: while others wait for their turn, and else.
-_BATCH: Final = 16
+# Connections that are read in one round: in a crowd, and else.
+_BATCH: Final = 32
 _BATCH_ALONE: Final = 64
+# Between two batches in a crowd.
+_PAUSE_S: Final = 0.008
 _RECEIVE_BYTES: Final = 65_536
 _ARMED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
@@ -141,11 +144,13 @@ class Arrivals:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._poll.fileno())
-                batch = _BATCH if self._intake.turns.is_crowded else _BATCH_ALONE
-                for fileno, _ in self._poll.poll(0, batch):
+                is_crowded = self._intake.is_crowded
+                for fileno, _ in self._poll.poll(0, _BATCH if is_crowded else _BATCH_ALONE):
                     # Whoever left since has taken its seat along.
                     if (seat := self._armed.pop(fileno, None)) is not None:
                         self._attend(seat)
+                if is_crowded:
+                    await trio.sleep(_PAUSE_S)
         finally:
             trio.lowlevel.notify_closing(self._poll.fileno())
             self._poll.close()

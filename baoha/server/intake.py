@@ -34,6 +34,11 @@ class Intake:
         """Look at the first bytes of a request."""
         return self._door.look(data) if self._door is not None else _UNSEEN
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether anybody waits, for a turn or for a place."""
+        return self.turns.is_crowded or (self._door is not None and self._door.is_crowded)
+
     async def takes(self, look: Look, address: str, size_bytes: int, *, is_first: bool) -> bool:
         """
         Wait for a turn to parse what has come. False: the request is refused instead.
@@ -78,7 +83,7 @@ class Intake:
         Args:
             accepted: without TLS. It is closed if True is returned, and only then.
         """
-        if self._door is None or not (self._door.is_crowded or self.turns.is_crowded):
+        if self._door is None or not self.is_crowded:
             return False
         try:
             data = accepted.recv(_PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)

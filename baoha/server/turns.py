@@ -38,7 +38,7 @@ ROUND_S: Final = 0.004
 # Units of work: one request, or one KiB of it.
 _UNIT_BYTES: Final = 1024
 _AT_FIRST: Final = 8
-_LEAST: Final = 1
+_LEAST: Final = 4
 _WINDOW_S: Final = 0.002
 _MOST: Final = 64
 # Of every so many turns, one is for the least urgent who wait.
