@@ -28,6 +28,7 @@ from baoha.core.mount_config import TTL_SYSTEM_S
 from baoha.core.mounts import Mount, MountEntry, MountStore, has_versions, put_default_mounts
 from baoha.core.paths import PathEngine, wrapped
 from baoha.core.policies import PolicyStore, put_default_policy
+from baoha.core.policy_rules import Permission
 from baoha.core.request import Caller, Engine, Operation, Request, Response
 from baoha.core.sys_engine import SysEngine, SysHooks
 from baoha.core.token_engine import TokenEngine
@@ -164,8 +165,11 @@ class Core:
             return await self._execute(match, request)
 
         async def authorised(caller: Caller) -> Response:
-            asked = await _resolve_create(match, replace(request, caller=caller), caller)
-            _authorise(match, asked, caller)
+            permission = Permission(
+                caller.acl, request.path, request.data, listing=request.operation in _LISTINGS
+            )
+            asked = await _resolve_create(match, replace(request, caller=caller), permission)
+            await _authorise(match, asked, permission)
             if match is None:
                 raise NotFound(f'no handler for route "{asked.path}". route entry not found.')
             return await self._execute(match, asked)
@@ -255,17 +259,17 @@ def _needs_no_token(match: Match[Mount]) -> bool:
     )
 
 
-async def _resolve_create(match: Match[Mount] | None, request: Request, caller: Caller) -> Request:
+async def _resolve_create(
+    match: Match[Mount] | None, request: Request, permission: Permission
+) -> Request:
     """Return the request as a CREATE where it is one and the difference matters."""
     if match is None or request.operation is not Operation.UPDATE:
         return request
     engine = match.target.engine
     if isinstance(engine, PathEngine) and not engine.needs_create:
-        verdicts = {
-            caller.acl.decide(op.value, request.path, request.data).allowed
-            for op in (Operation.CREATE, Operation.UPDATE)
-        }
-        if len(verdicts) == 1:
+        create = await permission.decide(Operation.CREATE.value)
+        update = await permission.decide(Operation.UPDATE.value)
+        if create.allowed == update.allowed:
             return request
     inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
     if await engine.exists(inner, match.target.storage) is False:
@@ -273,8 +277,8 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
     return request
 
 
-def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> None:
-    decision = caller.acl.decide(request.operation.value, request.path, request.data)
+async def _authorise(match: Match[Mount] | None, request: Request, permission: Permission) -> None:
+    decision = await permission.decide(request.operation.value)
     engine = match.target.engine if match is not None else None
     needs_sudo = (
         match is not None

@@ -215,7 +215,8 @@ class PolicyStore:
                 ends = parse_timestamp(policy.expiration)
                 valid_until = ends if valid_until is None else min(valid_until, ends)
             rules.extend(await self._rules.rules(policy.text))
-        return _CachedACL(await make_acl(rules), valid_until, len(rules))
+        acl = await make_acl(rules)
+        return _CachedACL(acl, valid_until, acl.weight)
 
     async def read(self, name: str) -> Policy | None:
         """Return a policy as stored; "root" is there and empty."""

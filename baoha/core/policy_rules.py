@@ -12,20 +12,32 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import trio
 
 from baoha import offload
 from baoha.errors import InvalidRequest, PermissionDenied
-from baoha.sansio.policy import ACL, PolicyError, Rule, parse_policy
+from baoha.sansio.policy import ACL, Decision, PolicyError, Rule, parse_policy
+from baoha.sansio.policy_parameters import Restrictions
+
+T = TypeVar("T")
 
 # Generous: OpenBao bounds neither.
 TEXT_CHARS_MAX: Final = 64 * 1024
 BLOCKS_MAX: Final = 1000
-# Of all policies of a token. A decision looks at each rule with a wildcard: 10 ms at most.
+# Of all policies of a token, by ``Rule.weight``. A decision looks at each rule with a wildcard:
+# 10 ms at most.
 ACL_RULES_MAX: Final = 10_000
+# What comparing a request's parameters with a policy may look at: in the event loop; at all, about
+# a second.
+_PARAMETERS_INLINE: Final = 256
+_COMPARED_INLINE_BYTES_MAX: Final = 512 * 1024
+COMPARED_BYTES_MAX: Final = 1024 * 1024 * 1024
+# Rules that the questions of one request may look at: five seconds.
+LOOKED_AT_MAX: Final = 10_000_000
 # Parsing costs up to 2 us a character, merging up to 3 us a rule.
 _INLINE_CHARS_MAX: Final = 4 * 1024
 _INLINE_RULES_MAX: Final = 2000
@@ -109,10 +121,89 @@ async def make_acl(rules: Sequence[Rule]) -> ACL:
         PermissionDenied: they are too many to decide anything in time.
         Overloaded: too much work at once.
     """
-    if len(rules) > ACL_RULES_MAX:
+    weight = sum(rule.weight for rule in rules)
+    if weight > ACL_RULES_MAX:
         raise PermissionDenied(
             f"the policies of this token have more than {ACL_RULES_MAX} path blocks"
         )
-    if len(rules) <= _INLINE_RULES_MAX:
+    if weight <= _INLINE_RULES_MAX:
         return ACL(rules)
-    return await offload.run(lambda pause: ACL(rules), len(rules) * _RULE_COST_BYTES)
+    return await offload.run(lambda pause: ACL(rules), weight * _RULE_COST_BYTES)
+
+
+async def described_acl(acl: ACL) -> dict[str, Any]:
+    """Return the rules for user interfaces. Raises Overloaded: too much work at once."""
+    if acl.weight <= _INLINE_RULES_MAX:
+        return acl.describe()
+    return await offload.run(lambda pause: acl.describe(), acl.weight * _RULE_COST_BYTES)
+
+
+async def ask_each(acl: ACL, ask: Callable[[str], T], about: Sequence[str]) -> dict[str, T]:
+    """
+    Return the answer of an ACL to one question about each of many paths.
+
+    Raises:
+        InvalidRequest: they are too many for so many rules.
+        Overloaded: too much work at once.
+    """
+    looked_at = len(about) * max(1, acl.weight)
+    if looked_at <= _INLINE_RULES_MAX:
+        return {path: ask(path) for path in about}
+    if looked_at > LOOKED_AT_MAX:
+        raise InvalidRequest("too many paths for the policies of this token")
+
+    def answers(pause: offload.Pause) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for path in about:
+            pause()
+            found[path] = ask(path)
+        return found
+
+    return await offload.run(answers, looked_at)
+
+
+class Permission:
+    """
+    What a token may do with one path: found once, however often it is asked.
+
+    Args:
+        data: the parameters of the request.
+        listing: the request asks for a listing.
+    """
+
+    def __init__(self, acl: ACL, path: str, data: Mapping[str, Any], *, listing: bool) -> None:
+        self._ruling = acl.ruling(path, listing=listing)
+        self._data = data
+        self._is_kept: bool | None = None  # the restrictions of parameters
+
+    async def decide(self, operation: str) -> Decision:
+        """
+        Say whether an operation may pass.
+
+        Raises:
+            PermissionDenied: its parameters are too much to be compared.
+            Overloaded: too much work at once.
+        """
+        decision = self._ruling.decide(operation)
+        restrictions = self._ruling.restrictions(operation)
+        if not decision.allowed or restrictions is None:
+            return decision
+        if self._is_kept is None:
+            self._is_kept = await _keeps_to(restrictions, self._data)
+        return decision._replace(allowed=self._is_kept)
+
+
+async def _keeps_to(restrictions: Restrictions, data: Mapping[str, Any]) -> bool:
+    if len(data) <= _PARAMETERS_INLINE:
+        work = restrictions.work(data)
+        if work <= _COMPARED_INLINE_BYTES_MAX:
+            return restrictions.permit(data)
+    else:
+        work = await offload.run(
+            lambda pause: restrictions.work(data), len(data) * _RULE_COST_BYTES
+        )
+    if work > COMPARED_BYTES_MAX:
+        raise PermissionDenied(
+            "the request is too large to be compared with the policies of this token"
+        )
+    return await offload.run(partial(restrictions.permit, data), work)

@@ -29,6 +29,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from baoha.sansio.hcl import Block, HCLError, Item, Value, parse
+from baoha.sansio.policy_parameters import Parameters, Restrictions, merge_parameters
 
 ROOT_POLICY: Final = "root"
 CAPABILITIES: Final = frozenset(
@@ -64,7 +65,9 @@ _PATH_KEYS: Final = _UNSUPPORTED_KEYS | {
     "required_parameters",
 }
 
-Parameters = Mapping[str, tuple[Any, ...]]
+# What a rule may have and still count as one.
+_SEGMENTS_OF_ONE: Final = 8
+_VALUES_OF_ONE: Final = 8
 # Every value of each key of a block, in the order of the text.
 Attributes = dict[str, list[Any]]
 
@@ -102,75 +105,16 @@ class Rule:
         return replace(
             self,
             capabilities=self.capabilities | other.capabilities,
-            allowed=_merge_parameters(self.allowed, other.allowed),
-            denied=_merge_parameters(self.denied, other.denied),
+            allowed=merge_parameters(self.allowed, other.allowed),
+            denied=merge_parameters(self.denied, other.denied),
             required=self.required | other.required,
         )
 
-    def permits_parameters(self, data: Mapping[str, Any]) -> bool:
-        """Say whether the parameters of a request keep to the restrictions."""
-        # A required one must be there as an engine reads it. Source: measured
-        if not self.required <= data.keys():
-            return False
-        if not self.allowed and not self.denied:
-            return True
-        # Each one by itself: two spellings of a name are two parameters to an engine.
-        for name, value in ((name.lower(), value) for name, value in data.items()):
-            if "*" in self.denied:
-                return False
-            if name in self.denied and _value_in(value, self.denied[name]):
-                return False
-            if self.allowed:
-                values = self.allowed.get(name, self.allowed.get("*"))
-                if values is None or not _value_in(value, values):
-                    return False
-        return True
-
-
-def _merge_parameters(ours: Parameters, theirs: Parameters) -> Parameters:
-    merged = dict(ours)
-    for name, values in theirs.items():
-        known = merged.get(name)
-        # An empty list stands for every value, so it absorbs the other one.
-        merged[name] = (
-            values if known is None else () if not known or not values else known + values
-        )
-    return merged
-
-
-def _value_in(value: Any, values: tuple[Any, ...]) -> bool:
-    return not values or any(_value_matches(value, pattern) for pattern in values)
-
-
-def _value_matches(value: Any, pattern: Any) -> bool:
-    """Say whether a request's value is the one of a rule, as OpenBao compares them."""
-    if not isinstance(pattern, str) or not isinstance(value, str):
-        return _equals(value, pattern)
-    if len(pattern) < 2:  # a lone "*" is no wildcard
-        return value == pattern
-    head, tail = pattern.startswith("*"), pattern.endswith("*")
-    if head and tail:
-        return pattern[1:-1] in value
-    if head:
-        return value.endswith(pattern[1:])
-    if tail:
-        return value.startswith(pattern[:-1])
-    return value == pattern
-
-
-def _equals(value: Any, pattern: Any) -> bool:
-    # Go compares types, too: a number of a request has one that no rule can write, and neither has
-    # an object inside an object. Such a rule matches nothing. Source: measured
-    if type(value) is not type(pattern):
-        return False
-    if isinstance(pattern, list):
-        return len(value) == len(pattern) and all(map(_equals, value, pattern))
-    if isinstance(pattern, dict):
-        return value.keys() == pattern.keys() and all(
-            not isinstance(inner, dict) and _equals(value[key], inner)
-            for key, inner in pattern.items()
-        )
-    return isinstance(value, str | bool) and bool(value == pattern)
+    @property
+    def weight(self) -> int:
+        """What a decision that looks at it costs: 1 for all but the longest ones."""
+        values = sum(map(len, (*self.allowed.values(), *self.denied.values())))
+        return 1 + self.path.count("/") // _SEGMENTS_OF_ONE + values // _VALUES_OF_ONE
 
 
 # --- parsing ------------------------------------------------------------------------------------
@@ -294,7 +238,7 @@ def _parse_parameters(values: Attributes, key: str, where: str) -> Parameters:
     parameters: Parameters = {}
     for name, found in entries.items():
         # Spellings of one name: OpenBao takes one of them by chance, we take all.
-        parameters = _merge_parameters(parameters, {name.lower(): tuple(found)})
+        parameters = merge_parameters(parameters, {name.lower(): tuple(found)})
     return parameters
 
 
@@ -329,8 +273,38 @@ class Decision(NamedTuple):
     sudo: bool
 
 
+class Ruling:
+    """What a set of policies says about one path."""
+
+    def __init__(
+        self, rule: Rule | None, restrictions: Restrictions | None, *, is_root: bool
+    ) -> None:
+        self._rule = rule
+        self._restrictions = restrictions
+        self._is_root = is_root
+
+    def decide(self, operation: str) -> Decision:
+        """Say whether an operation may pass; its parameters are not looked at."""
+        if self._is_root:
+            return Decision(allowed=True, sudo=True)
+        if self._rule is None or "deny" in self._rule.capabilities:
+            return Decision(allowed=False, sudo=False)
+        granted = self._rule.capabilities
+        return Decision(allowed=operation in granted, sudo="sudo" in granted)
+
+    def restrictions(self, operation: str) -> Restrictions | None:
+        """Return what the parameters of an operation have to keep to; None: nothing."""
+        return self._restrictions if operation in _WITH_PARAMETERS else None
+
+
 class ACL:
-    """What a set of policies allows, ready for decisions. Immutable; safe to share."""
+    """
+    What a set of policies allows, ready for decisions. Immutable; safe to share.
+
+    Attributes:
+        is_root: everything is allowed.
+        weight: what a decision about a path costs; a rule counts 1, or more if it is a long one.
+    """
 
     def __init__(self, rules: Iterable[Rule], *, is_root: bool = False) -> None:
         self.is_root = is_root
@@ -338,6 +312,12 @@ class ACL:
         for rule in rules:
             key = (rule.path, rule.is_prefix)
             merged[key] = merged[key].merge(rule) if key in merged else rule
+        self.weight = sum(rule.weight for rule in merged.values())
+        self._restrictions = {
+            key: Restrictions(rule.allowed, rule.denied, rule.required)
+            for key, rule in merged.items()
+            if rule.allowed or rule.denied or rule.required
+        }
         self._exact: dict[str, Rule] = {}
         patterns: list[tuple[Rule, tuple[str, ...] | None]] = []
         for rule in merged.values():
@@ -356,15 +336,24 @@ class ACL:
             operation: the name of the capability that it needs.
             data: the parameters of a read or write; None where they do not matter.
         """
-        if self.is_root:
-            return Decision(allowed=True, sudo=True)
-        rule = self._find(path, listing=operation in _LISTINGS)
-        if rule is None or "deny" in rule.capabilities:
-            return Decision(allowed=False, sudo=False)
-        allowed = operation in rule.capabilities
-        if allowed and data is not None and operation in _WITH_PARAMETERS:
-            allowed = rule.permits_parameters(data)
-        return Decision(allowed=allowed, sudo="sudo" in rule.capabilities)
+        ruling = self.ruling(path, listing=operation in _LISTINGS)
+        decision = ruling.decide(operation)
+        restrictions = None if data is None else ruling.restrictions(operation)
+        if not decision.allowed or restrictions is None or data is None:
+            return decision
+        return decision._replace(allowed=restrictions.permit(data))
+
+    def ruling(self, path: str, *, listing: bool = False) -> Ruling:
+        """
+        Return what is said about a full path.
+
+        Args:
+            listing: the operation is one.
+        """
+        rule = None if self.is_root else self._find(path, listing=listing)
+        key = None if rule is None else (rule.path, rule.is_prefix)
+        restrictions = None if key is None else self._restrictions.get(key)
+        return Ruling(rule, restrictions, is_root=self.is_root)
 
     def capabilities(self, path: str) -> list[str]:
         """Return what is granted for a path, sorted; ["root"] is everything, ["deny"] nothing."""
