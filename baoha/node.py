@@ -122,10 +122,14 @@ class Node:
             random_bytes=random_bytes,
             now=now,
         )
-        self._core = Core(self._barrier, random_bytes=random_bytes, now=now, sys_hooks=self)
-        self._maintenance = Maintenance(
-            self._core, self._seal, self._barrier, now=now, boot_clock=boot_clock
+        self._core = Core(
+            self._barrier,
+            random_bytes=random_bytes,
+            now=now,
+            boot_clock=boot_clock,
+            sys_hooks=self,
         )
+        self._maintenance = Maintenance(self._core, self._seal, self._barrier)
         self._hints = TokenHints(self._barrier, random_bytes=random_bytes, now=now)
         self._gate = RequestGate()
         self._parking = ParkingLot(

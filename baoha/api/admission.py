@@ -100,18 +100,6 @@ class Admission:
         self._reported_at = -math.inf  # on trio's clock
         self._reported: dict[Kind, int] = {}
 
-    def statistics(self) -> dict[str, dict[str, int]]:
-        """Return for each lane how many places there are, run, wait, and were refused so far."""
-        return {
-            kind.value: {
-                "places": lane.limit.places,
-                "running": lane.running,
-                "waiting": lane.waiting,
-                "refused": lane.refused,
-            }
-            for kind, lane in self._lanes.items()
-        }
-
     def is_contended(self, kind: Kind) -> bool:
         """Whether a newcomer of a lane would have to wait."""
         return self._lanes[kind].is_contended

@@ -21,6 +21,7 @@ _PIECE_BYTES: Final = 32 * 1024
 # Source: Go reads 10 MiB of a form. The number is ours: each field costs microseconds and memory.
 _FORM_BYTES_MAX: Final = 10 * 1024 * 1024
 _FORM_FIELDS_MAX: Final = 10_000
+_LISTING_CHARS_MAX: Final = 12  # "list" or "scan", each character an escape
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -95,7 +96,9 @@ def wanted_listing(query: str) -> str:
     """
     if "list" not in query and "scan" not in query:
         return ""
-    parameters = parse_query(query)
+    # Not all of it: a query may have many escapes, and is decoded where it is executed.
+    pairs = (pair for pair in query.split("&") if len(pair.partition("=")[0]) <= _LISTING_CHARS_MAX)
+    parameters = parse_query("&".join(pairs))
     wanted = [
         name
         for name in ("list", "scan")

@@ -43,6 +43,7 @@ from baoha.errors import (
     StorageError,
 )
 from baoha.sansio.routing import Match
+from baoha.timing import BootClock, boot_time_s
 
 log = logging.getLogger("baoha.core")
 T = TypeVar("T")
@@ -60,11 +61,14 @@ class Core:
         *,
         random_bytes: Callable[[int], bytes] = os.urandom,
         now: Callable[[], datetime],
+        boot_clock: BootClock = boot_time_s,
         sys_hooks: SysHooks,
     ) -> None:
         self._random_bytes = random_bytes
         self._now = now
-        self._tokens = TokenStore(barrier, random_bytes=random_bytes, now=now)
+        self._tokens = TokenStore(
+            barrier, random_bytes=random_bytes, now=now, boot_clock=boot_clock
+        )
         self._policies = PolicyStore(barrier, now=now)
         self._mounts = MountStore(
             barrier,
@@ -139,8 +143,8 @@ class Core:
         self.forget()
         self._policies.wipe()
 
-    async def sweep(self) -> int:
-        """Remove ended tokens; for a background task of active duty. Returns how many."""
+    async def sweep(self) -> int | None:
+        """Remove ended tokens; for a background task of active duty. As ``TokenStore.sweep``."""
         return await self._tokens.sweep()
 
     async def run_upgrades(self) -> None:

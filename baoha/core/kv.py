@@ -331,7 +331,7 @@ def _numbers(call: Call, missing: str) -> list[int]:
     numbers: list[int] = call.fields.get("versions", [])
     if not numbers:
         raise InvalidRequest(missing)
-    return numbers
+    return list(dict.fromkeys(numbers))
 
 
 def _mark_deleted(secret: Secret, number: int, now: datetime) -> bool:

@@ -5,7 +5,6 @@ Rules of this file:
 
 1. A store that does not answer is asked again in the next round; a write that is fenced off ends
    the tenure, whoever made it.
-2. What is irreversible does not hang on a wall clock that has just jumped.
 
 Source: ours; OpenBao's rounds are five minutes apart.
 """
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import trio
@@ -24,8 +22,6 @@ from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
 from baoha.core.seal import Seal
 from baoha.errors import BaohaError, FencedWrite, StorageError
-from baoha.sansio.clock_watch import ClockWatch
-from baoha.timing import BootClock
 
 log = logging.getLogger("baoha.core")
 
@@ -43,19 +39,13 @@ class Maintenance:
         core: Core,
         seal: Seal,
         barrier: Barrier,
-        *,
-        now: Callable[[], datetime],
-        boot_clock: BootClock,
     ) -> None:
         self._core = core
         self._barrier = barrier
-        self._now = now
-        self._boot_clock = boot_clock
-        self._clock = ClockWatch(now().timestamp(), boot_clock())
         self._seal = seal
         self.jobs: Sequence[Callable[[], Awaitable[object]]] = (
             seal.upgrade_stored_keys,
-            self._sweep,
+            core.sweep,
             self._rotate_if_due,
         )
 
@@ -100,13 +90,6 @@ class Maintenance:
                 except StorageError as exc:
                     name = getattr(job, "__name__", "?")
                     log.warning("maintenance failed: job=%s cause=%r", name, str(exc))
-
-    async def _sweep(self) -> None:
-        # An ended token is refused all the same; deleted, it would not come back with the clock.
-        if self._clock.is_steady(self._now().timestamp(), self._boot_clock()):
-            await self._core.sweep()
-        else:
-            log.warning("the wall clock has jumped: ended tokens are kept until it is steady")
 
     async def _rotate_if_due(self) -> None:
         reason = rotation.rotation_due(self._barrier)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from baoha.core.fields import FieldError, to_duration_ns, to_duration_s
+from baoha.core.fields import ITEMS_MAX, FieldError, to_duration_ns, to_duration_s
 from baoha.core.mounts import VERSIONED_TYPES, MountEntry
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import DurationError
@@ -152,6 +152,8 @@ def _has_right_types(sent: Mapping[str, Any]) -> bool:
     # JSON numbers are texts to OpenBao.
     texts = [sent.get(name) for name in _TEXTS]
     lists = [_as_list(sent.get(name)) for name in LISTS]
+    if sum(map(len, lists)) > ITEMS_MAX:
+        return False
     return (
         all(value is None or _is_text(value) for value in texts)
         and isinstance(sent.get("force_no_cache"), bool | None)

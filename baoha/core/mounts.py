@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -44,6 +44,7 @@ UPGRADING: Final = (
 _BUILT_IN_TYPES: Final = frozenset({"system", "token", "cubbyhole", "identity"})
 # "generic" was there before plug-ins had versions.
 _TYPES_WITHOUT_STATUS: Final = _BUILT_IN_TYPES | {"generic"}
+_PATH_CHARS_MAX: Final = 1024  # of a new mount: every request looks so far into its own path
 _DELETE_BATCH: Final = 200  # keys of an unmounted engine that are deleted in one transaction
 
 
@@ -79,7 +80,8 @@ class MountEntry:
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
-        return json.dumps(asdict(self)).encode()
+        # By hand: dataclasses.asdict copies every value of the lists in it.
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> MountEntry:
@@ -240,6 +242,8 @@ class MountStore:
         Raises:
             InvalidRequest: the path is taken or reserved (nothing was written).
         """
+        if len(entry.path) > _PATH_CHARS_MAX:
+            raise InvalidRequest(f"path is longer than {_PATH_CHARS_MAX} characters")
         if entry.table == "mounts" and entry.path.startswith(RESERVED_PATHS):
             raise InvalidRequest(f'cannot mount "{entry.path}"')
         opened = self._open(entry)

@@ -75,7 +75,8 @@ class Route:
         handlers: one per operation; CREATE falls back to UPDATE.
         fields: the declared fields.
         takes_any: undeclared fields are the payload and cause no warning.
-        payload: the declared field that may be of any size, and is the handler's to bound.
+        payload: the declared field that may be of any size if it is an object, and is the handler's
+            to bound.
         exists: tells an update from a create, where the path can.
     """
 
@@ -173,7 +174,11 @@ def _open_call(
         for name, value in _sent(request).items()
         if name in route.fields and name not in captured
     }
-    if cost([value for name, value in raw.items() if name != route.payload]) > FIELDS_BYTES_MAX:
+    # A payload in the form of a list is converted: one object is made of its items.
+    counted = [
+        value for name, value in raw.items() if name != route.payload or isinstance(value, list)
+    ]
+    if cost(counted) > FIELDS_BYTES_MAX:
         raise InvalidRequest(f"{prefix}fields are larger than {FIELDS_BYTES_MAX} bytes")
     try:
         fields = {name: convert(route.fields[name], name, value) for name, value in raw.items()}

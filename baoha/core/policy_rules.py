@@ -12,15 +12,17 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
 from baoha import offload
 from baoha.errors import InvalidRequest, PermissionDenied
 from baoha.sansio.policy import ACL, PolicyError, Rule, parse_policy
+
+T = TypeVar("T")
 
 # Generous: OpenBao bounds neither.
 TEXT_CHARS_MAX: Final = 64 * 1024
@@ -32,6 +34,9 @@ COMPARED_CHARS_MAX: Final = 256 * 1024 * 1024
 _COMPARED_INLINE_CHARS_MAX: Final = 1024 * 1024
 # A worker thread compares so many in the time that it takes for one byte of something else.
 _COMPARED_CHARS_A_BYTE: Final = 16
+# A question looks at one rule of so many, by the index; all questions of a request at so many.
+_INDEXED: Final = 16
+LOOKED_AT_MAX: Final = 10_000_000
 # Parsing costs up to 2 us a character, merging up to 10 us a rule.
 _INLINE_CHARS_MAX: Final = 4 * 1024
 _INLINE_RULES_MAX: Final = 500
@@ -115,13 +120,14 @@ async def make_acl(rules: Sequence[Rule]) -> ACL:
         PermissionDenied: they are too many to decide anything in time.
         Overloaded: too much work at once.
     """
-    if len(rules) > ACL_RULES_MAX:
+    size = sum(rule.weight for rule in rules)
+    if size > ACL_RULES_MAX:
         raise PermissionDenied(
             f"the policies of this token have more than {ACL_RULES_MAX} path blocks"
         )
-    if len(rules) <= _INLINE_RULES_MAX:
+    if size <= _INLINE_RULES_MAX:
         return ACL(rules)
-    return await offload.run(lambda pause: ACL(rules), len(rules) * _RULE_COST_BYTES)
+    return await offload.run(lambda pause: ACL(rules), size * _RULE_COST_BYTES)
 
 
 async def keeps_to(rule: Rule, data: Mapping[str, Any]) -> bool:
@@ -142,3 +148,34 @@ async def keeps_to(rule: Rule, data: Mapping[str, Any]) -> bool:
         )
     check = partial(rule.permits_parameters, data)
     return await offload.run(check, chars // _COMPARED_CHARS_A_BYTE)
+
+
+async def described_acl(acl: ACL) -> dict[str, Any]:
+    """Return the rules for user interfaces. Raises Overloaded: too much work at once."""
+    if acl.size <= _INLINE_RULES_MAX:
+        return acl.describe()
+    return await offload.run(lambda pause: acl.describe(), acl.size * _RULE_COST_BYTES)
+
+
+async def ask_each(acl: ACL, ask: Callable[[str], T], about: Sequence[str]) -> dict[str, T]:
+    """
+    Return the answer of an ACL to one question about each of many paths.
+
+    Raises:
+        InvalidRequest: they are too many for so many rules.
+        Overloaded: too much work at once.
+    """
+    looked_at = len(about) * (1 + acl.size // _INDEXED)
+    if looked_at <= _INLINE_RULES_MAX:
+        return {path: ask(path) for path in about}
+    if looked_at > LOOKED_AT_MAX:
+        raise InvalidRequest("too many paths for the policies of this token")
+
+    def answers(pause: offload.Pause) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for path in about:
+            pause()
+            found[path] = ask(path)
+        return found
+
+    return await offload.run(answers, looked_at)

@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-import trio
-
 from baoha.core.fields import Kind
 from baoha.core.mount_config import (
     LISTS,
@@ -26,6 +24,7 @@ from baoha.core.mount_config import (
 from baoha.core.mounts import AUTH_PATH, VERSIONED_TYPES, MountEntry, MountStore, describe_mount
 from baoha.core.paths import Call, Handler, Route
 from baoha.core.policies import PolicyStore
+from baoha.core.policy_rules import ask_each
 from baoha.core.request import Operation, Response
 from baoha.core.tokens import TokenStore
 from baoha.errors import InvalidRequest, PermissionDenied
@@ -185,18 +184,20 @@ class MountPaths:
     async def _ui_mounts(self, call: Call) -> Response:
         acl = await self._optional_acl(call)
         found: dict[str, dict[str, Any]] = {"auth": {}, "secret": {}}
-        for table, key in (("mounts", "secret"), ("auth", "auth")):
-            for entry in self._mounts.entries(table):
-                # A mount costs milliseconds where a token has thousands of rules.
-                await trio.lowlevel.checkpoint()
-                if acl is not None and acl.grants_below(entry.full_path):
-                    found[key][entry.path] = describe_mount(entry)
-                elif entry.config.get("listing_visibility") == "unauth":
-                    found[key][entry.path] = {
-                        "description": entry.description,
-                        "options": entry.options,
-                        "type": entry.type,
-                    }
+        entries = [*self._mounts.entries("mounts"), *self._mounts.entries("auth")]
+        granted: dict[str, bool] = {}
+        if acl is not None:
+            granted = await ask_each(acl, acl.grants_below, [entry.full_path for entry in entries])
+        for entry in entries:
+            key = "secret" if entry.table == "mounts" else "auth"
+            if granted.get(entry.full_path):
+                found[key][entry.path] = describe_mount(entry)
+            elif entry.config.get("listing_visibility") == "unauth":
+                found[key][entry.path] = {
+                    "description": entry.description,
+                    "options": entry.options,
+                    "type": entry.type,
+                }
         return Response(data=found)
 
     async def _ui_mount(self, call: Call) -> Response:
@@ -205,7 +206,9 @@ class MountPaths:
             raise PermissionDenied
         path = _path(call)
         match = self._mounts.match(path)
-        if match is None or not acl.grants_below(match.mount_path):
+        below = [] if match is None else [match.mount_path]
+        is_granted = any((await ask_each(acl, acl.grants_below, below)).values())
+        if match is None or not is_granted:
             raise PermissionDenied(
                 "preflight capability check returned 403, please ensure client's policies grant "
                 f'access to path "{path}"'

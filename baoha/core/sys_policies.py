@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import trio
-
 from baoha.core.fields import Kind
 from baoha.core.paths import Call, Route, wrapped
 from baoha.core.policies import PolicyStore, describe_policy
+from baoha.core.policy_rules import ask_each, described_acl
 from baoha.core.request import Operation, Response
 from baoha.core.token_entry import TokenEntry
 from baoha.core.tokens import TokenStore
@@ -159,7 +158,7 @@ class PolicyPaths:
 
     async def _resultant(self, call: Call) -> Response:
         assert call.request.caller is not None
-        return Response(data=call.request.caller.acl.describe())
+        return Response(data=await described_acl(call.request.caller.acl))
 
 
 def _name(call: Call) -> str:
@@ -178,11 +177,7 @@ def _paths(call: Call) -> list[str]:
 
 
 async def _capabilities(acl: ACL, paths: Sequence[str]) -> Response:
-    found: dict[str, Any] = {}
-    for path in paths:
-        found[path] = acl.capabilities(path)
-        # A path costs milliseconds where a token has thousands of rules.
-        await trio.lowlevel.checkpoint()
+    found: dict[str, Any] = dict(await ask_each(acl, acl.capabilities, paths))
     if len(paths) == 1:
         found["capabilities"] = found[paths[0]]
     return Response(data=found, top_level=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from baoha.core.fields import Kind
 from baoha.core.paths import Call, PathEngine, Route, wrapped
@@ -33,6 +33,14 @@ from baoha.sansio.durations import parse_timestamp
 
 _TOKEN = {"token": Kind.STRING}
 _ACCESSOR = {"accessor": Kind.STRING}
+_TIDIED: Final = (
+    "Tidy operation successfully started. Any information from the operation will be printed to "
+    "OpenBao's server logs."
+)
+_NOT_TIDIED: Final = (
+    "Nothing was removed: the server's wall clock has jumped. Try again when it has been steady "
+    "for an hour."
+)
 _INCREMENT = {"increment": Kind.DURATION}
 
 
@@ -226,14 +234,8 @@ class TokenEngine(PathEngine):
         return Response()
 
     async def _tidy(self, call: Call) -> Response:
-        await self._tokens.sweep()
-        return Response(
-            status=202,
-            warnings=[
-                "Tidy operation successfully started. Any information from the operation will be "
-                "printed to OpenBao's server logs."
-            ],
-        )
+        removed = await self._tokens.sweep()
+        return Response(status=202, warnings=[_TIDIED if removed is not None else _NOT_TIDIED])
 
 
 def _caller(call: Call) -> Caller:

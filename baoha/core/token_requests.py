@@ -29,6 +29,7 @@ from baoha.sansio.policy import ROOT_POLICY
 
 ROOT_PATH: Final = "auth/token/root"  # of the token that initialisation makes
 _POLICIES_MAX: Final = 1024
+_DISPLAY_NAME_CHARS_MAX: Final = 4096
 CREATE_FIELDS: Final = {
     "id": Kind.STRING,
     "policies": Kind.LIST,
@@ -82,6 +83,10 @@ class TokenRequest:
         if fields.get("entity_alias"):
             raise InvalidRequest("'entity_alias' is only allowed in combination with token role")
         _require_usable_id(fields.get("id", ""))
+        if len(fields.get("display_name", "")) > _DISPLAY_NAME_CHARS_MAX:
+            raise InvalidRequest(
+                f"'display_name' is longer than {_DISPLAY_NAME_CHARS_MAX} characters"
+            )
         return cls(
             id=fields.get("id", ""),
             policies=tuple(fields.get("policies", ())),

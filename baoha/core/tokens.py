@@ -13,7 +13,8 @@ Rules of this file:
    active node serves, so only its own writes matter; ``forget`` drops everything.
 
 Time is the wall clock of the active node, injected as ``now``: a deadline is stored as an absolute
-time, so that it survives a change of the active node.
+time, so that it survives a change of the active node. What is irreversible does not hang on a wall
+clock that has just jumped: a whole sweep counts by one moment, from a clock that was steady.
 
 Source: OpenBao's token store as documented and measured; the layout is in ``token_entry.py``.
 """
@@ -42,7 +43,9 @@ from baoha.core.token_entry import (
     stamp,
 )
 from baoha.errors import InvalidRequest, RequestError, StorageCorrupt
+from baoha.sansio.clock_watch import ClockWatch
 from baoha.sansio.durations import format_timestamp
+from baoha.timing import BootClock, boot_time_s
 
 log = logging.getLogger("baoha.core")
 
@@ -77,6 +80,7 @@ class TokenStore:
         *,
         random_bytes: Callable[[int], bytes],
         now: Callable[[], datetime],
+        boot_clock: BootClock = boot_time_s,
         entries_max: int = _ENTRIES_MAX,
         cached_bytes_max: int = _CACHED_BYTES_MAX,
     ) -> None:
@@ -86,6 +90,8 @@ class TokenStore:
         self._cached_bytes = 0
         self._random_bytes = random_bytes
         self._now = now
+        self._boot_clock = boot_clock
+        self._clock = ClockWatch(now().timestamp(), boot_clock())
         self._salt = b""
         self._cache: dict[str, _Cached] = {}
         self._generation = 0
@@ -141,15 +147,18 @@ class TokenStore:
             return None
         return await self.find_id(await self.token_id(token))
 
-    async def find_id(self, token_id: str, *, keep: bool = True) -> TokenEntry | None:
+    async def find_id(
+        self, token_id: str, *, keep: bool = True, at: datetime | None = None
+    ) -> TokenEntry | None:
         """
         Return the entry with this id if it and all its ancestors are valid.
 
         Args:
             keep: whether it may take a place in the cache: it is asked for because it is used.
+            at: when they have to be valid; None: now.
         """
         found = await self._entry(token_id, keep=keep)
-        now = self._now()
+        now = self._now() if at is None else at
         link, steps = found, 0
         while link is not None and _is_live(link, now):
             if not link.entry.parent:
@@ -344,17 +353,23 @@ class TokenStore:
         finally:
             self._drop_all()
 
-    async def sweep(self) -> int:
+    async def sweep(self) -> int | None:
         """
-        Remove ended tokens and rests of ended trees; return how many there were.
+        Remove ended tokens and rests of ended trees; return how many there were. None: the wall
+        clock has jumped, and nothing is removed until it is steady.
 
         Cancellation: safe at every checkpoint; what is left is found by the next sweep.
         """
+        now = self._now()
+        # An ended token is refused all the same; deleted, it would not come back with the clock.
+        if not self._clock.is_steady(now.timestamp(), self._boot_clock()):
+            log.warning("the wall clock has jumped: ended tokens are kept until it is steady")
+            return None
         removed = 0
         unreadable = 0
         for token_id in await self._storage.list("id/"):
             try:
-                if await self.find_id(token_id, keep=False) is None:
+                if await self.find_id(token_id, keep=False, at=now) is None:
                     await self.revoke(token_id)
                     removed += 1
             except StorageCorrupt:

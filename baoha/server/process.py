@@ -29,6 +29,7 @@ from baoha.errors import ConfigError
 from baoha.node import Node
 from baoha.offload import SWITCH_INTERVAL_S
 from baoha.server.asgi import ASGIApp
+from baoha.server.last_words import places, without_texts
 from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
 from baoha.server.logs import Logs
 from baoha.server.memory import usable_bytes
@@ -95,7 +96,12 @@ def run(
         return await ServerProcess(config, parts, around).run()
 
     try:
-        return trio.run(main)
+        with without_texts():
+            return trio.run(main)
+    except Exception as error:
+        # Not for Python to print: the text may quote what a client or a store has sent.
+        complain(f"baoha ended by an error: {places(error)}")
+        return 1
     finally:
         logs.close()
 

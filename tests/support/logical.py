@@ -27,16 +27,25 @@ METHODS = {
 
 
 class Clock:
-    """A wall clock that moves only when told."""
+    """A wall clock that moves only when told, and the boot clock beside it."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
+        self.boot_s = 1000.0
 
     def __call__(self) -> datetime:
         return self.now
 
     def advance(self, seconds: float) -> None:
+        self.boot_s += seconds
+        self.jump(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock alone."""
         self.now += timedelta(seconds=seconds)
+
+    def boot(self) -> float:
+        return self.boot_s
 
 
 class FixedMembers:
@@ -100,7 +109,8 @@ async def open_logical(backend: Backend | None = None) -> Logical:
     barrier = Barrier(backend or World().open(), now=clock)
     barrier.open(create_keyring(os.urandom(32), os.urandom(32), clock()))
     barrier.begin_writes(None)
-    logical = Logical(Core(barrier, now=clock, sys_hooks=hooks), barrier, clock, hooks)
+    core = Core(barrier, now=clock, boot_clock=clock.boot, sys_hooks=hooks)
+    logical = Logical(core, barrier, clock, hooks)
     async with barrier.transaction() as transaction:
         logical.root = await logical.core.populate(transaction)
     await logical.core.load()
@@ -112,7 +122,8 @@ async def open_sibling(logical: Logical, backend: Backend) -> Logical:
     barrier = Barrier(backend, now=logical.clock)
     barrier.open(logical.barrier.keyring)
     barrier.begin_writes(None)
-    core = Core(barrier, now=logical.clock, sys_hooks=logical.hooks)
+    clock = logical.clock
+    core = Core(barrier, now=clock, boot_clock=clock.boot, sys_hooks=logical.hooks)
     sibling = Logical(core, barrier, logical.clock, logical.hooks)
     sibling.root = logical.root
     await core.load()

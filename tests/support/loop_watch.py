@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -32,3 +33,36 @@ async def watched_loop() -> AsyncIterator[LoopWatchdog]:
     finally:
         sys.setswitchinterval(interval_s)
     assert watchdog.record.long_turns == 0, watchdog.record.sentence()
+
+
+class StepClock(trio.abc.Instrument):
+    """
+    Notes how much processor time the longest step of a task took, from one checkpoint to the next.
+
+    Time in which the thread did not run is not counted: a busy machine makes no step longer.
+    """
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._began = 0.0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._began = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._began:
+            self.longest_s = max(self.longest_s, time.thread_time() - self._began)
+
+
+@contextmanager
+def step_clock() -> Iterator[StepClock]:
+    """Measure the steps inside."""
+    clock = StepClock()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as in the server
+    trio.lowlevel.add_instrument(clock)
+    try:
+        yield clock
+    finally:
+        trio.lowlevel.remove_instrument(clock)
+        sys.setswitchinterval(interval_s)

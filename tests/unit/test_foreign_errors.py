@@ -8,8 +8,11 @@ not be in the log. That no other such place logs a text is read from the source.
 from __future__ import annotations
 
 import ast
+import gc
 import logging
 import ssl
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +31,7 @@ from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.server.app_tasks import AppTasks
 from baoha.server.asgi import Receive, Scope, Send
 from baoha.server.connection import _report
+from baoha.server.last_words import without_texts
 from baoha.server.logs import Logs
 from tests.support.asgi_client import call
 from tests.support.channel import RecordingActive, open_channel, request
@@ -172,6 +176,52 @@ def test_record_of_a_library_with_an_error_is_written_without_the_text(
     text = (tmp_path / "log").read_text()
     assert "it failed" in text
     require_place_without_text(text)
+
+
+def test_thread_that_fails_is_logged_without_the_text(caplog: pytest.LogCaptureFixture) -> None:
+    with without_texts():
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+
+    require_place_without_text(caplog.text)
+
+
+def test_destructor_that_fails_is_logged_without_the_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing:
+        def __repr__(self) -> str:
+            return TOKEN
+
+        def __del__(self) -> None:
+            fail()
+
+    with without_texts():
+        Failing()
+        gc.collect()
+
+    require_place_without_text(caplog.text)
+
+
+def test_error_that_nobody_catches_is_logged_without_the_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with without_texts():
+        try:
+            fail()
+        except ValueError as exc:
+            sys.excepthook(type(exc), ExceptionGroup(TOKEN, [exc]), exc.__traceback__)
+
+    require_place_without_text(caplog.text)
+
+
+def test_hooks_of_python_are_back_afterwards() -> None:
+    before = (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    with without_texts():
+        assert sys.excepthook is not before[0]
+
+    assert (sys.excepthook, sys.unraisablehook, threading.excepthook) == before
 
 
 def test_type_and_place_of_an_endless_recursion_is_short() -> None:

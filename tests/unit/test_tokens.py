@@ -550,3 +550,48 @@ async def test_long_lists_of_policies_count_in_the_cache() -> None:
 
     kept = sum(len(name) for names in store._acls for name in names)
     assert kept <= 64 * 200_000
+
+
+async def test_tidy_after_a_jump_of_the_wall_clock_keeps_valid_tokens() -> None:
+    logical = await open_logical()
+    token = await logical.token("default", ttl="1h")
+
+    logical.clock.jump(2 * 3600)
+    tidied = await logical.call("POST", "auth/token/tidy")
+    logical.clock.jump(-2 * 3600)
+
+    assert tidied.status == 202
+    assert "clock has jumped" in tidied.warnings[0]
+    assert (await logical.call("GET", "auth/token/lookup-self", token=token)).data
+
+
+async def test_tidy_with_a_clock_that_jumps_meanwhile_keeps_valid_tokens() -> None:
+    logical = await open_logical()
+    tokens = [await logical.token("default", ttl="1h") for _ in range(3)]
+    store, jumped = logical.core._tokens._storage, []
+    inner = store.list
+
+    async def jump_after_listing(prefix: str) -> list[str]:
+        found = await inner(prefix)
+        if not jumped:
+            jumped.append(prefix)
+            logical.clock.jump(2 * 3600)
+        return found
+
+    store.list = jump_after_listing  # type: ignore[method-assign]
+    await logical.call("POST", "auth/token/tidy")
+    logical.clock.jump(-2 * 3600)
+
+    for token in tokens:
+        assert (await logical.call("GET", "auth/token/lookup-self", token=token)).data
+
+
+async def test_tidy_after_time_has_passed_removes_ended_tokens() -> None:
+    logical = await open_logical()
+    await logical.token("default", ttl="1h")
+    before = await logical.core._tokens.accessors()
+
+    logical.clock.advance(2 * 3600)
+    await logical.call("POST", "auth/token/tidy")
+
+    assert len(before) - len(await logical.core._tokens.accessors()) == 1
