@@ -92,7 +92,6 @@ class Plan:
     targets: list[tuple[str, int]]
     token: str
     streams: list[Stream]
-    core: int | None = None  # of the CPU, to run on
 
 
 class _Shot:
@@ -481,10 +480,7 @@ def main(plan_file: str, result_file: str) -> None:
         targets=[(host, port) for host, port in content["targets"]],
         token=content["token"],
         streams=[Stream(**stream) for stream in content["streams"]],
-        core=content.get("core"),
     )
-    if plan.core is not None:
-        os.sched_setaffinity(0, {plan.core})
     _prefer()
     loop = Loop(plan)
     signal.signal(signal.SIGTERM, loop.stop)

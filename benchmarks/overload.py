@@ -145,7 +145,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         default=",".join(SYSTEMS),
         help=f"comma list of {', '.join(SYSTEMS)}, description files or their names (all)",
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load (10)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load (20)")
     parser.add_argument(
         "--multiples", type=_factors, default=(0.5, 1.0, 2.0, 4.0), help="of the capacity"
     )

@@ -8,8 +8,8 @@ Rules of this file:
 
 Theory of operation of a run. The load runs for a while at one rate. Meanwhile every control
 endpoint of every node is asked every 100 ms on new connections; as soon as no more load is due, a
-light load begins, and its latencies tell when all is as usual again. In the middle of the highest
-multiple the active node is asked to step down.
+light load begins, and its latencies tell when all is as usual again. The highest multiple is
+offered once more, and in its middle the active node is asked to step down.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.clusters import Cluster, LabError
-from benchmarks.cores import core_of_the_load, leave_one_core
 from benchmarks.generator import OK, Stream
 from benchmarks.http import RequestFailed
 from benchmarks.processes import cpu_time_s
@@ -78,7 +77,6 @@ class Settings:
     rounds: tuple[str, ...]
     attacks: tuple[str, ...]
     steps_down: bool = True
-    core: int | None = None  # of the load, where it has one of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +110,12 @@ async def measure_capacity(cluster: Cluster, settings: Settings) -> list[Report]
         LabError: the generator failed.
     """
     rows: list[list[object]] = []
-    settings = replace(settings, core=core_of_the_load())
-    how = leave_one_core(cluster.process_groups())
     for share, kind in ((1.0, KEPT), (0.5, KEPT), (1.0, NEW), (0.5, NEW)):
         if kind in settings.kinds:
             for level in LEVELS:
                 await settle(cluster)
                 rows.append((await _closed_loop(cluster, share, kind, level, settings))[1])
-    notes = [f"{cluster.name}: {how}"]
-    return [Report(title="capacity, closed loop", heads=CAPACITY_HEADS, rows=rows, notes=notes)]
+    return [Report(title="capacity, closed loop", heads=CAPACITY_HEADS, rows=rows)]
 
 
 async def find_capacity(
@@ -161,7 +156,7 @@ async def _closed_loop(
         prefix=fresh_prefix("capacity"),
     )
     before_s = cpu_time_s(cluster.process_groups())
-    traffic = await fire(cluster, [stream], core=settings.core)
+    traffic = await fire(cluster, [stream])
     nodes_cpu = (cpu_time_s(cluster.process_groups()) - before_s) / seconds
     begin, end = start + CAPACITY_WARM_S, start + seconds
     ended = [shot for shot in traffic.shots["load"] if begin <= shot.ended < end]
@@ -228,15 +223,12 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
     Raises:
         LabError: a generator failed, or the cluster does not answer in the end.
     """
-    settings = replace(settings, core=core_of_the_load())
-    how = leave_one_core(cluster.process_groups())
     unloaded = await measure_unloaded(cluster)
     limit_s = normal_limit_s(unloaded)
     usual = spread(shot.latency_s for shot in unloaded)
     notes = [
         f"{cluster.name}: light load, unloaded: p50 {usual.p50_ms:.1f}, p99 {usual.p99_ms:.1f} ms;"
         f" normal is up to {limit_s * 1000:.0f} ms",
-        f"{cluster.name}: {how}",
     ]
     answers: list[list[object]] = []
     health: list[list[object]] = []
@@ -250,11 +242,16 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
             f" {capacity:.0f}/s"
         )
         runs = [Run(cluster, settings, kind, m, capacity, limit_s) for m in settings.multiples]
+        highest = max(settings.multiples)
+        if settings.steps_down:
+            runs.append(
+                Run(cluster, settings, kind, highest, capacity, limit_s, with_step_down=True)
+            )
         is_well = await run_all(runs, answers, health, notes)
         peak = max((run.prompt_per_s for run in runs), default=0.0)
         notes.append(
             f"{cluster.name}, {kind}: goodput of the peak: "
-            + ", ".join(f"{run.prompt_per_s / peak:.0%} at {run.multiple:g}-fold" for run in runs)
+            + ", ".join(f"{run.prompt_per_s / peak:.0%} at {run.load}" for run in runs)
             if peak
             else f"{cluster.name}, {kind}: nothing was answered"
         )
@@ -318,17 +315,18 @@ class Run:
         multiple: float,
         capacity: float,
         limit_s: float,
+        *,
+        with_step_down: bool = False,
     ) -> None:
         """Plan it; ``limit_s`` is the latency that is still as usual."""
         self.notes: list[str] = []
         self.cluster = cluster
-        self.name = f"{kind} x {multiple:g}"
+        self.load = f"x {multiple:g}{', step-down' if with_step_down else ''}"
+        self.name = f"{kind} {self.load}"
         self._kind = kind
-        self.multiple = multiple
         self.prompt_per_s = 0.0  # 2xx within a second
-        self._with_step_down = multiple == max(settings.multiples) and settings.steps_down
+        self._with_step_down = with_step_down
         self._limit_s = limit_s
-        self._core = settings.core
         self._stream = Stream(
             name="load",
             rate=multiple * capacity,
@@ -360,8 +358,8 @@ class Run:
         end = start + seconds
         self._stream = replace(self._stream, start=start)
         watchers = [probes(start, seconds), light(end, LIGHT_S)]
-        async with run_traffic(cluster, watchers, core=self._core) as watch:
-            async with run_traffic(cluster, [self._stream], core=self._core) as load:
+        async with run_traffic(cluster, watchers) as watch:
+            async with run_traffic(cluster, [self._stream]) as load:
                 await until(start)
                 before_s = cpu_time_s(cluster.process_groups())
                 if self._with_step_down:
@@ -387,7 +385,7 @@ class Run:
         summary = summarize(self._load.shots["load"], self._stream.seconds)
         self.prompt_per_s = summary.prompt_per_s
         say(
-            f"{self.cluster.name}: {self._kind}, {self.multiple:g}-fold:"
+            f"{self.cluster.name}: {self.name}:"
             f" {summary.offered_per_s:.0f}/s offered, {summary.prompt_per_s:.0f}/s within 1 s,"
             f" {summary.refusals_per_s:.0f}/s refused, {summary.timeouts} timeouts"
         )
@@ -426,7 +424,7 @@ class Run:
         ]
 
     def _names(self) -> list[object]:
-        return [self.cluster.name, self._kind, f"x {self.multiple:g}"]
+        return [self.cluster.name, self._kind, self.load]
 
 
 async def run_all(

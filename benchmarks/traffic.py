@@ -89,14 +89,9 @@ class Traffic:
 
 
 @asynccontextmanager
-async def run_traffic(
-    cluster: Cluster, streams: Sequence[Stream], *, core: int | None = None
-) -> AsyncIterator[Traffic]:
+async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncIterator[Traffic]:
     """
     Run a generator while the block lasts, which may ``wait`` for it.
-
-    Args:
-        core: of the CPU, that it is to run on.
 
     Cancellation: the generator is ended.
     """
@@ -104,7 +99,6 @@ async def run_traffic(
         targets=[(node.host, node.port) for node in cluster.nodes],
         token=cluster.root_token,
         streams=list(streams),
-        core=core,
     )
     with tempfile.TemporaryDirectory(prefix="traffic-") as folder:
         plan_file, result_file = Path(folder, "plan.json"), Path(folder, "result.json")
@@ -118,14 +112,14 @@ async def run_traffic(
                 await process.kill()
 
 
-async def fire(cluster: Cluster, streams: Sequence[Stream], *, core: int | None = None) -> Traffic:
+async def fire(cluster: Cluster, streams: Sequence[Stream]) -> Traffic:
     """
-    Run a generator to its end, as ``run_traffic``.
+    Run a generator to its end.
 
     Raises:
         LabError: it failed.
     """
-    async with run_traffic(cluster, streams, core=core) as traffic:
+    async with run_traffic(cluster, streams) as traffic:
         await traffic.wait()
     return traffic
 

@@ -10,7 +10,7 @@ Rules of this file:
 
 | lane      | who                                     | places at a time           |
 | --------- | --------------------------------------- | -------------------------- |
-| reads     | a valid token, or no contention         | measured, 4 to 64          |
+| reads     | a valid token, or no contention         | measured, 12 to 64         |
 | writes    | the same                                | measured, 4 to 64          |
 | heavy     | a body above 64 KiB                     | 2 to 8                     |
 | control   | step-down, sys/ha-status                | 16                         |
@@ -96,6 +96,7 @@ class Admission:
         self._lanes: dict[Kind, Lane[_Waiter]] = {
             kind: Lane(limits) for kind, limits in _LIMITS.items()
         }
+        self._where = ""  # the node that executes
         self._pressed: OrderedDict[str, float] = OrderedDict()  # when somebody was refused
         self._reported_at = -math.inf  # on trio's clock
         self._reported: dict[Kind, int] = {}
@@ -127,6 +128,13 @@ class Admission:
 
     def _is_pressed(self, address: str) -> bool:
         return trio.current_time() < self._pressed.get(address, -math.inf) + _PRESSED_S
+
+    def executes(self, where: str) -> None:
+        """Take note of which node executes requests now; another one is asked for little first."""
+        if where != self._where:
+            self._where = where
+            for lane in self._lanes.values():
+                lane.limit.restart(trio.current_time())
 
     @contextmanager
     def parked(self, kind: Kind, address: str, *, is_new: bool) -> Iterator[None]:

@@ -254,6 +254,7 @@ class _Journey:
     async def _attempt(self) -> HTTPResponse | None:
         """Execute or forward once, in a place of its lane; None: it may go round."""
         token = token_of(self._request)
+        self._admission.executes(self._view.status().last_leader_addr)
         answer = await self._admission.run(
             await self._lane(token),
             self._address,

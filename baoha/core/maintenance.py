@@ -21,7 +21,7 @@ from baoha.core import rotation
 from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
 from baoha.core.seal import Seal
-from baoha.errors import BaohaError, FencedWrite, StorageError
+from baoha.errors import BaohaError, FencedWrite, ReadOnly, StorageError
 
 log = logging.getLogger("baoha.core")
 
@@ -87,6 +87,8 @@ class Maintenance:
                     await job()
                 except FencedWrite:
                     raise
+                except ReadOnly:
+                    log.debug("maintenance waits: active duty is ending")
                 except StorageError as exc:
                     name = getattr(job, "__name__", "?")
                     log.warning("maintenance failed: job=%s cause=%r", name, str(exc))

@@ -43,6 +43,9 @@ _QUEUED_MANY: Final = 4.0
 # The shortest time is forgotten after one to two of these: the machine may have become slower.
 _LEAST_WINDOW_S: Final = 10.0
 _SMOOTHING: Final = 0.1
+# Places after a change of the node that executes, and for how long there are fewer than usual.
+_AT_RESTART: Final = 2.0
+_RAMP_S: Final = 0.4
 # Addresses whose guard is kept though nobody waits; above, the one longest quiet is forgotten.
 _QUIET_FLOWS_MAX: Final = 1024
 
@@ -64,13 +67,13 @@ class AdmissionLimits:
         long_max: how many such there may be.
     """
 
-    places_min: int = 16
+    places_min: int = 12
     places_max: int = 64
     waiting_max: int = 1024
-    answer_s: float = 0.4
+    answer_s: float = 0.35
     interval_s: float = 0.2
     wait_max_s: float = 0.3
-    stall_s: float = 0.5
+    stall_s: float = 0.3
     stall_max_s: float = 5.0
     long_s: float = 1.0
     long_max: int = 256
@@ -81,6 +84,7 @@ class ConcurrencyLimit:
 
     def __init__(self, least: int, most: int) -> None:
         self._bounds = (float(least), float(most))
+        self._restarted_at = float("-inf")
         self._limit = min(max(float(least), 8.0), float(most))
         self._least_s = self._least_before_s = float("inf")
         self._window_ends = 0.0
@@ -90,6 +94,20 @@ class ConcurrencyLimit:
     def places(self) -> int:
         """The number of places now."""
         return int(self._limit)
+
+    def restart(self, now: float) -> None:
+        """
+        Begin with few places, and have all after ``_RAMP_S``: who executes is another node from now
+        on, which has connections to accept before it can serve everybody.
+        """
+        self._restarted_at = now
+        self._limit = self._floor(now)
+        self._least_s = self._least_before_s = float("inf")
+
+    def _floor(self, now: float) -> float:
+        least = self._bounds[0]
+        risen = min((now - self._restarted_at) / _RAMP_S, 1.0)
+        return min(least, _AT_RESTART + (least - _AT_RESTART) * risen)
 
     def note(self, took_s: float, running: int, now: float) -> None:
         """
@@ -110,7 +128,7 @@ class ConcurrencyLimit:
             change = -1.0
         elif queued < _QUEUED_FEW and running >= self._limit / 2:  # an idle lane teaches nothing
             change = 1.0
-        floor, ceiling = self._bounds
+        floor, ceiling = self._floor(now), self._bounds[1]
         self._limit = min(max(self._limit + change / self._limit, floor), ceiling)
 
 
