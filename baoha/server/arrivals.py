@@ -4,8 +4,8 @@ What arrives on the plain connections of a listener: read here, and mostly refus
 Rules of this file:
 
 1. A refusal wakes no task. It costs a look and two calls of the kernel, or it would be no help.
-2. In a crowd only so many connections are read at a time (``_BATCH``), however many have something
-   to say, and then none for ``_PAUSE_S``: refusing has a bounded share of the node's time, and what
+2. Only so many connections are read at a time (``_BATCH``), however many have something to say, and
+   in a crowd then none for ``_PAUSE_S``: refusing has a bounded share of the node's time, and what
    came meanwhile shares the cost of waking up. It waits in the kernel, in the order in which it
    came.
 3. Bytes are read once and reach their connection in order; a connection waits for one thing at a
@@ -36,9 +36,8 @@ from baoha.api.door import Look
 from baoha.server.intake import Intake
 from baoha.server.turns import Turn
 
-# Connections that are read in one round: in a crowd, and else.
-_BATCH: Final = 32
-_BATCH_ALONE: Final = 64
+# Connections that are read in one round.
+_BATCH: Final = 128
 # Between two batches in a crowd.
 _PAUSE_S: Final = 0.008
 _RECEIVE_BYTES: Final = 65_536
@@ -145,7 +144,7 @@ class Arrivals:
             while True:
                 await trio.lowlevel.wait_readable(self._poll.fileno())
                 is_crowded = self._intake.is_crowded
-                for fileno, _ in self._poll.poll(0, _BATCH if is_crowded else _BATCH_ALONE):
+                for fileno, _ in self._poll.poll(0, _BATCH):
                     # Whoever left since has taken its seat along.
                     if (seat := self._armed.pop(fileno, None)) is not None:
                         self._attend(seat)

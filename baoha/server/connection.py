@@ -355,7 +355,11 @@ class Connection(TCPServer):
 
     def begin(self, look: Look, size_bytes: int) -> None:
         """Take note of the first bytes of a request."""
-        self._request_at = trio.current_time()
+        self._request_at = now = trio.current_time()
+        limits = self.around.limits
+        # It may have to wait for a turn, and is lost if the time to read it ends meanwhile.
+        if self._read_deadline < now + limits.header_s / 2:
+            self._set_deadline(now + max(limits.header_s, limits.idle_s))
         self._request_bytes, self._touched_bytes = size_bytes, 0
         self._waited_s = 0.0
         self._look = look
@@ -411,6 +415,9 @@ class Connection(TCPServer):
             deadline = now + limits.idle_s
         else:  # the request is complete: the app has the word, and its own time limit
             deadline = math.inf
+        self._set_deadline(deadline)
+
+    def _set_deadline(self, deadline: float) -> None:
         self._read_deadline = deadline
         if self._read_scope is not None:
             self._read_scope.deadline = deadline

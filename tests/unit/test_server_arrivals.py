@@ -10,6 +10,7 @@ import trio
 
 from baoha.server import arrivals
 from baoha.server.limits import Limits
+from baoha.server.turns import Turn, Turns
 from tests.unit.test_server_intake import HEALTH, PLAIN, WITH_BODY, ClosedDoor, client_of, listening
 
 
@@ -39,7 +40,7 @@ async def test_arrivals_refusal_on_a_kept_connection_wakes_no_task() -> None:
 async def test_arrivals_crowd_in_one_moment_is_read_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arrivals, "_BATCH_ALONE", 8)
+    monkeypatch.setattr(arrivals, "_BATCH", 8)
     door = ClosedDoor()
     rounds: list[int] = []
     async with listening(door) as listener, trio.open_nursery() as nursery:
@@ -142,3 +143,31 @@ async def test_arrivals_client_that_leaves_while_it_is_armed_is_forgotten() -> N
         await trio.sleep(0.2)
         assert listener.open_connections == 0
         assert not listener._around.arrivals._armed
+
+
+async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_read_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: list[Turn] = []
+
+    def queue(turns: Turns, turn: Turn, *_: object, **__: object) -> bool:
+        waiting.append(turn)
+        return False
+
+    limits = Limits(header_s=0.4, idle_s=0.5)
+    door = ClosedDoor()
+    async with listening(door, limits=limits) as listener, client_of(listener) as client:
+        assert (await client.ask(PLAIN))[0].status_code == 503  # refused: sets no deadline
+        await trio.sleep(0.3)
+        door.is_closed = False
+        with monkeypatch.context() as patch, trio.fail_after(5):
+            patch.setattr(Turns, "claim", queue)
+            async with trio.open_nursery() as nursery:
+
+                async def take_late() -> None:
+                    await trio.sleep(0.3)
+                    waiting[0].come()
+
+                nursery.start_soon(take_late)
+                response, _ = await client.ask(PLAIN)
+        assert response.status_code == 200
