@@ -18,6 +18,8 @@ from baoha.server.turns import Turns
 
 # Enough for a whole plain request.
 _PEEK_BYTES: Final = 65_536
+# New connections with a request that are let in at a time, in a crowd.
+_TAKEN_IN_A_CROWD: Final = 4
 _UNSEEN: Final = Look(urgency=Urgency.OTHER)
 
 
@@ -73,7 +75,7 @@ class Intake:
         if self._door is not None:
             self._door.press(address)
 
-    def turns_away(self, accepted: socket.socket, address: str) -> bool:
+    def turns_away(self, accepted: socket.socket, address: str, taken: int = 0) -> bool:
         """
         Answer a connection that was just accepted with a refusal, and let it go.
 
@@ -82,6 +84,8 @@ class Intake:
 
         Args:
             accepted: without TLS. It is closed if True is returned, and only then.
+            taken: how many were let in just before: they wait for a place, too, and are not seen
+                in any queue yet.
         """
         if self._door is None or not self.is_crowded:
             return False
@@ -91,7 +95,9 @@ class Intake:
             return False  # nothing yet, or the end: whoever reads it finds out
         look = self.look(data)
         if not self.is_in_vain(look, address):
-            return False
+            if taken < _TAKEN_IN_A_CROWD or not look.is_refusable:
+                return False
+            self.press(address)
         with contextlib.suppress(OSError):  # a client that has left: nothing is owed to it
             accepted.recv(
                 _PEEK_BYTES, socket.MSG_DONTWAIT

@@ -55,8 +55,9 @@ BACKLOG = 1024
 # A full listener may turn away thousands of clients per second; its log line comes this often.
 FULL_REPORT_S = 10.0
 # As many of those that wait are taken before everybody else runs once.
-# Each costs up to a millisecond until it waits for its client.
-ACCEPTS_PER_TURN = 16
+# Each costs up to a millisecond until it waits for its client, a tenth if it is turned away.
+TAKEN_PER_TURN = 16
+ACCEPTS_PER_TURN = 64
 # When descriptors or memory have run out. Source: trio, ``serve_listeners``.
 DESCRIPTORS_PAUSE_S = 0.1
 _NOBODY_WAITS = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
@@ -178,7 +179,10 @@ class APIListener:
     async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
+            taken = 0
             for _ in range(ACCEPTS_PER_TURN):
+                if taken >= TAKEN_PER_TURN:
+                    break
                 cause = 0
                 try:
                     accepted, peer = listener.accept()
@@ -194,8 +198,11 @@ class APIListener:
                 if cause:
                     continue  # a client that is gone already
                 claim = _claim(peer)
-                if self.tls is None and self._around.intake.turns_away(accepted, claim.address):
+                if self.tls is None and self._around.intake.turns_away(
+                    accepted, claim.address, taken
+                ):
                     continue
+                taken += 1
                 connection, is_placed = self._connection(accepted, claim.address), False
                 try:
                     await self._find_place(connection, claim)
