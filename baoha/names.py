@@ -36,7 +36,7 @@ LOGICAL_PREFIX: Final = "logical/"  # + mount UUID + "/"
 TOKEN_HEADER: Final = "x-vault-token"
 NAMESPACE_HEADER: Final = "x-vault-namespace"
 NO_FORWARDING_HEADER: Final = "x-vault-no-request-forwarding"
-# Honoured by OpenBao from any client; we drop it at the door (DESIGN.md section 5).
+# Honoured by OpenBao from any client (docs/spec/openbao-ha.md section 11.24); we drop it.
 INTERNAL_NO_FORWARDING_HEADER: Final = "x-vault-internal-no-request-forwarding"
 # Ours, between nodes: who was active when a node took the request.
 ASKED_OF_HEADER: Final = "x-baoha-internal-asked-of"

@@ -107,7 +107,7 @@ def redirect_location(redirect_addr: str, request: HTTPRequest) -> str:
     Return where a client is sent: scheme and host of the active node, its own path and query.
 
     The path is encoded anew from its decoded form, the query stays byte for byte.
-    Source: measured (spec/openbao-ha.md section 4.4); a path in the address is dropped.
+    Source: docs/spec/openbao-ha.md section 4.4; a path in the address is dropped.
     """
     if "://" not in redirect_addr:
         redirect_addr = f"https://{redirect_addr}"

@@ -7,7 +7,7 @@ Rules of this file:
    is executed, ``requests.serve_forwarded``).
 2. A read ends with its client. A write that has begun is finished.
 
-Source: DESIGN.md sections 3 and 4.
+Source: ours; the rings of tasks are those of ARCHITECTURE.md, "Rings of nurseries".
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ Rules of this file:
 2. Every answer gets the common headers, except the two that OpenBao gives before its own handler:
    413, and 400 for an unprintable path.
 
-Source: ASGI 3.0; header facts from recordings/features/generic-http.json.
+Source: ASGI 3.0; header facts from
+tests/conformance/recordings/generic-http.json.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ Rules of this file:
    for exactly what they do.
 2. One request is answered from one ``NodeStatus``.
 
-Source: spec/openbao-ha.md sections 5.1, 5.2 and 5.4; recordings 01 to 07. ``sys/ha/...`` and the
-two HA fields of ``sys/health`` are ours (docs/divergence.md).
+Source: docs/spec/openbao-ha.md sections 5.1, 5.2 and 5.4, and what OpenBao answered
+(tests/conformance/test_http_api.py). ``sys/ha/...`` and the two HA fields of ``sys/health`` are
+ours (docs/divergence.md).
 """
 
 from __future__ import annotations

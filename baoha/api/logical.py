@@ -9,7 +9,7 @@ Rules of this file:
 3. What is not small is decoded and encoded in a worker thread; what is read here is bounded before
    it is read.
 
-Source: recorded and measured on OpenBao 2.7.2 (features/generic-http.json).
+Source: recorded and measured on OpenBao 2.7.2 (tests/conformance/recordings/generic-http.json).
 """
 
 from __future__ import annotations

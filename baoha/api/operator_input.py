@@ -4,7 +4,7 @@ What operators send to init and unseal, checked.
 Rules of this file: key shares appear in no error text; what is longer than anything valid is not
 decoded.
 
-Source: recordings 02-init and 04-unseal.
+Source: tests/conformance/recordings/02-init.json and tests/conformance/recordings/04-unseal.json.
 """
 
 from __future__ import annotations

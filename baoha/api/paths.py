@@ -3,8 +3,9 @@ What is refused because of its path or a header alone, in any state of the node.
 
 Rule of this file: pure functions of the request; the order of the checks is OpenBao's.
 
-Source: recorded and measured on OpenBao 2.7.2 (recordings/01-uninitialised "double slash",
-features/generic-http "nonprintable path"; spec/openbao-ha.md sections 4.1 and 4.7).
+Source: OpenBao 2.7.2 as recorded ("double slash" of
+tests/conformance/recordings/01-uninitialised.json, "nonprintable path" of
+tests/conformance/recordings/generic-http.json); docs/spec/openbao-ha.md sections 4.1 and 4.7.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Rules of this file:
 3. Going round ends: the first wait starts a deadline, and every wait takes a parking place.
 4. Execution and forwarding happen in a place of the node's admission, control excepted.
 
-Source: DESIGN.md section 4 "A standby that cannot forward now".
+Source: ours; docs/decisions/005-park-and-never-repeat-writes.md.
 """
 
 from __future__ import annotations

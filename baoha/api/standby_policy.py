@@ -16,8 +16,8 @@ Rules of this file:
 | standby; link up                                  | forward                              |
 | standby; link failed                              | 307: others may reach the leader     |
 
-Source: DESIGN.md section 4, spec/openbao-ha.md sections 4.3 and 4.4; OpenBao answers 500 at once
-where we park (docs/divergence.md).
+Source: docs/spec/openbao-ha.md sections 4.3 and 4.4, and ours: OpenBao answers 500 at once where we
+park (docs/divergence.md, docs/decisions/006-redirect-only-to-the-living.md).
 """
 
 from __future__ import annotations

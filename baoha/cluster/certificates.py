@@ -12,7 +12,7 @@ Validity: 10 years instead of OpenBao's 30. A certificate is worth nothing after
 process runs that long; ``tls`` does not look at the dates at all, because a standby whose clock is
 a minute off must still be able to forward.
 
-Source: spec/openbao-ha.md section 3.2.
+Source: docs/spec/openbao-ha.md section 3.2; docs/decisions/010-one-key-per-tenure.md.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ FAILED sends clients elsewhere, so it is said only for reasons that load cannot 
 refused, or nothing came of several whole attempts over a time longer than one handshake. When
 handshakes run out of time the next ones get longer, and only a long one proves anything.
 
-Source: ours (DESIGN.md section 5); STACK.md section 2.
+Source: ours; docs/spec/libraries.md section 2 for what TLS says when.
 """
 
 from __future__ import annotations

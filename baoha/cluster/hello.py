@@ -1,7 +1,7 @@
 """
 The first words on a cluster channel, both ways.
 
-Source: ours (DESIGN.md section 5).
+Source: ours.
 """
 
 from __future__ import annotations

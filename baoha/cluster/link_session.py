@@ -5,7 +5,7 @@ Rules of this file: a call is settled exactly once, and how it is settled follow
 only: what the active node said, and whether the last byte of the request was handed to the
 connection (``OutMessage.complete``).
 
-Source: ours (DESIGN.md section 5).
+Source: ours; docs/decisions/005-park-and-never-repeat-writes.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ answered still has to leave; it never outlives its owner by more than ``cleanup_
 owner sets that deadline on its way out. The last frame is a GOODBYE: everything that is unanswered
 by then was not executed and never will be, so a standby may send it elsewhere.
 
-Source: ours (DESIGN.md section 5); OpenBao's listener serialises handshakes (spec 11.22).
+Source: ours; OpenBao's listener makes one handshake after the other (docs/spec/openbao-ha.md
+section 11.22).
 """
 
 from __future__ import annotations

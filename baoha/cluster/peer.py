@@ -4,7 +4,7 @@ A connected standby, on the active node: its requests, its heartbeats, its notic
 Rules of this file: every request that was begun is answered or reported as of unknown outcome, and
 nothing here waits in the reader's task.
 
-Source: ours (DESIGN.md section 5).
+Source: ours; docs/decisions/005-park-and-never-repeat-writes.md.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ class _Requests:
                 unapplied = exc.outcome == "not_applied"
                 self._answer(request_id, _FAILED_UNAPPLIED if unapplied else _FAILED_UNKNOWN)
             except Exception as exc:
-                # One request's unknown error ends that request and nothing else (STYLE.md B9).
+                # One request's unknown error ends that request and nothing else.
                 _logger.error(
                     "forwarded request failed path=%.200r error=%s",
                     request.path,

@@ -13,7 +13,7 @@ What Python's ``ssl`` leaves open is closed by hand here:
   active node's welcome has come (``client``), not that the handshake returned;
 - validity dates are ignored (see ``certificates``): the pin says more than a clock can.
 
-Source: STACK.md section 2 (measured), spec/openbao-ha.md section 3.3.
+Source: docs/spec/libraries.md section 2, docs/spec/openbao-ha.md section 3.3.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from baoha.names import CLUSTER_ALPN
 
 TLSStream = trio.SSLStream[trio.abc.Stream]
 
-# The TLS 1.2 suites that fit an ECDSA key; TLS 1.3 has its own three. Source: spec section 3.3.
+# The TLS 1.2 suites that fit an ECDSA key; TLS 1.3 has its own three.
+# Source: docs/spec/openbao-ha.md section 3.3.
 _TLS12_CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305"
 )

@@ -12,7 +12,7 @@ ends this one connection and arrives as ``ChannelBroken``: a parser's bug must n
 A connection is never closed politely at the WebSocket level: the last frame is a GOODBYE with a
 promise in it, and after it the standby hangs up. So there is no close handshake that could hang.
 
-Source: STACK.md section 2; trio-websocket 0.12.2.
+Source: docs/spec/libraries.md section 2; trio-websocket 0.12.2.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from baoha.sansio.outbox import Outbox, OutMessage
 
 _logger: Final = logging.getLogger("baoha.cluster")
 
-# STACK.md section 2: with trio-websocket's default of 4 KiB bulk bodies are a fifth slower.
+# With trio-websocket's default of 4 KiB large bodies are a fifth slower.
+# Source: docs/spec/libraries.md section 2.
 _RECEIVE_BYTES: Final = 65_536
 # Batches that trio-websocket may hold before its reader waits for ours.
 _MESSAGES_QUEUED_MAX: Final = 16

@@ -1,7 +1,11 @@
 """
 Server configuration: files and environment in, one frozen ``ServerConfig`` out.
 
-Source: DESIGN.md section 7, spec/openbao-ha.md section 6.
+Files are read (``documents.py``), values converted (``values.py``) by the tables of ``schema.py``,
+and put together with the environment (``load.py``); ``addresses.py`` judges the result, and
+``effective.py`` and ``reference.py`` show it. Read first: ``schema.py``, then ``load.py``.
+
+Source: docs/spec/openbao-ha.md section 6; TOML is ours.
 """
 
 from baoha.config.addresses import Finding, check_addresses, enforce

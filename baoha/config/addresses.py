@@ -8,7 +8,8 @@ A finding of severity "error" cannot work, or cannot work for other nodes: the s
 start. What may be right behind a proxy or a port mapping is a "warning" at most; ``diagnose``,
 which sees the whole cluster, can know more and say the same code more severely.
 
-Source: spec/cluster-cli.md 6.2 A (BH-101 to BH-120), spec/openbao-ha.md 6.1; BH-121 is ours.
+Source: docs/spec/cluster-cli.md section 6.2 A (BH-101 to BH-120), docs/spec/openbao-ha.md section
+6.1; BH-121 is ours.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Rule of this file: a secret is shown as "***". Whether a storage setting is one 
 name, and every password inside a URL is masked whatever the name; what cannot be judged (a list, an
 inner block) is shown only by its size.
 
-Source: ours; spec/cluster-cli.md 3.3.
+Source: ours; docs/spec/cluster-cli.md section 3.3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Environment variables: BAOHA_X beats BAO_X beats VAULT_X.
 Rule of this file: the first name that is *set* decides, even when it is set to nothing. What it
 then says is used if it is not empty; otherwise the file's value stays.
 
-Source: spec/openbao-ha.md 6.1; BAOHA_ is ours.
+Source: docs/spec/openbao-ha.md section 6.1; BAOHA_ is ours.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ From a ``listener`` block to a ``ListenerConfig``.
 Rule of this file: what a listener needs to open its socket is complete here, or it is an error;
 whether its addresses make sense beside the others is for ``addresses.py``.
 
-Source: spec/openbao-ha.md 6.1 and 6.2.
+Source: docs/spec/openbao-ha.md sections 6.1 and 6.2.
 """
 
 from __future__ import annotations

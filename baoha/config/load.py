@@ -7,7 +7,7 @@ files that are named, and the key files that a static seal names.
 
 The addresses are taken as they are here; ``addresses.check_addresses`` judges them.
 
-Source: spec/openbao-ha.md section 6; DESIGN.md section 7.
+Source: docs/spec/openbao-ha.md section 6; TOML is ours.
 """
 
 from __future__ import annotations

@@ -2,14 +2,17 @@
 The tables of ``docs/configuration.md``, written from the schema.
 
 Rule of this file: the page holds, between its markers, exactly what ``table`` returns; a test
-compares, so that a key cannot be added without being documented.
+compares, so that a key cannot be added without being documented. To write them anew:
+``python -m baoha.config.reference docs/configuration.md``.
 
 Source: ours.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -75,3 +78,9 @@ def _row(option: Option) -> tuple[str, ...]:
 
 def _lines(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        file = Path(name)
+        file.write_text(page_with_tables(file.read_text("utf-8")), "utf-8")

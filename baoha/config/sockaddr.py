@@ -5,7 +5,7 @@ Rules of this file: a template either gives exactly one address or is an error (
 that gives nothing, and then advertises ``http://:8200``); which addresses this host has is an
 argument, so that nothing here needs a network.
 
-Source: documentation of hashicorp/go-sockaddr; spec/openbao-ha.md 6.1.
+Source: documentation of hashicorp/go-sockaddr; docs/spec/openbao-ha.md section 6.1.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 Rule of this file: settings pass through as they are written (the store knows its keys, and refuses
 others); only the keys that speak of the node (``redirect_addr``, ``cluster_addr``) are taken out.
 
-Source: spec/openbao-ha.md 6.1 and 6.2.
+Source: docs/spec/openbao-ha.md sections 6.1 and 6.2.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ current one: what was decided in one tenure is not written in the next.
 A standby may meet an entry of a term that it does not know, because the active node has just
 rotated. ``refresh_keyring`` (set by the seal) is then called once, and the entry is tried again.
 
-Source: spec/openbao-ha.md, section 2.3.
+Source: docs/spec/openbao-ha.md section 2.3.
 """
 
 from __future__ import annotations

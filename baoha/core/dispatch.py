@@ -8,7 +8,8 @@ Rules of this file:
 2. A token is asked before anything is told: whether a mount exists is answered only to whoever may
    use the path.
 
-Source: OpenBao 2.7.2 as recorded (06-active.json, features/generic-http.json).
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/06-active.json and
+tests/conformance/recordings/generic-http.json).
 """
 
 from __future__ import annotations

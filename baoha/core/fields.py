@@ -7,8 +7,9 @@ Rules of this file:
    OpenBao's.
 2. It costs a few milliseconds at most: what is larger than any use is refused before the work.
 
-Source: OpenBao 2.7.2 as recorded (features/kv2.json "config bad", "metadata bad custom") and
-measured. JSON numbers arrive as ``int`` or ``float`` and are named "json.Number" to the client.
+Source: OpenBao 2.7.2 as recorded ("config bad" and "metadata bad custom" of
+tests/conformance/recordings/kv2.json) and measured. JSON numbers arrive as ``int`` or ``float`` and
+are named "json.Number" to the client.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ Rules of this file:
    other one says so. A crash leaves an empty store or a whole one.
 3. Shares are returned only when it is certain that they open what was stored.
 
-Source: ours; OpenBao's initialisation is a row of writes under a lock (spec/openbao-ha.md 2.6 and
-11.14). The texts of the errors are OpenBao's.
+Source: ours; OpenBao's initialisation is a row of writes (docs/spec/openbao-ha.md sections 2.6
+and 11.14). The texts of the errors are OpenBao's.
 """
 
 from __future__ import annotations

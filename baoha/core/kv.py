@@ -9,7 +9,7 @@ Rules of this file:
 
 ``kv_metadata.py`` has the metadata part, ``kv_records.py`` what is stored.
 
-Source: OpenBao 2.7.2 as recorded (features/kv2.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv2.json) and measured.
 """
 
 from __future__ import annotations

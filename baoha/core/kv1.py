@@ -1,7 +1,7 @@
 """
 The plain key-value engine (KV v1): one JSON object per path, no versions.
 
-Source: OpenBao 2.7.2 as recorded (features/kv1.json).
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv1.json).
 """
 
 from __future__ import annotations

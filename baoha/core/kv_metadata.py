@@ -5,7 +5,7 @@ Rules of this file: a change of a record is one transaction, and a request that 
 change is none: it needs no check-and-set, creates no record, counts no version; what a client
 attached to a secret (``custom_metadata``) is bounded in count and size.
 
-Source: OpenBao 2.7.2 as recorded (features/kv2.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv2.json) and measured.
 """
 
 from __future__ import annotations

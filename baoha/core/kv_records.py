@@ -6,8 +6,8 @@ oldest and newest number consistent.
 
 Layout below the mount: ``config``, ``metadata/<path>`` (the record), ``versions/<path>/<number>``.
 
-Source: OpenBao 2.7.2 as recorded (features/kv2.json) and measured. Fields and their meaning are
-those of its API; the stored form is ours.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv2.json) and measured. Fields and
+their meaning are those of its API; the stored form is ours.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ Rules of this file:
    as its new version; nobody enters the former one any more, and ``kv_upgrade.py`` empties it.
 
 Source: OpenBao 2.7.2: one entry per mount below ``core/mounts/`` and ``core/auth/``; data below
-``logical/<uuid>/``. Texts as recorded (features/mounts-auth-audit.json) and measured.
+``logical/<uuid>/``. Texts as recorded (tests/conformance/recordings/mounts-auth-audit.json) and
+measured.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Rules of this file:
 Where a route can tell a create from an update, its fields are checked once more by then, with the
 bare text of the conversion error: OpenBao checks existence before the capability, and so do we.
 
-Source: OpenBao 2.7.2 as recorded (features/generic-http.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/generic-http.json) and measured.
 """
 
 from __future__ import annotations

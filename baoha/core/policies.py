@@ -7,7 +7,8 @@ Rules of this file:
    what was read under an older generation is used once and not kept.
 2. "root" has no text and cannot be changed; what it allows is not written anywhere.
 
-Source: OpenBao 2.7.2 as recorded (features/policy-capabilities.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/policy-capabilities.json) and
+measured.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ Rules of this file:
 Theory of operation. Every change writes ``core/keyring``, encrypted with a fresh nonce, so its
 bytes are a mark that no other write has: ``settling`` needs one.
 
-Source: ours; OpenBao writes these entries one after the other (spec/openbao-ha.md 2.7 and 11.14).
+Source: ours; OpenBao writes these entries one after the other (docs/spec/openbao-ha.md sections 2.7
+and 11.14).
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ key opens the keyring; the keyring opens everything else. With a static seal the
 the configuration, the node opens by itself, and the shares given out are *recovery* shares: they
 prove authority, they open nothing.
 
-Source: spec/openbao-ha.md 2.5, 2.7, 5.4; recordings/04-unseal.json; the static seal as measured.
+Source: docs/spec/openbao-ha.md sections 2.5, 2.7 and 5.4;
+tests/conformance/recordings/04-unseal.json; the static seal as measured.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Rules of this file: it translates; what a request means is decided in the stores
 paths that are answered without dispatch (health, leader, seal, unseal, init, step-down) are the API
 layer's.
 
-Source: OpenBao 2.7.2 as recorded (06-active.json, features/*.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/06-active.json and its neighbours)
+and measured.
 """
 
 from __future__ import annotations

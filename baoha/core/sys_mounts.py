@@ -4,7 +4,8 @@ The paths of ``sys/`` that deal with mounts: list, enable, tune, disable, and wh
 Rule of this file: what a mount is shown to is decided by the token's policies alone; a mount that
 the caller may not use and one that is not there are answered alike.
 
-Source: OpenBao 2.7.2 as recorded (features/mounts-auth-audit.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/mounts-auth-audit.json) and
+measured.
 """
 
 from __future__ import annotations

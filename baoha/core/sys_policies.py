@@ -1,7 +1,8 @@
 """
 The paths of ``sys/`` that deal with policies, and with what they allow.
 
-Source: OpenBao 2.7.2 as recorded (features/policy-capabilities.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/policy-capabilities.json) and
+measured.
 """
 
 from __future__ import annotations

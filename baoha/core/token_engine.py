@@ -4,7 +4,7 @@ The paths below ``auth/token/``: look at tokens, make, renew and end them.
 Rules of this file: it decides nothing about validity (``tokens.py`` does); whoever gets more than
 the caller has needs sudo on the path.
 
-Source: OpenBao 2.7.2 as recorded (features/token.json) and measured.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/token.json) and measured.
 """
 
 from __future__ import annotations

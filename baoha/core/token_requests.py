@@ -3,8 +3,8 @@ What a client may ask of a new token, and what it gets.
 
 Rule of this file: it is pure; the caller's token, its sudo and the time are arguments.
 
-Source: OpenBao 2.7.2 as recorded (features/token.json) and measured; the order of the checks is
-the order in which OpenBao reports faults.
+Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/token.json) and measured; the order
+of the checks is the order in which OpenBao reports faults.
 """
 
 from __future__ import annotations

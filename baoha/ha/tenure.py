@@ -144,7 +144,7 @@ async def run_renewal(
 
     Cancellation: safe at every checkpoint; the lock is left as last renewed.
     Owns: nothing. Whoever runs the tenure releases the lock.
-    Source: ours; OpenBao gives up after one failed renewal (spec 11.8).
+    Source: ours; OpenBao lost a lock that had time left (docs/spec/openbao-ha.md section 11.8).
     """
     fence = tenure.fence
     assert fence is not None

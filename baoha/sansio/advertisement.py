@@ -8,7 +8,7 @@ The record is one line of JSON with Go's spelling: fixed key order, ``<>&`` esca
 numbers as bare integers of up to 158 digits, a newline at the end. Before request forwarding
 existed the entry was just the redirect address; an entry that is not JSON still means that.
 
-Source: spec/openbao-ha.md section 2.2.
+Source: docs/spec/openbao-ha.md section 2.2.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ The first part of a body comes with its head and needs no grant. Bodies that do 
 budget now wait in the order in which they came; those of medium size (1 MiB of the default budget)
 have a quarter of it for themselves, so that they do not wait for large ones.
 
-Source: ours (DESIGN.md section 5, "bodies in bounded chunks with back-pressure").
+Source: ours.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The frames of the cluster channel: envelopes, and requests and responses inside 
 
 Rules of this file: what a peer sends either decodes or raises ``FrameError``, and nothing larger
 than the limits is ever built in memory. No I/O; the carrier (``cluster.transport``) sends a batch
-of envelopes as one message, which is what makes many small requests cheap (STACK.md section 2).
+of envelopes as one message, which is what makes many small requests cheap.
 
 An envelope is ``length (4) kind (1) id (8) payload``, big-endian. A request or a response starts
 with a frame that carries ``head length (4) body length (8) head first-part-of-body``; what does not
@@ -11,7 +11,7 @@ fit into one chunk follows as BODY frames, as far as the receiver's CREDIT reach
 control payloads are MessagePack maps. Compatibility: unknown keys and unknown kinds are ignored, so
 a newer node may add both; what changes old ones needs a new protocol number in the hello.
 
-Source: ours (DESIGN.md section 5).
+Source: ours; docs/spec/libraries.md section 2 for what batches are worth.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ it is not so large that it gets no more than "invalid JSON".
 
 Integers stay exact, whatever their size; other numbers become floats; "-0" stays negative.
 
-Source: Go's JSON error texts as measured on OpenBao 2.7.2 (recordings/json-errors.json has the
-table); the depth limit is ours, Go's is 10000.
+Source: Go's JSON error texts as measured on OpenBao 2.7.2 (the table is
+tests/conformance/recordings/json-errors.json); docs/decisions/012-own-json-decoder.md. The depth
+limit is ours, Go's is 10000.
 """
 
 from __future__ import annotations

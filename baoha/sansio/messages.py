@@ -32,7 +32,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-# Set by nodes for nodes; dropped when a client sends them. Source: ours (DESIGN.md section 5).
+# Set by nodes for nodes; dropped when a client sends them. Source: ours.
 INTERNAL_PREFIXES = ("x-vault-internal-", "x-baoha-internal-")
 
 

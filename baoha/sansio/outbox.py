@@ -10,7 +10,7 @@ ones, then one chunk of one large body, the bodies taking turns. So neither a he
 message waits behind a body, and a body is only cut into chunks when its turn comes: nothing is
 copied ahead of time. One large piece goes with every batch, so small messages do not starve it.
 
-Source: ours; STACK.md section 2 for the order and the sizes.
+Source: ours; docs/spec/libraries.md section 2 for the order and the sizes.
 """
 
 from __future__ import annotations

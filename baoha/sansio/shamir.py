@@ -16,7 +16,7 @@ All bytes of a vector are packed into one integer and multiplied at once, withou
 that is read at secret indices leaks through the cache. (Python gives no promise about the time of
 its integer operations; this takes away what leaks most.)
 
-Source: spec/openbao-ha.md section 2.5; shares of a real OpenBao join here (tests/conformance).
+Source: docs/spec/openbao-ha.md section 2.5; shares of a real OpenBao join here (tests/conformance).
 """
 
 from __future__ import annotations

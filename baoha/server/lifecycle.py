@@ -13,7 +13,8 @@ listeners stop accepting and answer what they have; then the node is cancelled, 
 closed. An error that leaves the node ends the process with exit code 1, after the listeners were
 closed: a crash that others take over from is safer than a node in an unknown state.
 
-Source: ours (DESIGN.md section 3); OpenBao closes its connections first and drains nothing.
+Source: ours (ARCHITECTURE.md, "Rings of nurseries"); OpenBao closes its connections first and
+drains nothing.
 """
 
 from __future__ import annotations

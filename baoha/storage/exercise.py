@@ -10,7 +10,7 @@ Rules of this file:
 It is shipped, as ``trio.testing`` is: whoever writes a store runs these, under ``trio.run`` or in
 a test. A failure is an ``AssertionError`` that names the part in a note.
 
-Source: spec/openbao-ha.md section 7.1; the idea is OpenBao's ExerciseBackend.
+Source: docs/spec/openbao-ha.md section 7.1; the idea is OpenBao's ExerciseBackend.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ order the keys below one sub-folder are neighbours, and children sort as their k
 child is its key cut after the first "/". So one walk over the sorted keys yields sorted children,
 and a sub-folder of any size costs one step: the walk continues at the first key behind it.
 
-Source: spec/openbao-ha.md section 7.1; the walk is ours.
+Source: docs/spec/openbao-ha.md section 7.1; the walk is ours.
 """
 
 from __future__ import annotations

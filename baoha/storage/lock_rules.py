@@ -8,7 +8,7 @@ Rules of this file:
    stays when the lock is free, so that a fence of the past can never hold again.
 
 Every store whose lock is a row it can read and write in one step (inmem, sqlite) decides here, so
-they cannot differ. Source: DESIGN.md section 4; the contract is ``HALock``.
+they cannot differ. Source: ours; the contract is ``HALock``.
 """
 
 from __future__ import annotations

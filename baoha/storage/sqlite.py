@@ -16,7 +16,7 @@ wait is a sleeping task. Writes: ``sqlite_writer``. The lock: ``sqlite_lock``.
 
 The writer needs real time: under a virtual clock that jumps when idle, its answers come "too late".
 
-Source: ours; STACK.md section 4.
+Source: ours; docs/spec/libraries.md section 4.
 """
 
 from __future__ import annotations

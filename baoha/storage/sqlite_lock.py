@@ -13,7 +13,7 @@ boot-time clock and the kernel's evidence (``sqlite_presence``). Lock jobs go ah
 data writes. A job that changed the holder announces it once the change is durable. When the store
 does not answer, the process that is in the way is looked up (``sqlite_obstacle``).
 
-Source: DESIGN.md section 4; ours.
+Source: ours; docs/decisions/004-ha-lock-in-the-sqlite-file.md.
 """
 
 from __future__ import annotations

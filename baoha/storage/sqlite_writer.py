@@ -18,7 +18,7 @@ there is no space for the group, the group is rolled back and its jobs run one b
 bad job hurts nobody else. A lock job for which there is no space gets a checkpoint first, so that
 the WAL can begin anew, and then the reserve.
 
-Source: ours; STACK.md section 4 measured group commit at 12 to 21 times single commits.
+Source: ours; docs/spec/libraries.md section 4: group commit is worth 12 to 21 times single commits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """
 The command line of baoha: `baoha status`, `baoha step-down`, `baoha kv` and the rest.
 
-Works against baoha, OpenBao and Vault alike. Start reading at `main` (process entry), then `app`
-(how a command is declared) and `context` (what a command is handed).
+Works against baoha, OpenBao and Vault alike: what a server can do is found out by asking it. Read
+first: ``main.py`` (process entry), then ``app.py`` (how a command is declared) and ``context.py``
+(what a command is handed).
 """

@@ -4,7 +4,7 @@ Addresses of nodes: text to Endpoint, strictly.
 Rule of this file: an address that could mean two things is refused, with the form that was
 probably meant. `localhost:8200` must not be read as the scheme "localhost" (checks BH-102, BH-112).
 
-Source: spec/cluster-cli.md sections 1.1 and 6.2 A; default address as in `bao status -h`.
+Source: docs/spec/cluster-cli.md sections 1.1 and 6.2 A; default address as in `bao status -h`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ plain function that Typer can read. `GoCommand` accepts Go's flag forms: one das
 flags before or after arguments. `run` gives an async command its trio loop, its deadline and
 SIGTERM, and `conclude` turns whatever came out into an exit code and one line on stderr.
 
-Source: measured traps in STACK.md section 8.
+Source: docs/spec/libraries.md section 8.
 """
 
 from __future__ import annotations

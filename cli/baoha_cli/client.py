@@ -10,7 +10,7 @@ request, reads one answer. The connect phase has its own short limit, since a ho
 packets would otherwise use up the whole time; `RequestFailed.sent` tells the caller whether the
 server can have seen the request.
 
-Source: RFC 9110/9112 through h11; error texts as `bao` prints them (recordings/cli.md).
+Source: RFC 9110/9112 through h11; error texts as `bao` prints them.
 """
 
 from __future__ import annotations

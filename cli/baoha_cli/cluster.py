@@ -1,7 +1,7 @@
 """
 `baoha cluster`: the nodes from every point of view.
 
-Source: spec/cluster-cli.md section 3.2.
+Source: docs/spec/cluster-cli.md section 3.2.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Several nodes as one document: table, JSON, names, and a verdict in words.
 
 Rule of this file: it is pure. Words carry the meaning (OK, DEGRADED, NONE); colour only repeats it.
 
-Source: spec/cluster-cli.md section 3.3 for the table, 2.3 for the JSON.
+Source: docs/spec/cluster-cli.md sections 3.3 (the table) and 2.3 (the JSON).
 """
 
 from __future__ import annotations

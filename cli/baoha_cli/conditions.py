@@ -4,7 +4,7 @@ Conditions on a cluster, for `status --expect` and `wait --for`.
 Rule of this file: it is pure. A condition is checked against one report plus what was true at the
 start, and the answer says what is missing, and whether it can still come true.
 
-Source: spec/cluster-cli.md section 3.3.
+Source: docs/spec/cluster-cli.md section 3.3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 A request as a curl command, for `--output-curl-string`; the token is never in it.
 
-Source: `bao status -output-curl-string` of 2.7.2 (recordings/cli.md).
+Source: `bao status -output-curl-string` of 2.7.2.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 Rules of this file. Nothing is broken without --i-know, and not before every node was seen to work.
 The command given with --kill is the operator's own and runs in a shell, as the operator.
 
-Source: spec/cluster-cli.md section 3.3.
+Source: docs/spec/cluster-cli.md section 3.3.
 """
 
 from __future__ import annotations

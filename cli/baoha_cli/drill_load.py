@@ -8,7 +8,7 @@ Theory of operation. A writer writes N through its node; when N was acknowledged
 through the next node: less than N is a stale read. At the end every key is read once more, and the
 store's version counts the writes that were really applied.
 
-Source: spec/cluster-cli.md section 0.1 (the prober behind the measurements).
+Source: docs/spec/cluster-cli.md section 0.1 (the load behind the figures).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Rules of this file. Pure. A write counts as applied only when it was acknowledge
 only when it certainly was not (nothing was sent, or it was redirected), and else as unknown. Times
 are seconds from the moment the leader was broken; negative ones are before.
 
-Source: spec/cluster-cli.md sections 0.1 and 3.3.
+Source: docs/spec/cluster-cli.md sections 0.1 and 3.3.
 """
 
 from __future__ import annotations

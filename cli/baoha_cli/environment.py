@@ -4,8 +4,8 @@ What the environment says: variables in order of precedence, durations, flags, t
 Rules of this file: BAOHA_X beats BAO_X beats VAULT_X, an empty variable counts as not set, and a
 value that cannot be read is a usage error that names the variable, never a silent default.
 
-Source: spec/cluster-cli.md section 2.3; names as in `bao status -h`; the token file as `bao login`
-of 2.7.2 writes it (~/.vault-token, mode 600).
+Source: docs/spec/cluster-cli.md section 2.3; names as in `bao status -h`; the token file as
+`bao login` of 2.7.2 writes it (~/.vault-token, mode 600).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ exist there keep them (profile "bao"); commands that are new use a finer set (pr
 "nagios" maps everything to OK, WARNING, CRITICAL and UNKNOWN. Usage errors are 64 everywhere: the
 usual 2 would read as "sealed".
 
-Source: recordings/cli.md for the "bao" column; spec/cluster-cli.md section 3.1 for the others.
+Source: `bao` 2.7.2 for the "bao" column; docs/spec/cluster-cli.md section 3.1 for the others.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ How a command fails: one exception tree, each with the words for the operator an
 
 Rule of this file: texts here are printed as they are. No token, key or request header enters them.
 
-Source: texts of connection errors follow what `bao` prints (recordings/cli.md), because people
-search for them.
+Source: texts of connection errors follow what `bao` 2.7.2 prints, because people search for
+them.
 """
 
 from __future__ import annotations

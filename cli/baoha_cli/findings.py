@@ -7,7 +7,7 @@ Theory of operation. A check makes a Finding with a code and words for this case
 (why, fix) come from the catalogue. `CATALOGUE` is open: another module registers its codes with
 `register`, and `baoha explain CODE` finds them.
 
-Source: spec/cluster-cli.md section 6.2.
+Source: docs/spec/cluster-cli.md section 6.2.
 """
 
 from __future__ import annotations

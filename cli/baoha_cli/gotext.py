@@ -4,7 +4,7 @@ Values and tables in the form that `bao` prints them.
 Rule of this file: it is pure, and its output is compared with a real `bao` byte for byte
 (tests/differential/test_cli_against_bao.py): people's scripts cut columns out of it.
 
-Source: recordings/cli.md; OpenBao 2.7.2 run beside this.
+Source: `bao` 2.7.2 run beside this.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Rules of this file. Nothing is sent before the plan was made and accepted. The t
 addresses that were given; when the active node's own is not among them, the request goes through a
 standby, and the report says so. Success is what the nodes say afterwards, not the server's 204.
 
-Source: spec/cluster-cli.md section 3.3; measured surprises M3, M4, M5 in 0.1.
+Source: docs/spec/cluster-cli.md sections 0.1 (step-downs) and 3.3.
 """
 
 from __future__ import annotations

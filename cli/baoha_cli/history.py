@@ -5,7 +5,7 @@ Rule of this file: nothing is made up. A server tells who is active now and sinc
 know (baoha, OpenBao, Vault) keeps a list of those before, so that part is null and the exit code
 says that the question was not answered.
 
-Source: sys/leader as recorded (recordings/), spec/cluster-cli.md section 3.2.
+Source: docs/spec/openbao-ha.md section 5.2, docs/spec/cluster-cli.md section 3.2.
 """
 
 from __future__ import annotations

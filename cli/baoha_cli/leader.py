@@ -1,7 +1,7 @@
 """
 `baoha leader`: the active node, as all given nodes see it.
 
-Source: spec/cluster-cli.md section 3.2.
+Source: docs/spec/cluster-cli.md section 3.2.
 """
 
 from __future__ import annotations

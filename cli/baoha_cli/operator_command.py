@@ -5,7 +5,7 @@ Rule of this file: what exists in `bao` keeps its requests, words and exit codes
 (`unseal --all`, refusing to initialise beside an initialised node) needs a new flag or several
 addresses.
 
-Source: recordings/cli.md; `bao operator` 2.7.2 seen through a proxy.
+Source: `bao operator` 2.7.2: requests seen through a proxy, words and exit codes run beside this.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The options every command shares, declared once.
 Rule of this file: a field of `Shared` is an option of every command; there is no second list.
 `bao` takes its flags after the command, so they sit on every leaf and not on the program.
 
-Source: `bao status -h` for names and words; spec/cluster-cli.md section 2.3 for ours.
+Source: `bao status -h` for names and words; docs/spec/cluster-cli.md section 2.3 for ours.
 """
 
 from __future__ import annotations

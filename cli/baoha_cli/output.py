@@ -8,7 +8,7 @@ never changes because of a pipe. Colour is an addition on a terminal, never the 
 Theory of operation. A command builds one Document: the data, and how it looks as a table, as
 tab-separated lines, as names. Output chooses by `--output`.
 
-Source: spec/cluster-cli.md section 2.3.
+Source: docs/spec/cluster-cli.md section 2.3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 Rules of this file. Each probe asks once, without a token, with GET only. Several addresses are
 asked at the same time; the exit code is that of the first one that is not well.
 
-Source: spec/cluster-cli.md sections 3.2 and 6.1.
+Source: docs/spec/cluster-cli.md sections 3.2 and 6.1.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The seal status of one node, as a document and as `bao status` prints it.
 Rule of this file: it is pure. Field order, names and "n/a" are `bao`'s; fields that a server adds
 (of later versions, or ours) come after them in JSON and are not in the table.
 
-Source: recordings/cli.md, all states.
+Source: `bao status` 2.7.2, in all states of a node.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A secret as the API answers it: JSON document and table, as `bao` prints them.
 Rule of this file: it is pure. The JSON form is the server's document with `bao`'s fields, so that
 scripts made for `bao` read it; baoha adds nothing to it.
 
-Source: OpenBao 2.7.2 run beside this; recordings/cli.md.
+Source: `bao` 2.7.2 run beside this.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 Rule of this file: it parses options and calls `baoha.server`; how a server runs is not known here.
 
-Source: `bao server -h` for names; spec/cluster-cli.md section 3.3 for ours.
+Source: `bao server -h` for names; docs/spec/cluster-cli.md section 3.3 for ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 `baoha status`: one node exactly like `bao status`, or many nodes side by side.
 
-Source: spec/cluster-cli.md section 3.3; recordings/cli.md for one node.
+Source: docs/spec/cluster-cli.md section 3.3; `bao status` 2.7.2 for one node.
 """
 
 from __future__ import annotations

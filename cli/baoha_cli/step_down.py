@@ -1,7 +1,7 @@
 """
 `baoha step-down`: hand active duty over, checked before and watched after.
 
-Source: spec/cluster-cli.md section 3.3.
+Source: docs/spec/cluster-cli.md section 3.3.
 """
 
 from __future__ import annotations

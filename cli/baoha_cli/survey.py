@@ -9,7 +9,7 @@ Theory of operation. sys/seal-status comes first, since it answers in every stat
 sys/health and, on a standby, the two-probe test of forwarding run together. The two probes are
 `GET sys/ha-status` plain and with X-Vault-No-Request-Forwarding: 403 and 307 mean "forwards".
 
-Source: spec/cluster-cli.md section 6.1, measured on OpenBao 2.7.2.
+Source: docs/spec/cluster-cli.md section 6.1, measured on OpenBao 2.7.2.
 """
 
 from __future__ import annotations

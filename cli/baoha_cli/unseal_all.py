@@ -4,7 +4,7 @@
 Rules of this file. Shares go to the addresses given and nowhere else, and are held no longer than
 the command runs. A half-done attempt on a node is reset first: its shares could be of another try.
 
-Source: spec/cluster-cli.md section 3.3 (lesson of safe#58).
+Source: docs/spec/cluster-cli.md section 3.3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 Rules of this file: it ends early when a condition can no longer become true, and a condition counts
 only after it has held for `--stable-for`.
 
-Source: spec/cluster-cli.md sections 2.1 (kubectl wait waits to the end on failure) and 3.3.
+Source: docs/spec/cluster-cli.md sections 2.1 and 3.3.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Theory of operation. Two tasks per node: one reads sys/leader (who is active, wh
 sends the tokenless forwarding probe, which stands for a client's request. Main code waits for
 `changed` and reads the states. `drill` can use the same watcher with a writer instead of the probe.
 
-Source: spec/cluster-cli.md section 0.1 (the prober) and 3.3 (step-down).
+Source: docs/spec/cluster-cli.md sections 0.1 and 3.3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 The cluster port under attack, blocked, or somebody else's: named, and nobody else is delayed.
 
-Source: DESIGN.md sections 4 and 5; in OpenBao one idle connection blocks the port for 29.8 s.
+Source: ours; in OpenBao one idle connection blocks the port for 29.8 s (docs/spec/openbao-ha.md
+section 11.22).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Unplanned ends of the active node under load: it is replaced, and nothing acknowledged is lost.
 
-Source: DESIGN.md section 4, "proof of death", "fencing", "reads".
+Source: ARCHITECTURE.md, "A crash"; docs/decisions/002-leadership-is-a-cancel-scope.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KILLS = 4
 UNKNOWN = "status 503 outcome unknown"
 # Without proof of death the lock would have to run out, which is at least 4.5 s after a renewal.
 PROVEN_S = 3.0
-# The rule is ttl + 1 s; on top of it, what a machine that also runs the load needs.
+# A second beyond the ttl, and one for a machine that also runs the load.
 TAKEOVER_S = TTL_S + 1.0 + 1.0
 
 

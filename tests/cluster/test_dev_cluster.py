@@ -1,7 +1,7 @@
 """
 ``baoha server --dev-ha 3``, as the README's first command starts it.
 
-Source: the issue: addresses, root token and a curl line printed, Ctrl-C ends all of them.
+It prints addresses, root token and a curl line, and Ctrl-C ends all nodes.
 """
 
 from __future__ import annotations

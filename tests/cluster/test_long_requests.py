@@ -1,7 +1,8 @@
 """
 Requests that do not end delay nobody, and a change of the active node only by the drain limit.
 
-Source: DESIGN.md section 3; in OpenBao one open stream turns a step-down into 91 s without writes.
+Source: ours; in OpenBao one open stream turns a step-down into 91 s without writes
+(docs/spec/openbao-ha.md section 11.5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Planned changes of the active node under load: no request fails.
 
-Source: DESIGN.md section 4, "Planned hand-over".
+Source: ARCHITECTURE.md, "A planned change of the active node".
 """
 
 from __future__ import annotations

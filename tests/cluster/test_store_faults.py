@@ -1,7 +1,7 @@
 """
 A store that is full, locked, frozen or gone: said so, recovery without a restart, no loss.
 
-Source: DESIGN.md section 8, invariants 4, 5 and 8.
+Source: ARCHITECTURE.md, "Invariants", numbers 4, 5 and 8.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from baoha.config.load import load
 from baoha.sansio.durations import SECOND_NS, parse_duration_ns
 from baoha.timing import HATiming
 from tests.support.api_cluster import APICluster
+from tests.support.scenario import RECOVERY_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -149,6 +150,15 @@ def test_table_of_durations_has_the_defaults_of_the_code() -> None:
     assert len(rows) > 5
     for key, shown in rows:
         assert parse_duration_ns(shown) / SECOND_NS == known[key], key
+
+
+def test_time_to_recover_on_the_pages_is_the_one_that_the_simulation_allows() -> None:
+    said = {
+        page: float(found)
+        for page in ("ARCHITECTURE.md", "docs/testing.md")
+        for found in re.findall(r"ttl`? \+ (\d+) s\b", (ROOT / page).read_text())
+    }
+    assert said == {"ARCHITECTURE.md": RECOVERY_S, "docs/testing.md": RECOVERY_S}
 
 
 # --- commands -------------------------------------------------------------------------------------

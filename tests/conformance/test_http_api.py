@@ -1,5 +1,5 @@
 """
-The HTTP API against what a real OpenBao 2.7.2 has answered (``recordings/``).
+The HTTP API against what a real OpenBao 2.7.2 has answered (tests/conformance/recordings).
 
 Every difference must be named in ``http_exceptions.py`` with its reason; every exception must still
 be one.

@@ -176,7 +176,7 @@ async def test_openbao_store_is_rotated_and_rekeyed_here() -> None:
 
 
 def second_decoder(rows: dict[str, bytes], seal_key: bytes) -> dict[str, bytes]:
-    """Decode a whole store from the specification's text (section 2), with nothing of ours."""
+    """Decode a whole store by docs/spec/openbao-ha.md section 2.3, with nothing of ours."""
     assert rows["core/hsm/barrier-unseal-keys"][0] == 0x0A
     size = rows["core/hsm/barrier-unseal-keys"][1]
     wrapped = rows["core/hsm/barrier-unseal-keys"][2 : 2 + size]

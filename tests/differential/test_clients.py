@@ -1,7 +1,7 @@
 """
 Real clients against a baoha cluster: the ``bao`` command and the ``hvac`` library.
 
-Source: the issue, "It is done when" 2; spec/openbao-ha.md sections 4.4 and 9.
+Source: docs/spec/openbao-ha.md sections 4.4 and 9.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ advertisements = st.builds(
 
 
 def test_encode_full_record_is_gos_json_with_bare_integers_and_newline() -> None:
-    """Source: spec 2.2."""
+    """Source: docs/spec/openbao-ha.md section 2.2."""
     expected = (
         '{"redirect_addr":"http://127.0.0.1:8200","cluster_addr":"https://127.0.0.1:8201",'
         '"cluster_cert":"MIIA","cluster_key_params":{"type":"p521",'
@@ -77,7 +77,7 @@ def test_decode_anything_is_an_advertisement_or_storage_corrupt(data: bytes) -> 
 
 
 def test_decode_text_that_is_not_json_is_a_bare_redirect_address() -> None:
-    """Source: spec 2.2, the format from before request forwarding."""
+    """Source: docs/spec/openbao-ha.md section 2.2, the format from before request forwarding."""
     assert decode_advertisement(b"http://10.0.0.1:8200") == Advertisement(
         redirect_addr="http://10.0.0.1:8200"
     )

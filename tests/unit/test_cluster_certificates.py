@@ -37,7 +37,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def test_certificate_has_the_documented_shape() -> None:
-    """Source: spec 3.2."""
+    """Source: docs/spec/openbao-ha.md section 3.2."""
     identity = create_tenure_identity(NOW)
     certificate = x509.load_der_x509_certificate(identity.certificate_der)
     (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)

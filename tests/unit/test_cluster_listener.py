@@ -134,9 +134,7 @@ async def test_good_peer_over_tcp_forwards() -> None:
 
 
 async def test_two_hundred_idle_and_half_open_connections_delay_no_good_peer() -> None:
-    """
-    Source: spec 11.22: one idle connection blocked OpenBao's cluster port for 29.8 s.
-    """
+    """Source: docs/spec/openbao-ha.md section 11.22: one idle connection blocked OpenBao's port."""
     # They outlast the peer's patience: a listener that waits for one of them never gets to it.
     async with open_listener(HATiming(handshake_s=600)) as listener:
         for number in range(200):

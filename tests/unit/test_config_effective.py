@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -120,6 +122,15 @@ def test_documentation_that_is_stale_is_written_anew() -> None:
     stale = f"{before}{opening}\nold\n{closing}{rest.partition(closing)[2]}"
     assert stale != page
     assert page_with_tables(stale) == page
+
+
+def test_documentation_is_written_anew_by_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    opening, closing = markers("ha")
+    file.write_text(f"before\n{opening}\nold\n{closing}\nafter\n")
+    command = [sys.executable, "-W", "error", "-m", "baoha.config.reference", str(file)]
+    subprocess.run(command, cwd=PAGE.parents[1], check=True)
+    assert file.read_text() == f"before\n{opening}\n{table('ha')}\n{closing}\nafter\n"
 
 
 def test_representation_of_a_configuration_holds_no_setting_of_a_store() -> None:

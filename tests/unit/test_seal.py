@@ -229,7 +229,7 @@ async def test_unseal_overwrites_shares_when_it_opens_and_when_it_fails() -> Non
 async def test_unseal_wrong_shares_are_refused_and_forgotten(
     shares: list[bytes], text: str
 ) -> None:
-    """Source: recordings/04-unseal.json."""
+    """Source: tests/conformance/recordings/04-unseal.json."""
     node = Node(World())
     result = await node.initialize()
     await node.unseal(tuple(shares[:2]))

@@ -70,7 +70,7 @@ def test_config_malformed_is_refused(blob: bytes) -> None:
     ],
 )
 def test_check_shares_bad_numbers_are_refused(shares: int, threshold: int, text: str) -> None:
-    """Source: recordings/02-init.json."""
+    """Source: tests/conformance/recordings/02-init.json."""
     with pytest.raises(InvalidRequest) as caught:
         check_shares(shares, threshold, what="seal")
     assert caught.value.errors == (f"invalid seal configuration: {text}",)

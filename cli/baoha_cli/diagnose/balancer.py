@@ -4,7 +4,7 @@ Sampling a load balancer: many connections, and what each one leads to.
 Rule of this file: every sample uses connections of its own, so that a balancer that decides per
 connection shows all it does; no credentials.
 
-Source: spec/cluster-cli.md sections 6.1 ("which node is behind an LB") and 6.2 H.
+Source: docs/spec/cluster-cli.md sections 6.1 and 6.2 H.
 """
 
 from __future__ import annotations

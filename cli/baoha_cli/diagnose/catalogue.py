@@ -9,7 +9,7 @@ registered with `findings.CATALOGUE` and get the properties that steer the run: 
 belongs, whether it may be an election in progress (then it is asked again), whether it is shown
 only on request.
 
-Source: spec/cluster-cli.md section 6.2.
+Source: docs/spec/cluster-cli.md section 6.2.
 """
 
 from __future__ import annotations

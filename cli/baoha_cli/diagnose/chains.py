@@ -7,7 +7,7 @@ credential. A Location is data from a stranger: it is parsed strictly.
 Theory of operation. The walk starts with what a standby answers to a request that it must not
 forward, and keeps that header on: this is what a client meets when forwarding does not work.
 
-Source: spec/cluster-cli.md sections 6.1 and 6.2 E.
+Source: docs/spec/cluster-cli.md sections 6.1 and 6.2 E.
 """
 
 from __future__ import annotations

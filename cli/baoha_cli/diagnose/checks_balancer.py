@@ -3,7 +3,7 @@ Checks of load balancers (BH-8xx): what many connections through one led to.
 
 Rule of this file: pure. BH-805 and BH-810 are about nodes that are asked directly, too.
 
-Source: spec/cluster-cli.md section 6.2 H.
+Source: docs/spec/cluster-cli.md section 6.2 H.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Theory of operation. OpenBao's files are read as they are. What baoha does not h
 cloud service, a product's own keys) is no matter of addresses: a file that baoha would not start
 with is judged by its addresses, stores and listeners alone.
 
-Source: spec/cluster-cli.md section 6.2 A.
+Source: docs/spec/cluster-cli.md section 6.2 A.
 """
 
 from __future__ import annotations

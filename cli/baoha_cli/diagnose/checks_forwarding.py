@@ -5,7 +5,7 @@ Rules of this file. Pure. What a standby answers is the witness; the look at the
 here explains it, and is a finding of its own only when there is no such witness. A port that is
 closed from here while forwarding works is a firewall that does its work.
 
-Source: spec/cluster-cli.md sections 6.1 (both tables) and 6.2 D and F.
+Source: docs/spec/cluster-cli.md sections 6.1, 6.2 D and F.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Checks of who leads (BH-3xx): what the nodes say, side by side.
 Rules of this file. Pure. Leaders are compared by their cluster address, since the API address may
 be a load balancer's. A node that cannot be asked is no witness: nothing is concluded from it.
 
-Source: spec/cluster-cli.md section 6.2 C.
+Source: docs/spec/cluster-cli.md section 6.2 C.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Checks of names and reach, from this machine (BH-2xx).
 
 Rule of this file: pure; what it says is true "from here", and the texts say so where it matters.
 
-Source: spec/cluster-cli.md section 6.2 B.
+Source: docs/spec/cluster-cli.md section 6.2 B.
 """
 
 from __future__ import annotations

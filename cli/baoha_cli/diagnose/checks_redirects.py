@@ -4,7 +4,7 @@ Checks of redirects (BH-5xx): where a client is sent that a standby does not ser
 Rules of this file. Pure. A redirect to a load balancer is a fault only when that one can lead to a
 standby. Nothing is said about redirects that end at a node which answers.
 
-Source: spec/cluster-cli.md section 6.2 E.
+Source: docs/spec/cluster-cli.md section 6.2 E.
 """
 
 from __future__ import annotations

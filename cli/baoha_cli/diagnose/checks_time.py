@@ -4,7 +4,7 @@ Checks of time, version, health and store (BH-9xx).
 Rule of this file: pure. A clock differs only when that is certain; versions are compared by their
 numbers, and what cannot be compared is left alone.
 
-Source: spec/cluster-cli.md section 6.2 I.
+Source: docs/spec/cluster-cli.md section 6.2 I.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Checks of certificates and TLS (BH-7xx), of every address that is spoken to or a
 
 Rule of this file: pure; the time of day is the one that the look was taken at.
 
-Source: spec/cluster-cli.md section 6.2 G.
+Source: docs/spec/cluster-cli.md section 6.2 G.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Theory of operation. A server that says second S at some moment between sending 
 (t1) has a clock between S and S + 1 at that moment, so its offset lies between S - t1 and
 S + 1 - t0. Every further answer cuts the interval down.
 
-Source: ours; spec/cluster-cli.md section 6.1 ("Clock").
+Source: ours; docs/spec/cluster-cli.md section 6.1.
 """
 
 from __future__ import annotations

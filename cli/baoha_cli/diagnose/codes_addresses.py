@@ -3,7 +3,7 @@ The catalogue, first part: text of the addresses, name and reach.
 
 Rule of this file: words only; what finds a code stands in `checks_*`.
 
-Source: spec/cluster-cli.md section 6.2 A and B; BH-121 is ours.
+Source: docs/spec/cluster-cli.md section 6.2 A and B; BH-121 is ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from baoha_cli.findings import Severity
 
 E: Final = Severity.ERROR
 W: Final = Severity.WARNING
-I: Final = Severity.INFO  # noqa: E741 - one letter per severity, as in the specification
+I: Final = Severity.INFO  # noqa: E741 - one letter per severity, as in the tables
 
 
 class Row(NamedTuple):

@@ -4,7 +4,7 @@ The catalogue, second part: who leads, forwarding, redirects.
 Rule of this file: words only; what finds a code stands in `checks_*`. Rows of codes that
 `baoha_cli.findings` has take title, why and fix from there.
 
-Source: spec/cluster-cli.md section 6.2 C, D and E.
+Source: docs/spec/cluster-cli.md section 6.2 C, D and E.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The catalogue, third part: cluster port, TLS, load balancer, time, version, heal
 
 Rule of this file: words only; what finds a code stands in `checks_*`.
 
-Source: spec/cluster-cli.md section 6.2 F to I.
+Source: docs/spec/cluster-cli.md section 6.2 F to I.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 Rules of this file. No token is used unless --token-file was given: one in the environment or in the
 home directory does not count here. `diagnose config` uses no network.
 
-Source: spec/cluster-cli.md sections 3.2 and 3.3.
+Source: docs/spec/cluster-cli.md sections 3.2 and 3.3.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Theory of operation. Nodes are looked at in rounds (an election is over after on
 ports, certificates, redirect chains and load balancers once. `Evidence.at` gives the evidence as it
 was in one round, so that a check never needs to know about rounds.
 
-Source: spec/cluster-cli.md section 6.1.
+Source: docs/spec/cluster-cli.md section 6.1.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ addresses that appeared meanwhile. The tokenless requests accept any certificate
 is evidence as well (`look_at_tls` judges it) and there is nothing to steal from them; the requests
 with a token are made by a client that verifies.
 
-Source: spec/cluster-cli.md section 6.1, rules 1 to 7.
+Source: docs/spec/cluster-cli.md section 6.1.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ The active node's listener agrees to one and shows a certificate with the common
 cluster listener of a node that is not active answers alert 80 (or 112, asked for raft). An HTTPS
 API refuses the protocol or ignores it, and shows an ordinary certificate.
 
-Source: spec/cluster-cli.md section 6.1 [M14]; measured on OpenBao 2.7.2 and on baoha.
+Source: docs/spec/cluster-cli.md section 6.1; measured on OpenBao 2.7.2 and on baoha.
 """
 
 from __future__ import annotations

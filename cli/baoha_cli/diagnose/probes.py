@@ -8,7 +8,7 @@ Theory of operation. sys/seal-status comes first, since it answers in every stat
 rest follows at once: sys/leader, sys/health, and the two probes `GET sys/ha-status`, plain and with
 X-Vault-No-Request-Forwarding. The probes have a shorter limit: a request that hangs is an answer.
 
-Source: spec/cluster-cli.md section 6.1, measured on OpenBao 2.7.2.
+Source: docs/spec/cluster-cli.md section 6.1, measured on OpenBao 2.7.2.
 """
 
 from __future__ import annotations

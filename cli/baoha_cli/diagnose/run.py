@@ -4,7 +4,7 @@ From evidence to a result: which checks apply, what is left after one fault is o
 Rules of this file. Pure. A finding that an election would explain counts only when every round
 showed it. What was not looked for is said ("skipped"), with the reason.
 
-Source: spec/cluster-cli.md sections 2.3, 3.1 and 6.1.
+Source: docs/spec/cluster-cli.md sections 2.3, 3.1 and 6.1.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ A diagnosis for people: findings with why and fix, the nodes, one line as verdic
 
 Rule of this file: pure; words carry the meaning (FAIL, WARN, ok), colour only repeats it.
 
-Source: spec/cluster-cli.md section 3.3.
+Source: docs/spec/cluster-cli.md section 3.3.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The catalogue in words: one check in full, and the list of all.
 
 Rule of this file: pure.
 
-Source: spec/cluster-cli.md section 6.2.
+Source: docs/spec/cluster-cli.md section 6.2.
 """
 
 from __future__ import annotations
