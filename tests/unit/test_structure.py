@@ -28,11 +28,11 @@ ORDER = [
     {"offload"},
     {"sansio"},
     {"timing"},
-    {"errors", "names"},
+    {"asgi", "diagnostics", "errors", "names"},
 ]
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 # Read by the server alone; needs only values from the far right.
-CONFIG_MAY_IMPORT = {"config", "sansio", "timing", "errors", "names"}
+CONFIG_MAY_IMPORT = {"config", "sansio", "timing", "diagnostics", "errors", "names"}
 CONFIG_IMPORTED_BY = {"config", "server"}
 
 HOMES = {
