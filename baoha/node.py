@@ -47,10 +47,10 @@ from baoha.ha.context import HAContext, ProblemList
 from baoha.ha.gate import Admission, RequestGate
 from baoha.ha.loop import HALoop
 from baoha.ha.parking import ParkingLot
+from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.sansio.ha_state import HAEvent, Phase
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
-from baoha.sansio.seal_format import StaticSealKey
 from baoha.sansio.shares import Claim
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.storage.base import Backend, HABackend, HALock
 from baoha.timing import BootClock, HATiming, boot_time_s
 

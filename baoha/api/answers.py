@@ -27,8 +27,8 @@ from baoha.errors import (
     type_and_place,
 )
 from baoha.sansio.envelope import error_body
-from baoha.sansio.json_encoder import encode
-from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
+from baoha.sansio.formats.json_encoder import encode
+from baoha.sansio.wire.messages import Headers, HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.api")
 

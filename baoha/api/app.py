@@ -50,7 +50,7 @@ from baoha.api.requests import DEFAULT_PARK_S, serve_request
 from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
 from baoha.core.view import NodeView
 from baoha.errors import PayloadTooLarge
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.api")
 

@@ -27,7 +27,13 @@ from baoha.api.answers import TEXT_TYPE, TOO_LARGE_TEXT, error_answer
 from baoha.api.paths import decoded_path, is_printable
 from baoha.api.uploads import SMALL_BYTES, Upload
 from baoha.errors import PayloadTooLarge
-from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy, end_to_end
+from baoha.sansio.wire.messages import (
+    Headers,
+    HTTPRequest,
+    HTTPResponse,
+    ListenerPolicy,
+    end_to_end,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from baoha.api.logical import token_of
 from baoha.core.view import NodeView
-from baoha.sansio.messages import HTTPRequest
 from baoha.sansio.shares import Claim, client_address
+from baoha.sansio.wire.messages import HTTPRequest
 
 
 async def claim_of(view: NodeView, request: HTTPRequest) -> Claim:

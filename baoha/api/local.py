@@ -31,8 +31,8 @@ from baoha.api.standby_policy import SEALED_TEXT
 from baoha.core.view import LinkState, NodeStatus, NodeView, Role, SealStatus
 from baoha.errors import InvalidRequest, RequestError
 from baoha.sansio.durations import format_timestamp
-from baoha.sansio.json_encoder import Fields
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.formats.json_encoder import Fields
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 # The release that names.API_VERSION names was made then; clients show it, none depends on it.
 API_COMMIT_DATE: Final = "2026-10-26T20:32:27Z"

@@ -32,9 +32,9 @@ from baoha.errors import InvalidRequest, NotFound, Overloaded, RequestError
 from baoha.offload import INLINE_BYTES_MAX, Pause
 from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns
 from baoha.sansio.envelope import envelope_body
-from baoha.sansio.json_decoder import decode_object
-from baoha.sansio.json_encoder import ENCODED_BYTES_MAX, Fields, TooLargeError, cost
-from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse
+from baoha.sansio.formats.json_decoder import decode_object
+from baoha.sansio.formats.json_encoder import ENCODED_BYTES_MAX, Fields, TooLargeError, cost
+from baoha.sansio.wire.messages import Headers, HTTPRequest, HTTPResponse
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from baoha.core.view import InitParameters
 from baoha.errors import InvalidRequest
 from baoha.offload import Pause
-from baoha.sansio.json_decoder import decode_record
+from baoha.sansio.formats.json_decoder import decode_record
 
 _INIT_FIELDS: Final = {
     "pgp_keys": "[]string",

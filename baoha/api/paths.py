@@ -20,8 +20,8 @@ from baoha import names
 from baoha.api.answers import error_answer, page_not_found
 from baoha.api.query import is_malformed, joined_values, wanted_listing
 from baoha.errors import InvalidRequest
-from baoha.sansio.json_decoder import decode_object
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.formats.json_decoder import decode_object
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 API_PREFIX: Final = "/v1/"
 # Each costs a microsecond or two in the event loop, and nobody has more than a handful.

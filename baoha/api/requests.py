@@ -62,8 +62,8 @@ from baoha.errors import (
     NotActive,
     ReadOnly,
 )
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.shares import Claim, client_address
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 DEFAULT_PARK_S: Final = 5.0
 # After a failed attempt the picture may already be the new one, or never change: look again.

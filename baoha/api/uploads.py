@@ -27,8 +27,8 @@ from typing import Final
 
 import trio
 
-from baoha.sansio.messages import HTTPRequest
 from baoha.sansio.shares import SHARE, Claim, Shares
+from baoha.sansio.wire.messages import HTTPRequest
 
 # Sixteen bodies of the default limit (32 MiB) at a time.
 ROOM_BYTES: Final = 512 * 1024 * 1024

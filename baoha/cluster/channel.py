@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.patience import PeerPatience
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,9 +41,9 @@ from baoha.cluster.transport import ChannelBroken, Transport, open_transport, si
 from baoha.core.view import LinkState
 from baoha.errors import BaohaError, CannotForward, ForwardingError
 from baoha.sansio.advertisement import Advertisement, cluster_endpoint
-from baoha.sansio.frames import PROTOCOL, ChannelLimits, Frame, FrameError, Kind, pack, unpack
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.patience import PeerPatience
+from baoha.sansio.wire.frames import PROTOCOL, ChannelLimits, Frame, FrameError, Kind, pack, unpack
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 
 _logger: Final = logging.getLogger("baoha.cluster")

@@ -18,8 +18,9 @@ import trio
 
 from baoha.cluster.transport import Transport
 from baoha.errors import CannotForward, ForwardingError, ForwardingInterrupted, PayloadTooLarge
-from baoha.sansio.assembly import MEDIUM_PART, Assembly
-from baoha.sansio.frames import (
+from baoha.sansio.patience import PeerPatience
+from baoha.sansio.wire.assembly import MEDIUM_PART, Assembly
+from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
@@ -31,10 +32,9 @@ from baoha.sansio.frames import (
     parse_credit,
     parse_message_start,
 )
-from baoha.sansio.lanes import Lane, Lanes
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
-from baoha.sansio.outbox import OutMessage
-from baoha.sansio.patience import PeerPatience
+from baoha.sansio.wire.lanes import Lane, Lanes
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.outbox import OutMessage
 
 
 class LinkSession:

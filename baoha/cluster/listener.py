@@ -33,7 +33,7 @@ from baoha.cluster.peer import PeerSession
 from baoha.cluster.problems import ProblemLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context
 from baoha.cluster.transport import CLOSED_BY_PEER, ChannelBroken, Transport, open_transport
-from baoha.sansio.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack
+from baoha.sansio.wire.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack
 from baoha.timing import PATIENCE_MAX, HATiming
 
 # A standby that has been silent for so many heartbeat timeouts is let go; it will dial again.

@@ -20,8 +20,9 @@ import trio
 from baoha.cluster.channel import ActiveHandler, LeaderNotice, NodeInfo, PrepareReply
 from baoha.cluster.transport import Transport
 from baoha.errors import BaohaError, ForwardingError, LeadershipLost, NotActive, type_and_place
-from baoha.sansio.assembly import Assembly
-from baoha.sansio.frames import (
+from baoha.sansio.patience import PeerPatience
+from baoha.sansio.wire.assembly import Assembly
+from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
@@ -34,9 +35,8 @@ from baoha.sansio.frames import (
     parse_message_start,
     unpack,
 )
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
-from baoha.sansio.outbox import OutMessage
-from baoha.sansio.patience import PeerPatience
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.outbox import OutMessage
 
 _logger: Final = logging.getLogger("baoha.cluster")
 

@@ -29,8 +29,8 @@ import wsproto.utilities
 from baoha.cluster.hello import RESOURCE
 from baoha.cluster.tls import describe_failure
 from baoha.errors import ForwardingError, type_and_place
-from baoha.sansio.frames import ChannelLimits, Frame, FrameError, parse_envelopes
-from baoha.sansio.outbox import Outbox, OutMessage
+from baoha.sansio.wire.frames import ChannelLimits, Frame, FrameError, parse_envelopes
+from baoha.sansio.wire.outbox import Outbox, OutMessage
 
 _logger: Final = logging.getLogger("baoha.cluster")
 

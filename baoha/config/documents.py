@@ -22,8 +22,8 @@ from typing import Final, NoReturn
 import tomli
 
 from baoha.errors import ConfigError
-from baoha.sansio import hcl
-from baoha.sansio.hcl import Block, HCLError, Item, Value
+from baoha.sansio.formats import hcl
+from baoha.sansio.formats.hcl import Block, HCLError, Item, Value
 
 SUFFIXES: Final = (".toml", ".hcl", ".json")
 FILE_BYTES_MAX: Final = 1 << 20

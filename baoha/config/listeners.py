@@ -19,7 +19,7 @@ from baoha.config.sockaddr import HostAddresses, render
 from baoha.config.urls import join_host_port, next_port, split_host_port
 from baoha.config.values import Headers
 from baoha.errors import ConfigError
-from baoha.sansio.messages import BODY_BYTES_MAX
+from baoha.sansio.wire.messages import BODY_BYTES_MAX
 
 _RELOAD_S_MIN: Final = 5.0
 _NOT_ON_UNIX: Final = "a unix listener has neither TLS nor a part in the cluster"

@@ -44,7 +44,7 @@ from baoha.config.storage_blocks import (
 from baoha.config.urls import join_host_port, next_port, split_url
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
-from baoha.sansio.hcl import HCLError
+from baoha.sansio.formats.hcl import HCLError
 from baoha.timing import HATiming
 
 SealType = Literal["shamir", "static"]

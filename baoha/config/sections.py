@@ -20,7 +20,7 @@ from baoha.config.model import Source
 from baoha.config.schema import Option
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
-from baoha.sansio.hcl import Block, Item
+from baoha.sansio.formats.hcl import Block, Item
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from baoha.config.model import Source, StorageConfig
 from baoha.config.schema import STORAGE_ADDRESSES, STORAGE_ENV
 from baoha.config.sections import Section
 from baoha.errors import ConfigError
-from baoha.sansio.hcl import Block, HCLError, Item, Value
+from baoha.sansio.formats.hcl import Block, HCLError, Item, Value
 
 OLD_NAMES: Final = MappingProxyType({"storage": "backend", "ha_storage": "ha_backend"})
 

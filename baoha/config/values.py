@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from baoha.sansio.durations import SECOND_NS, DurationError, parse_duration_ns
-from baoha.sansio.hcl import Block, Value
+from baoha.sansio.formats.hcl import Block, Value
 
 Headers: TypeAlias = Mapping[str, Mapping[str, tuple[str, ...]]]
 

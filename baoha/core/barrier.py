@@ -31,14 +31,14 @@ from typing import Final, TypeVar
 from baoha.core.landed import count_landed
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
 from baoha.offload import run_if_large
-from baoha.sansio.barrier_codec import (
+from baoha.sansio.crypto.barrier_codec import (
     NONCE_BYTES,
     TermCipher,
     entry_term,
     require_key,
     require_storable,
 )
-from baoha.sansio.keyring import Keyring
+from baoha.sansio.crypto.keyring import Keyring
 from baoha.storage.base import Backend, Fence, Transaction
 
 RandomBytes = Callable[[int], bytes]

@@ -26,9 +26,9 @@ from baoha.core.rotation import put_stored_keys, write_keyring
 from baoha.core.settling import settle
 from baoha.core.view import InitParameters, InitResult
 from baoha.errors import AlreadyInitialized, InvalidRequest
-from baoha.sansio.barrier_codec import KEY_BYTES, NONCE_BYTES
-from baoha.sansio.keyring import create_keyring, format_time
-from baoha.sansio.seal_format import (
+from baoha.sansio.crypto.barrier_codec import KEY_BYTES, NONCE_BYTES
+from baoha.sansio.crypto.keyring import create_keyring, format_time
+from baoha.sansio.crypto.seal_format import (
     SHAMIR,
     STATIC,
     SealConfig,
@@ -36,7 +36,7 @@ from baoha.sansio.seal_format import (
     StaticSealKey,
     check_shares,
 )
-from baoha.sansio.shamir import split
+from baoha.sansio.crypto.shamir import split
 from baoha.storage.base import Backend, Fence
 
 Populate = Callable[[BarrierTransaction], Awaitable[str] | str]

@@ -36,7 +36,7 @@ from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PayloadTooLarge
 from baoha.sansio.durations import SECOND_NS, format_timestamp
-from baoha.sansio.json_encoder import ENCODED_BYTES_MAX
+from baoha.sansio.formats.json_encoder import ENCODED_BYTES_MAX
 
 _UINT32: Final = 1 << 32
 # A secret grows patch by patch; one that is larger than an answer may be could not be read.

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 from baoha import offload
 from baoha.core.kv_records import Secret, decode_json, encode_json
-from baoha.sansio.json_encoder import cost, encode_plain
-from baoha.sansio.json_pieces import Limits, PiecewiseDecoder
+from baoha.sansio.formats.json_encoder import cost, encode_plain
+from baoha.sansio.formats.json_pieces import Limits, PiecewiseDecoder
 
 # The stored form is ours: the C decoder reads it at once, a hundred bytes in a microsecond.
 _DECODED_INLINE_BYTES_MAX: Final = 64 * 1024

@@ -22,7 +22,7 @@ from baoha.core.paths import Call, Route, wrapped
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, RequestError
 from baoha.sansio.durations import SECOND_NS, format_timestamp
-from baoha.sansio.json_encoder import ENCODED_BYTES_MAX
+from baoha.sansio.formats.json_encoder import ENCODED_BYTES_MAX
 
 # Each conflict means that another write of the same secret landed, so many writers need patience.
 ATTEMPTS: Final = 64

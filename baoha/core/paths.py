@@ -27,7 +27,7 @@ from baoha.core.barrier import BarrierView
 from baoha.core.fields import FieldError, Kind, convert
 from baoha.core.request import Operation, Request, Response
 from baoha.errors import InvalidRequest, NotFound, UnsupportedOperation
-from baoha.sansio.json_encoder import cost
+from baoha.sansio.formats.json_encoder import cost
 
 # Far more than any field needs; a policy in base64 is the largest.
 FIELDS_BYTES_MAX: Final = 512 * 1024

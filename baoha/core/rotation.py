@@ -27,8 +27,8 @@ from baoha import names
 from baoha.core.barrier import Barrier, BarrierTransaction, EntryCiphers
 from baoha.core.settling import settle
 from baoha.errors import BarrierError, InvalidRequest, StorageCorrupt
-from baoha.sansio.barrier_codec import KEY_BYTES, NONCE_BYTES
-from baoha.sansio.keyring import (
+from baoha.sansio.crypto.barrier_codec import KEY_BYTES, NONCE_BYTES
+from baoha.sansio.crypto.keyring import (
     INTERVAL_MIN_NS,
     OPERATIONS_MAX,
     OPERATIONS_MIN,
@@ -43,7 +43,7 @@ from baoha.sansio.keyring import (
     root_key_from_entry,
     upgrade_path,
 )
-from baoha.sansio.seal_format import (
+from baoha.sansio.crypto.seal_format import (
     SealConfig,
     SealWrapper,
     ShamirWrapper,

@@ -40,9 +40,9 @@ from baoha.errors import (
     SealError,
     StorageCorrupt,
 )
-from baoha.sansio.barrier_codec import KEY_BYTES
-from baoha.sansio.keyring import Keyring, RotationConfig, decrypt_keyring
-from baoha.sansio.seal_format import (
+from baoha.sansio.crypto.barrier_codec import KEY_BYTES
+from baoha.sansio.crypto.keyring import Keyring, RotationConfig, decrypt_keyring
+from baoha.sansio.crypto.seal_format import (
     SHAMIR,
     SHARE_BYTES_MAX,
     SHARE_BYTES_MIN,
@@ -54,7 +54,7 @@ from baoha.sansio.seal_format import (
     check_shares,
     decode_stored_keys,
 )
-from baoha.sansio.shamir import combine
+from baoha.sansio.crypto.shamir import combine
 from baoha.storage.base import Backend, Fence
 
 _UNWRAP_FAILED: Final = (

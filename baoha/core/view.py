@@ -14,8 +14,8 @@ from enum import Enum
 from typing import Protocol
 
 from baoha.core.request import Request, Response
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.shares import Claim
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 
 class Role(Enum):

@@ -19,7 +19,7 @@ from baoha.cluster.network import Network
 from baoha.core.barrier import Barrier
 from baoha.ha.board import StatusBoard
 from baoha.ha.gate import RequestGate
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.storage.base import HALock
 from baoha.timing import BootClock, HATiming
 

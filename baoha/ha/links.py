@@ -19,7 +19,7 @@ from baoha.cluster.network import Network
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward
 from baoha.sansio.advertisement import Advertisement
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 
 LINGER_S = 1.0

@@ -22,7 +22,7 @@ from baoha.ha.readiness import Readiness
 from baoha.ha.standby import Grant, Standby
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 

@@ -3,5 +3,5 @@ Pure code: no trio, no sockets, no clocks, no randomness. Time and random bytes 
 
 Formats (barrier entries, keyring, shares, JSON, HCL, frames) and rules (roles, policies, routing,
 admission). A test refuses imports that would bring the world in. Read first: ``ha_state.py`` (a
-table of roles), then ``frames.py`` and ``policy.py``.
+table of roles), then ``sansio/wire/frames.py`` and ``policy.py``.
 """

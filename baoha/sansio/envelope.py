@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from baoha.sansio.json_encoder import Fields, encode
+from baoha.sansio.formats.json_encoder import Fields, encode
 
 
 def error_body(*errors: str) -> bytes:

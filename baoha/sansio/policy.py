@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from baoha.sansio.hcl import Block, HCLError, Item, Value, parse
+from baoha.sansio.formats.hcl import Block, HCLError, Item, Value, parse
 from baoha.sansio.policy_index import Pattern, PatternIndex, PrefixIndex
 
 ROOT_POLICY: Final = "root"

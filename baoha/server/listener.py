@@ -39,8 +39,8 @@ import trio
 
 from baoha.api.door import Door
 from baoha.errors import ConfigError
-from baoha.sansio.messages import ListenerPolicy
 from baoha.sansio.shares import Claim, client_address
+from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.asgi import LISTENER_EXTENSION, ASGIApp
 from baoha.server.connection import Connection, serve_connection
 from baoha.server.forwarded_for import ForwardedForSettings, with_forwarded_for

@@ -11,7 +11,7 @@ from http import HTTPStatus
 import trio
 from hypercorn.config import Config
 
-from baoha.sansio.messages import HTTPResponse
+from baoha.sansio.wire.messages import HTTPResponse
 from baoha.server.response_headers import CustomHeaders
 
 

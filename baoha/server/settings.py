@@ -11,8 +11,8 @@ import logging
 
 from baoha.config.model import ListenerConfig, SealConfig, ServerConfig
 from baoha.node import NodeSettings
-from baoha.sansio.messages import ListenerPolicy
-from baoha.sansio.seal_format import StaticSealKey
+from baoha.sansio.crypto.seal_format import StaticSealKey
+from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
 from baoha.server.limits import Limits
 from baoha.server.listener import ListenerSettings

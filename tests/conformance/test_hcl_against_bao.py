@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from baoha.sansio.hcl import HCLError, parse
+from baoha.sansio.formats.hcl import HCLError, parse
 from tests.support.hcl_cases import ACCEPTED, REFUSED
 
 BAO = Path(sys.executable).parent / "bao"

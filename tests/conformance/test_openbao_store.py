@@ -21,8 +21,8 @@ from baoha.core.barrier import Barrier, BarrierTransaction
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters
 from baoha.errors import InvalidKeyShare, SealError
-from baoha.sansio.seal_format import StaticSealKey
-from baoha.sansio.shamir import combine
+from baoha.sansio.crypto.seal_format import StaticSealKey
+from baoha.sansio.crypto.shamir import combine
 from baoha.storage.inmem import World
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "openbao-2.7.2.json").read_text())

@@ -17,14 +17,19 @@ from baoha.api.query import parse_form, parse_query, wanted_listing
 from baoha.config.documents import parse_document
 from baoha.core.fields import FieldError, Kind, convert
 from baoha.errors import BaohaError
-from baoha.sansio import hcl
 from baoha.sansio.advertisement import decode_advertisement
 from baoha.sansio.durations import parse_duration_ns
-from baoha.sansio.frames import ChannelLimits, decode_request, parse_envelopes, parse_message_start
-from baoha.sansio.json_decoder import decode_object, decode_record
-from baoha.sansio.json_encoder import encode
-from baoha.sansio.messages import HTTPRequest
+from baoha.sansio.formats import hcl
+from baoha.sansio.formats.json_decoder import decode_object, decode_record
+from baoha.sansio.formats.json_encoder import encode
 from baoha.sansio.policy import parse_policy
+from baoha.sansio.wire.frames import (
+    ChannelLimits,
+    decode_request,
+    parse_envelopes,
+    parse_message_start,
+)
+from baoha.sansio.wire.messages import HTTPRequest
 from baoha.server.forwarded_for import ForwardedForSettings, _replace_client, parse_networks
 
 _PROXY = ForwardedForSettings(authorized=parse_networks(["127.0.0.1"]))

@@ -19,7 +19,7 @@ from baoha.api.app import build_app
 from baoha.api.asgi import ASGIApp
 from baoha.core.view import LinkState, Role
 from baoha.node import Node
-from baoha.sansio.messages import HTTPResponse
+from baoha.sansio.wire.messages import HTTPResponse
 from baoha.storage.inmem import World
 from tests.support.asgi_client import call
 from tests.support.memory_network import MemoryHub

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from baoha.api.asgi import ASGIApp
-from baoha.sansio.messages import HTTPResponse, ListenerPolicy
+from baoha.sansio.wire.messages import HTTPResponse, ListenerPolicy
 
 
 def http_scope(

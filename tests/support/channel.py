@@ -20,8 +20,8 @@ from baoha.cluster.listener import serve_cluster
 from baoha.cluster.network import Network
 from baoha.core.view import LinkState
 from baoha.sansio.advertisement import Advertisement
-from baoha.sansio.frames import ChannelLimits
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.frames import ChannelLimits
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 from tests.support.memory_network import MemoryHub
 

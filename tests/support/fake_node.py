@@ -26,8 +26,8 @@ from baoha.core.view import (
     SealStatus,
 )
 from baoha.errors import LeadershipLost, NotActive
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.shares import Claim
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 LEADER = Leader(
     uuid="tenure-1", redirect_addr="http://leader:8200", cluster_addr="https://leader:8201"

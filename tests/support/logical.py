@@ -11,7 +11,7 @@ from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
 from baoha.core.request import Operation, Request, Response
 from baoha.core.view import Member
-from baoha.sansio.keyring import create_keyring
+from baoha.sansio.crypto.keyring import create_keyring
 from baoha.storage.base import Backend
 from baoha.storage.inmem import World
 

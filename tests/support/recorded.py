@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baoha.sansio.messages import HTTPResponse
+from baoha.sansio.wire.messages import HTTPResponse
 
 RECORDINGS = Path(__file__).parent.parent / "conformance" / "recordings"
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from baoha.core.barrier import Barrier, BarrierTransaction
 from baoha.core.seal import Seal
 from baoha.core.view import InitParameters, InitResult
-from baoha.sansio.seal_format import StaticSealKey
+from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.storage.base import Backend, Batch, Fence
 from baoha.storage.inmem import Observer, World
 

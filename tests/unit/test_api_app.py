@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from baoha.api.app import build_app
 from baoha.api.asgi import ASGIApp
 from baoha.core.request import Request, Response
-from baoha.sansio.messages import HTTPRequest, HTTPResponse, ListenerPolicy
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse, ListenerPolicy
 from tests.support.asgi_client import call, http_scope
 from tests.support.fake_node import ACTIVE, LEADERLESS, SEALED, STANDBY, FakeNode
 

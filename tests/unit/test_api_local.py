@@ -13,7 +13,7 @@ import pytest
 from baoha.api import requests
 from baoha.api.admission import Admission
 from baoha.core.view import LinkState, NodeStatus, SealStatus
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, SEALED, STANDBY, FakeNode
 
 serve_request = partial(requests.serve_request, admission=Admission())  # nobody waits in it

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from baoha.api.logical import execute, http_response, is_read, logical_request, token_of
 from baoha.core.request import Auth, Operation, Request, Response
 from baoha.errors import RequestError
-from baoha.sansio.json_encoder import ENCODED_BYTES_MAX
-from baoha.sansio.messages import HTTPRequest
+from baoha.sansio.formats.json_encoder import ENCODED_BYTES_MAX
+from baoha.sansio.wire.messages import HTTPRequest
 from tests.support.fake_node import ACTIVE, FakeNode
 
 FORM = ("content-type", "application/x-www-form-urlencoded")

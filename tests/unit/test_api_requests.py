@@ -28,7 +28,7 @@ from baoha.errors import (
     StepDownRefused,
     StorageUnavailable,
 )
-from baoha.sansio.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy
+from baoha.sansio.wire.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy
 from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, STANDBY, FakeNode
 
 serve_request = partial(requests.serve_request, admission=Admission())  # nobody waits in it

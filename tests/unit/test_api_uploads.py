@@ -21,8 +21,8 @@ from baoha.api.uploads import (
     UploadRoom,
 )
 from baoha.names import TOKEN_HEADER
-from baoha.sansio.messages import HTTPRequest
 from baoha.sansio.shares import Claim
+from baoha.sansio.wire.messages import HTTPRequest
 from tests.support.asgi_client import call, http_scope
 from tests.support.fake_node import ACTIVE, STANDBY, FakeNode
 

@@ -18,8 +18,8 @@ from baoha.errors import (
     TransactionConflict,
     UnknownTerm,
 )
-from baoha.sansio.barrier_codec import OVERHEAD_BYTES
-from baoha.sansio.keyring import Keyring, create_keyring
+from baoha.sansio.crypto.barrier_codec import OVERHEAD_BYTES
+from baoha.sansio.crypto.keyring import Keyring, create_keyring
 from baoha.storage.base import Batch, Fence
 from baoha.storage.inmem import InmemBackend, Observer, World
 

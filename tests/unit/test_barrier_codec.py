@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.errors import BarrierError, InvalidRequest
-from baoha.sansio.barrier_codec import (
+from baoha.sansio.crypto.barrier_codec import (
     OVERHEAD_BYTES,
     TERM_MAX,
     TermCipher,

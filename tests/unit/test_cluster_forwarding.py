@@ -18,8 +18,8 @@ from baoha.errors import (
     NotActive,
     PayloadTooLarge,
 )
-from baoha.sansio.frames import ChannelLimits
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.frames import ChannelLimits
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from tests.support.channel import RecordingActive, echo, open_channel, request, wait_until
 
 

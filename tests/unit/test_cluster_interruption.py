@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward, ForwardingInterrupted
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from tests.support.channel import RecordingActive, open_channel, request
 from tests.support.memory_network import MemoryHub, MemoryNetwork
 

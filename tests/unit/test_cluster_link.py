@@ -14,8 +14,8 @@ from baoha.cluster.client import ClusterLink
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward, ForwardingError, StorageUnavailable
 from baoha.sansio.advertisement import Advertisement
-from baoha.sansio.frames import ChannelLimits
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.frames import ChannelLimits
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 from tests.support.channel import (
     RecordingActive,

@@ -26,7 +26,7 @@ from baoha.cluster.network import TCPNetwork
 from baoha.cluster.tls import client_context, server_context
 from baoha.core.view import LinkState
 from baoha.names import CLUSTER_ALPN
-from baoha.sansio.frames import ChannelLimits
+from baoha.sansio.wire.frames import ChannelLimits
 from baoha.timing import HATiming
 from tests.support.channel import (
     IDENTITY,

@@ -17,7 +17,7 @@ from baoha.cluster.tls import accept_tls, client_context, connect_tls, server_co
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport
 from baoha.core.view import LinkState
 from baoha.errors import ForwardingInterrupted, PayloadTooLarge
-from baoha.sansio.frames import (
+from baoha.sansio.wire.frames import (
     PROTOCOL,
     ChannelLimits,
     Frame,
@@ -29,7 +29,7 @@ from baoha.sansio.frames import (
     pack,
     parse_message_start,
 )
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 from tests.support.channel import (
     ACTIVE_PORT,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 
 from baoha.errors import CannotForward, ForwardingError, ForwardingInterrupted, NotActive
-from baoha.sansio.frames import ChannelLimits
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.frames import ChannelLimits
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from tests.support.channel import RecordingActive, open_channel, request, wait_until
 
 # So many answers of this size are more than a connection holds on its way: the writer is stuck.

@@ -18,7 +18,7 @@ from baoha.config.sockaddr import HostAddress, render
 from baoha.config.urls import join_host_port, next_port, split_host_port, split_url
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
-from baoha.sansio.hcl import Block, Value, parse
+from baoha.sansio.formats.hcl import Block, Value, parse
 
 KEY = bytes(range(32))
 

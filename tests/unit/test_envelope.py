@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.sansio.envelope import envelope_body, error_body
-from baoha.sansio.json_encoder import Fields, encode
+from baoha.sansio.formats.json_encoder import Fields, encode
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from baoha.cluster.network import TCPNetwork
 from baoha.cluster.transport import _ReaderSlot
 from baoha.core.request import Request, Response
 from baoha.errors import ForwardingError, type_and_place
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.server.app_tasks import AppTasks
 from baoha.server.asgi import Receive, Scope, Send
 from baoha.server.connection import _report

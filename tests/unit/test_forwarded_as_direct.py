@@ -20,8 +20,8 @@ from baoha.api.app import build_app
 from baoha.core.view import LinkState
 from baoha.names import TOKEN_HEADER
 from baoha.node import Node
-from baoha.sansio.frames import ChannelLimits
-from baoha.sansio.messages import BODY_BYTES_MAX, ListenerPolicy
+from baoha.sansio.wire.frames import ChannelLimits
+from baoha.sansio.wire.messages import BODY_BYTES_MAX, ListenerPolicy
 from baoha.server.http1 import HEADERS_MAX
 from baoha.server.limits import Limits
 from baoha.storage.faulty import Faults, FaultyBackend

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.cluster.hello import Hello, Welcome
-from baoha.sansio.frames import (
+from baoha.sansio.wire.frames import (
     ENVELOPE_BYTES,
     ChannelLimits,
     Frame,
@@ -28,7 +28,7 @@ from baoha.sansio.frames import (
     parse_message_start,
     unpack,
 )
-from baoha.sansio.messages import HTTPRequest, HTTPResponse, ListenerPolicy
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse, ListenerPolicy
 
 LIMITS = ChannelLimits()
 SMALL = ChannelLimits(head_bytes_max=100, body_bytes_max=200, chunk_bytes=50)

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from baoha.core.view import LinkState
 from baoha.errors import ForwardingInterrupted
 from baoha.ha.links import LinkKeeper
-from baoha.sansio.messages import HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 from tests.support.channel import (
     RecordingActive,

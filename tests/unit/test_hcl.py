@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baoha.sansio.hcl import Block, HCLError, parse
+from baoha.sansio.formats.hcl import Block, HCLError, parse
 from tests.support.hcl_cases import ACCEPTED, REFUSED
 
 

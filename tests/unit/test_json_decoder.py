@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.errors import InvalidRequest
-from baoha.sansio.json_decoder import (
+from baoha.sansio.formats.json_decoder import (
     DEPTH_MAX,
     VALUES_MAX,
     WHOLE_BYTES_MAX,
     decode_object,
     decode_record,
 )
-from baoha.sansio.json_encoder import encode
+from baoha.sansio.formats.json_encoder import encode
 from tests.support.steps import count_steps
 
 MEASURED = json.loads(

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from baoha.errors import InvalidRequest
-from baoha.sansio.json_decoder import WHOLE_BYTES_MAX, decode_object
-from baoha.sansio.json_pieces import (
+from baoha.sansio.formats.json_decoder import WHOLE_BYTES_MAX, decode_object
+from baoha.sansio.formats.json_pieces import (
     NUMBER_BYTES_MAX,
     PIECE_BYTES,
     Limits,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.errors import BarrierError, StorageCorrupt
-from baoha.sansio.barrier_codec import TermCipher
-from baoha.sansio.keyring import (
+from baoha.sansio.crypto.barrier_codec import TermCipher
+from baoha.sansio.crypto.keyring import (
     Keyring,
     RotationConfig,
     TermKey,

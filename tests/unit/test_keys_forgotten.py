@@ -18,7 +18,7 @@ import trio.testing
 
 from baoha.core.view import Role
 from baoha.node import Node
-from baoha.sansio.barrier_codec import TermCipher
+from baoha.sansio.crypto.barrier_codec import TermCipher
 from tests.support.node_lab import Lab, lab, until
 
 KEY_LENGTHS = range(16, 34)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baoha.sansio.lanes import Lane, Lanes
+from baoha.sansio.wire.lanes import Lane, Lanes
 
 LANES = (Lane(10, 100, 8), Lane(100, 300, 4), Lane(1000, 600, 2))
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baoha.sansio.assembly import Assembly
-from baoha.sansio.frames import (
+from baoha.sansio.wire.assembly import Assembly
+from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
@@ -17,7 +17,7 @@ from baoha.sansio.frames import (
     parse_envelopes,
     parse_message_start,
 )
-from baoha.sansio.outbox import Outbox, OutMessage
+from baoha.sansio.wire.outbox import Outbox, OutMessage
 
 LIMITS = ChannelLimits(
     head_bytes_max=100,

@@ -24,7 +24,7 @@ from baoha.errors import (
     Sealed,
     StorageUnavailable,
 )
-from baoha.sansio.keyring import RotationConfig
+from baoha.sansio.crypto.keyring import RotationConfig
 from baoha.storage.base import Batch
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import InmemBackend, World

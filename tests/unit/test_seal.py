@@ -19,7 +19,7 @@ from baoha.errors import (
     SealError,
     StorageCorrupt,
 )
-from baoha.sansio.seal_format import StaticSealKey, parse_share
+from baoha.sansio.crypto.seal_format import StaticSealKey, parse_share
 from baoha.storage.base import Fence
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.errors import BarrierError, ConfigError, InvalidRequest, StorageCorrupt
-from baoha.sansio.seal_format import (
+from baoha.sansio.crypto.seal_format import (
     SealConfig,
     ShamirWrapper,
     StaticSealKey,

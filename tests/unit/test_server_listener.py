@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from baoha.errors import ConfigError
-from baoha.sansio.messages import ListenerPolicy
+from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.asgi import LISTENER_EXTENSION, Receive, Scope, Send
 from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
 from baoha.server.limits import Limits

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baoha.errors import InvalidKeyShare
-from baoha.sansio.shamir import SHARES_MAX, combine, split
+from baoha.sansio.crypto.shamir import SHARES_MAX, combine, split
 
 SECRET = bytes(range(32))
 

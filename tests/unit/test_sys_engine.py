@@ -10,7 +10,7 @@ import pytest
 
 from baoha.core.view import Member
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied, RequestError
-from baoha.sansio.hcl import parse
+from baoha.sansio.formats.hcl import parse
 from tests.support.logical import Logical, open_logical
 
 READ_A = 'path "a" { capabilities = ["read"] }'

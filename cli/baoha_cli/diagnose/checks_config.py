@@ -174,7 +174,7 @@ def _load(path: Path, environ: Mapping[str, str]) -> ServerConfig:
 def _reduced(document: Document) -> Document:
     """Leave only what addresses are made of."""
     from baoha.config.documents import Document as AnyDocument
-    from baoha.sansio.hcl import Block
+    from baoha.sansio.formats.hcl import Block
 
     kept = tuple(item for item in document.block.items if item.key in _ADDRESS_BLOCKS)
     return AnyDocument(document.name, Block(kept, document.block.folded))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from baoha.sansio.hcl_tree import Block, HCLError, Item, Text, Value
+from baoha.sansio.formats.hcl_tree import Block, HCLError, Item, Text, Value
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _RUN: Final = re.compile(r'[^"\\\x00-\x1f]*')

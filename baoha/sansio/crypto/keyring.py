@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from baoha import names
 from baoha.errors import StorageCorrupt
-from baoha.sansio.barrier_codec import KEY_SIZES, TERM_MAX, TermCipher
+from baoha.sansio.crypto.barrier_codec import KEY_SIZES, TERM_MAX, TermCipher
 
 KEYRING_TERM: Final = 1  # what the entry core/keyring says, whatever the root key is
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"  # Go's zero time, which the root key's entry carries

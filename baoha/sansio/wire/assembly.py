@@ -18,8 +18,8 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Final, Generic, TypeVar
 
-from baoha.sansio.frames import FrameError
-from baoha.sansio.lanes import Lane, Lanes
+from baoha.sansio.wire.frames import FrameError
+from baoha.sansio.wire.lanes import Lane, Lanes
 
 Tag = TypeVar("Tag")
 

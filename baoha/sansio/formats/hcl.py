@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from baoha.sansio.hcl_json import JSONParser
-from baoha.sansio.hcl_tree import Block, HCLError, Item, Plain, Text, Value
+from baoha.sansio.formats.hcl_json import JSONParser
+from baoha.sansio.formats.hcl_tree import Block, HCLError, Item, Plain, Text, Value
 
 __all__ = ["DEPTH_MAX", "SIZE_MAX", "Block", "HCLError", "Item", "Plain", "Value", "parse"]
 

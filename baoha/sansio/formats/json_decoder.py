@@ -30,7 +30,12 @@ from math import isinf
 from typing import Any, Final
 
 from baoha.errors import InvalidRequest
-from baoha.sansio.json_pieces import Limits, MalformedError, PiecewiseDecoder, TooComplexError
+from baoha.sansio.formats.json_pieces import (
+    Limits,
+    MalformedError,
+    PiecewiseDecoder,
+    TooComplexError,
+)
 
 STRINGS_MAX: Final = 1000  # keys included. Source: measured
 VALUES_MAX: Final = 250_000  # half a second; OpenBao stops between 1 and 3 million

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from baoha.sansio.frames import (
+from baoha.sansio.wire.frames import (
     ChannelLimits,
     FrameError,
     Kind,

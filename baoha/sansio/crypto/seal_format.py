@@ -32,8 +32,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from baoha.errors import BarrierError, ConfigError, InvalidRequest, StorageCorrupt
-from baoha.sansio.barrier_codec import KEY_BYTES, KEY_SIZES, NONCE_BYTES
-from baoha.sansio.shamir import SHARES_MAX
+from baoha.sansio.crypto.barrier_codec import KEY_BYTES, KEY_SIZES, NONCE_BYTES
+from baoha.sansio.crypto.shamir import SHARES_MAX
 
 SHAMIR: Final = "shamir"
 STATIC: Final = "static"

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from baoha.errors import ForwardingError
-from baoha.sansio.messages import BODY_BYTES_MAX, HTTPRequest, HTTPResponse
+from baoha.sansio.wire.messages import BODY_BYTES_MAX, HTTPRequest, HTTPResponse
 
 PROTOCOL: Final = 1
 
