@@ -19,8 +19,8 @@ import trio.testing
 from baoha.errors import FencedWrite, StorageError, StorageUnavailable
 from baoha.storage.base import Backend, Batch, Capabilities, Fence, HABackend
 from baoha.storage.exercise import exercise_backend, exercise_ha_backend
-from baoha.storage.exercise_data import DATA_PARTS
-from baoha.storage.exercise_ha import HA_PARTS
+from baoha.storage.exercise.data import DATA_PARTS
+from baoha.storage.exercise.ha import HA_PARTS
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World
 from baoha.storage.lock_rules import LockRow

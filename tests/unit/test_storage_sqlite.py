@@ -20,12 +20,13 @@ from baoha.errors import (
     StorageError,
     StorageUnavailable,
 )
-from baoha.storage import sqlite_file, sqlite_presence
 from baoha.storage.base import Fence
 from baoha.storage.registry import load_opener, open_backend, store_names
 from baoha.storage.sqlite import SqliteBackend
+from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite import open_backend as open_sqlite
-from baoha.storage.sqlite_writer import Writer
+from baoha.storage.sqlite import presence as sqlite_presence
+from baoha.storage.sqlite.writer import Writer
 
 
 async def open_at(path: Path, **settings: object) -> SqliteBackend:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from baoha.errors import ConfigError, LockLost, StorageUnavailable
-from baoha.storage import sqlite_file, sqlite_host
 from baoha.storage.base import Fence
 from baoha.storage.sqlite import SqliteBackend, open_backend
-from baoha.storage.sqlite_host import Mount, check_clock, check_file_system, find_mount, mount_of
+from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite import host as sqlite_host
+from baoha.storage.sqlite.host import Mount, check_clock, check_file_system, find_mount, mount_of
 
 MOUNTINFO = """\
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
@@ -77,7 +78,7 @@ async def test_file_system_behind_a_symbolic_link_is_the_one_that_counts(
 ) -> None:
     (tmp_path / "link.db").symlink_to("/proc/data.db")
     seen: list[Path] = []
-    monkeypatch.setattr("baoha.storage.sqlite.check_file_system", seen.append)
+    monkeypatch.setattr("baoha.storage.sqlite.backend.check_file_system", seen.append)
     with pytest.raises(StorageUnavailable):
         await open_backend({"path": str(tmp_path / "link.db")})
     assert seen == [Path("/proc")]

@@ -12,7 +12,7 @@ import trio
 
 from baoha.storage.base import HALock
 from baoha.storage.sqlite import SqliteBackend, open_backend
-from baoha.storage.sqlite_presence import Folder
+from baoha.storage.sqlite.presence import Folder
 
 FOLDER = "baoha.db.ha"
 

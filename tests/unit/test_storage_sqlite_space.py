@@ -22,13 +22,14 @@ import trio
 
 from baoha import names
 from baoha.errors import StorageUnavailable
-from baoha.storage import sqlite_file, sqlite_reserve
 from baoha.storage.base import Fence
 from baoha.storage.sqlite import SqliteBackend, open_backend
-from baoha.storage.sqlite_lock import SqliteLock
-from baoha.storage.sqlite_presence import Folder
-from baoha.storage.sqlite_reserve import HEADROOM, SIZE, Reserve
-from baoha.storage.sqlite_writer import Writer
+from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite import reserve as sqlite_reserve
+from baoha.storage.sqlite.lock import SqliteLock
+from baoha.storage.sqlite.presence import Folder
+from baoha.storage.sqlite.reserve import HEADROOM, SIZE, Reserve
+from baoha.storage.sqlite.writer import Writer
 from tests.support.channel import wait_until
 from tests.support.small_disk import fill_disk, free_bytes, small_disk
 

@@ -18,12 +18,12 @@ import pytest
 import trio
 
 from baoha.errors import StorageUnavailable
-from baoha.storage import sqlite_stopped
 from baoha.storage.sqlite import SqliteBackend, open_backend
-from baoha.storage.sqlite_host import mount_of
-from baoha.storage.sqlite_lock import SqliteLock
-from baoha.storage.sqlite_obstacle import GRACE_S, SHOWN_S
-from baoha.storage.sqlite_stopped import Holder, _write_lock_holder, find_holder, kill_node, wake
+from baoha.storage.sqlite import stopped as sqlite_stopped
+from baoha.storage.sqlite.host import mount_of
+from baoha.storage.sqlite.lock import SqliteLock
+from baoha.storage.sqlite.obstacle import GRACE_S, SHOWN_S
+from baoha.storage.sqlite.stopped import Holder, _write_lock_holder, find_holder, kill_node, wake
 from baoha.timing import boot_time_s
 from tests.support.not_running import (
     CHECKPOINT,

@@ -9,9 +9,9 @@ Rules of this file:
    there, kernel and clock are the same, and somebody's view of the boot is not.
 
 Theory of operation. The rules are those of ``lock_rules``; this handle brings them the row, the
-boot-time clock and the kernel's evidence (``sqlite_presence``). Lock jobs go ahead of queued
+boot-time clock and the kernel's evidence (``presence``). Lock jobs go ahead of queued
 data writes. A job that changed the holder announces it once the change is durable. When the store
-does not answer, the process that is in the way is looked up (``sqlite_obstacle``).
+does not answer, the process that is in the way is looked up (``obstacle``).
 
 Source: ours; docs/decisions/004-ha-lock-in-the-sqlite-file.md.
 """
@@ -26,12 +26,13 @@ from typing import Protocol, TypeVar
 import trio
 
 from baoha.errors import LockLost, StorageUnavailable
-from baoha.storage import lock_rules, sqlite_file
+from baoha.storage import lock_rules
 from baoha.storage.base import Fence, HALock, LockRecord
 from baoha.storage.lock_rules import LockRow
-from baoha.storage.sqlite_obstacle import Obstacle
-from baoha.storage.sqlite_presence import Ear, Folder, Session
-from baoha.storage.sqlite_writer import Writer
+from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite.obstacle import Obstacle
+from baoha.storage.sqlite.presence import Ear, Folder, Session
+from baoha.storage.sqlite.writer import Writer
 from baoha.timing import BootClock
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ import errno
 import os
 from typing import Final
 
-from baoha.storage.sqlite_presence import Folder
+from baoha.storage.sqlite.presence import Folder
 
 NAME: Final = "reserve"
 SIZE: Final = 8 * 1024 * 1024

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from baoha.storage.sqlite_host import mount_of
+from baoha.storage.sqlite.host import mount_of
 
 _WRITE_LOCK_BYTE: Final = 120
 _LOCKS: Final = Path("/proc/locks")

@@ -20,7 +20,7 @@ import trio.testing
 
 from baoha.errors import FencedWrite, LockLost
 from baoha.storage.base import Backend, Batch, Fence, HABackend, HALock
-from baoha.storage.exercise_data import expect, expect_raises
+from baoha.storage.exercise.data import expect, expect_raises
 
 # Longer than any suite runs: what is to hold, holds.
 _LONG_S = 600.0

@@ -8,7 +8,7 @@ Rules of this file:
 2. A job refuses before it writes. So a refused job needs no savepoint, and the others commit.
 3. The write lock of the file is never held while the thread waits for work.
 4. Jobs of the HA lock ("urgent") go first, and do not share the fate of the others: on a full disk
-   they get the space that is kept for them (``sqlite_reserve``), and data jobs are refused.
+   they get the space that is kept for them (``reserve``), and data jobs are refused.
 
 Theory of operation. ``submit`` appends a job and sleeps. The thread takes everything of one kind
 that is queued (lock jobs first), runs it inside one ``BEGIN IMMEDIATE .. COMMIT``, and hands all
@@ -36,9 +36,9 @@ from typing import Final, Generic, TypeVar
 import trio
 
 from baoha.errors import BaohaError, Outcome, StorageError, StorageUnavailable
-from baoha.storage import sqlite_file
-from baoha.storage.sqlite_companions import Companions
-from baoha.storage.sqlite_reserve import HEADROOM, SIZE, Reserve
+from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite.companions import Companions
+from baoha.storage.sqlite.reserve import HEADROOM, SIZE, Reserve
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ import trio
 
 from baoha.errors import BaohaError
 from baoha.storage.base import Backend, Capabilities, HABackend, HALock
-from baoha.storage.exercise_data import DATA_PARTS, DataPart
-from baoha.storage.exercise_ha import HA_PARTS, Contest, HAPart
+from baoha.storage.exercise.data import DATA_PARTS, DataPart
+from baoha.storage.exercise.ha import HA_PARTS, Contest, HAPart
 
 # A store that hangs while it is closed must not hang the suite.
 _CLOSE_S = 10.0

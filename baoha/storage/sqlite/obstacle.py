@@ -10,7 +10,7 @@ Rules of this file:
 3. A node is killed only when the clock has deposed it: ``GRACE_S`` after the HA lock ran out, and
    after the same process was in the way for as long.
 
-Theory of operation. ``sqlite_stopped`` knows the kernel; this knows the HA lock's row and what was
+Theory of operation. ``stopped`` knows the kernel; this knows the HA lock's row and what was
 seen before. One object stands for one contender's handle.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from baoha.storage.lock_rules import LockRow
-from baoha.storage.sqlite_stopped import Holder, find_holder, kill_node, wake
+from baoha.storage.sqlite.stopped import Holder, find_holder, kill_node, wake
 from baoha.timing import BootClock
 
 log: Final = logging.getLogger("baoha.storage")

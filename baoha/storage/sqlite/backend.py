@@ -12,7 +12,7 @@ The price: a read that must wait for the disk stops the event loop meanwhile. Wh
 matters (a network disk, a database much larger than memory) another store is the better choice.
 What can be long is cut: a list is read in pages with a checkpoint after each. A reader in WAL mode
 does not wait for writers; where SQLite asks for patience all the same (recovery after a crash) the
-wait is a sleeping task. Writes: ``sqlite_writer``. The lock: ``sqlite_lock``.
+wait is a sleeping task. Writes: ``writer``. The lock: ``lock``.
 
 The writer needs real time: under a virtual clock that jumps when idle, its answers come "too late".
 
@@ -32,16 +32,16 @@ import trio
 
 from baoha import names
 from baoha.errors import ConfigError, StorageUnavailable
-from baoha.storage import sqlite_file
 from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
 from baoha.storage.keys import check_key, check_prefix
 from baoha.storage.settings import Settings
-from baoha.storage.sqlite_host import check_clock, check_file_system
-from baoha.storage.sqlite_lock import SqliteLock
-from baoha.storage.sqlite_obstacle import Obstacle
-from baoha.storage.sqlite_presence import SUFFIX, Ear, Folder, Session
-from baoha.storage.sqlite_reserve import Reserve
-from baoha.storage.sqlite_writer import Writer
+from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite.host import check_clock, check_file_system
+from baoha.storage.sqlite.lock import SqliteLock
+from baoha.storage.sqlite.obstacle import Obstacle
+from baoha.storage.sqlite.presence import SUFFIX, Ear, Folder, Session
+from baoha.storage.sqlite.reserve import Reserve
+from baoha.storage.sqlite.writer import Writer
 from baoha.timing import BootClock, boot_time_s
 
 T = TypeVar("T")
