@@ -3,5 +3,5 @@ Barrier, seal, tokens, policies, mounts, engines, dispatch. Knows no HTTP and no
 
 A logical request goes through the steps of ``dispatch.py`` to an engine (``kv.py``,
 ``sys_engine.py``, ``token_engine.py``), whose entries pass the barrier on their way to the store.
-Read first: ``request.py`` (what a request is), ``dispatch.py``, then ``barrier.py``.
+Read first: ``request.py`` (what a request is), ``dispatch.py``, then ``core/keys/barrier.py``.
 """

@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from baoha.core.barrier import Barrier, BarrierTransaction
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.core.kv import KVEngine
 from baoha.core.kv1 import PlainKVEngine
 from baoha.core.kv_upgrade import KVUpgrades

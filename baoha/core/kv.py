@@ -19,8 +19,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_int
+from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.kv_data import (
     decode_any,
     decode_secret,

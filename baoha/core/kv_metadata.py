@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from baoha.core.barrier import BarrierTransaction, BarrierView
 from baoha.core.fields import FieldError, Kind, to_pairs
+from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.kv_data import decode_secret, describe_secret, encode_secret
 from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.paths import Call, Route, wrapped

@@ -17,10 +17,10 @@ from typing import Final
 
 import trio
 
-from baoha.core import rotation
-from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
-from baoha.core.seal import Seal
+from baoha.core.keys import rotation
+from baoha.core.keys.barrier import Barrier
+from baoha.core.keys.seal import Seal
 from baoha.errors import BaohaError, FencedWrite, ReadOnly, StorageError
 
 log = logging.getLogger("baoha.core")

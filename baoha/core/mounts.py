@@ -26,7 +26,7 @@ from uuid import UUID
 import trio
 
 from baoha import names
-from baoha.core.barrier import Barrier, BarrierTransaction, BarrierView
+from baoha.core.keys.barrier import Barrier, BarrierTransaction, BarrierView
 from baoha.core.request import Engine
 from baoha.errors import InvalidRequest, StorageCorrupt, StorageError
 from baoha.sansio.routing import Match, MountTable

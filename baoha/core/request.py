@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from baoha.core.barrier import BarrierView
+    from baoha.core.keys.barrier import BarrierView
     from baoha.sansio.policy import ACL
 
 

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from baoha import names
-from baoha.core.barrier import BarrierTransaction
+from baoha.core.keys.barrier import BarrierTransaction
 from baoha.errors import StorageCorrupt
 from baoha.sansio.durations import format_timestamp, parse_timestamp
 

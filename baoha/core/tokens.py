@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from baoha.core.barrier import Barrier, BarrierTransaction
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.core.token_entry import (
     SERVICE_PREFIX,
     TOKEN_LENGTH,

@@ -26,7 +26,7 @@ from typing import Final
 
 import trio
 
-from baoha.core.barrier import Barrier
+from baoha.core.keys.barrier import Barrier
 from baoha.core.tokens import TOKEN_LENGTH_MAX, TokenStore
 from baoha.errors import BaohaError
 

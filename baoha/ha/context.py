@@ -16,7 +16,7 @@ from random import Random
 import trio
 
 from baoha.cluster.network import Network
-from baoha.core.barrier import Barrier
+from baoha.core.keys.barrier import Barrier
 from baoha.ha.board import StatusBoard
 from baoha.ha.gate import RequestGate
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import trio
 
-from baoha.core.landed import counting_writes
+from baoha.core.keys.landed_writes import counting_writes
 from baoha.errors import (
     FencedWrite,
     LeadershipLost,

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from baoha.core.barrier import Barrier, BarrierTransaction
-from baoha.core.seal import Seal
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
+from baoha.core.keys.seal import Seal
 from baoha.core.view import InitParameters
 from baoha.errors import InvalidKeyShare, SealError
 from baoha.sansio.crypto.seal_format import StaticSealKey

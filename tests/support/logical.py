@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from baoha.core.barrier import Barrier
 from baoha.core.dispatch import Core
+from baoha.core.keys.barrier import Barrier
 from baoha.core.request import Operation, Request, Response
 from baoha.core.view import Member
 from baoha.sansio.crypto.keyring import create_keyring

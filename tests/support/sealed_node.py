@@ -7,8 +7,8 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 
-from baoha.core.barrier import Barrier, BarrierTransaction
-from baoha.core.seal import Seal
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
+from baoha.core.keys.seal import Seal
 from baoha.core.view import InitParameters, InitResult
 from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.storage.base import Backend, Batch, Fence

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import trio
 
-from baoha.core.barrier import Barrier, BarrierTransaction
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.errors import (
     BarrierError,
     FencedWrite,

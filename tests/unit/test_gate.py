@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from baoha.core.landed import count_landed
+from baoha.core.keys.landed_writes import count_landed
 from baoha.errors import (
     BaohaError,
     FencedWrite,

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from baoha import names
-from baoha.core import rotation
+from baoha.core.keys import rotation
 from baoha.core.view import InitResult
 from baoha.errors import (
     AlreadyInitialized,

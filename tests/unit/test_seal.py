@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from baoha import names
-from baoha.core.barrier import BarrierTransaction
+from baoha.core.keys.barrier import BarrierTransaction
 from baoha.core.view import InitParameters, InitResult
 from baoha.errors import (
     AlreadyInitialized,

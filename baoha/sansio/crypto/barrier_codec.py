@@ -3,7 +3,8 @@ The form of one encrypted entry in the store, and the check of the names entries
 
 Rules of this file:
 
-1. Nothing here draws randomness: the nonce is an argument, and only ``core/barrier.py`` draws it.
+1. Nothing here draws randomness: the nonce is an argument, and only ``core/keys/barrier.py`` draws
+   it.
 2. All reasons why an entry does not decrypt are one error with one text, so that nothing can be
    learned from it. Only an unknown term is told apart: its cure (reading the keyring) differs.
 

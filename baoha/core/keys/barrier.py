@@ -28,7 +28,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
 
-from baoha.core.landed import count_landed
+from baoha.core.keys.landed_writes import count_landed
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
 from baoha.offload import run_if_large
 from baoha.sansio.crypto.barrier_codec import (

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from baoha import names
-from baoha.core import initialization, rotation
-from baoha.core.barrier import Barrier, BarrierTransaction, Now, RandomBytes
-from baoha.core.rotation import KeyStatus
+from baoha.core.keys import initialization, rotation
+from baoha.core.keys.barrier import Barrier, BarrierTransaction, Now, RandomBytes
+from baoha.core.keys.rotation import KeyStatus
 from baoha.core.view import InitParameters, InitResult, SealStatus
 from baoha.errors import (
     BarrierError,

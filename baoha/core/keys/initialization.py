@@ -21,9 +21,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from baoha import names
-from baoha.core.barrier import BarrierTransaction, EntryCiphers, Now, RandomBytes
-from baoha.core.rotation import put_stored_keys, write_keyring
-from baoha.core.settling import settle
+from baoha.core.keys.barrier import BarrierTransaction, EntryCiphers, Now, RandomBytes
+from baoha.core.keys.certain_commit import settle
+from baoha.core.keys.rotation import put_stored_keys, write_keyring
 from baoha.core.view import InitParameters, InitResult
 from baoha.errors import AlreadyInitialized, InvalidRequest
 from baoha.sansio.crypto.barrier_codec import KEY_BYTES, NONCE_BYTES

@@ -10,7 +10,7 @@ Rules of this file:
 3. What came out (new shares above all) is returned only when it is certain that it was stored.
 
 Theory of operation. Every change writes ``core/keyring``, encrypted with a fresh nonce, so its
-bytes are a mark that no other write has: ``settling`` needs one.
+bytes are a mark that no other write has: ``certain_commit`` needs one.
 
 Source: ours; OpenBao writes these entries one after the other (docs/spec/openbao-ha.md sections 2.7
 and 11.14).
@@ -24,8 +24,8 @@ from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
 from baoha import names
-from baoha.core.barrier import Barrier, BarrierTransaction, EntryCiphers
-from baoha.core.settling import settle
+from baoha.core.keys.barrier import Barrier, BarrierTransaction, EntryCiphers
+from baoha.core.keys.certain_commit import settle
 from baoha.errors import BarrierError, InvalidRequest, StorageCorrupt
 from baoha.sansio.crypto.barrier_codec import KEY_BYTES, NONCE_BYTES
 from baoha.sansio.crypto.keyring import (
