@@ -26,6 +26,7 @@ import trio
 from baoha import __version__, names
 from baoha.api.requests import serve_forwarded
 from baoha.cluster.network import Network
+from baoha.core.access.vouching import TokenHints
 from baoha.core.dispatch import Core
 from baoha.core.keys.barrier import Barrier
 from baoha.core.keys.landed_writes import counting_writes
@@ -33,7 +34,6 @@ from baoha.core.keys.seal import Seal
 from baoha.core.maintenance import Maintenance
 from baoha.core.request import Operation, Request, Response
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, Role, SealStatus
-from baoha.core.vouching import TokenHints
 from baoha.errors import (
     LeadershipLost,
     NotActive,

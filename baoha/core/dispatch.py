@@ -21,6 +21,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
+from baoha.core.access.policies import PolicyStore, put_default_policy
+from baoha.core.access.policy_rules import keeps_to
+from baoha.core.access.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
+from baoha.core.access.token_requests import TTLLimits
+from baoha.core.access.tokens import TokenStore
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.core.kv import KVEngine
 from baoha.core.kv1 import PlainKVEngine
@@ -28,14 +33,9 @@ from baoha.core.kv_upgrade import KVUpgrades
 from baoha.core.mount_config import TTL_SYSTEM_S
 from baoha.core.mounts import Mount, MountEntry, MountStore, has_versions, put_default_mounts
 from baoha.core.paths import PathEngine, wrapped
-from baoha.core.policies import PolicyStore, put_default_policy
-from baoha.core.policy_rules import keeps_to
 from baoha.core.request import Caller, Engine, Operation, Request, Response
 from baoha.core.sys_engine import SysEngine, SysHooks
 from baoha.core.token_engine import TokenEngine
-from baoha.core.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
-from baoha.core.token_requests import TTLLimits
-from baoha.core.tokens import TokenStore
 from baoha.errors import (
     BaohaError,
     InvalidRequest,

@@ -13,6 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from baoha.core.access.policies import PolicyStore
+from baoha.core.access.policy_rules import ask_each
+from baoha.core.access.tokens import TokenStore
 from baoha.core.fields import Kind
 from baoha.core.mount_config import (
     LISTS,
@@ -24,10 +27,7 @@ from baoha.core.mount_config import (
 )
 from baoha.core.mounts import AUTH_PATH, VERSIONED_TYPES, MountEntry, MountStore, describe_mount
 from baoha.core.paths import Call, Handler, Route
-from baoha.core.policies import PolicyStore
-from baoha.core.policy_rules import ask_each
 from baoha.core.request import Operation, Response
-from baoha.core.tokens import TokenStore
 from baoha.errors import InvalidRequest, PermissionDenied
 from baoha.sansio.policy import ACL
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from baoha.core.access.policies import PolicyStore, describe_policy
+from baoha.core.access.policy_rules import ask_each, described_acl
+from baoha.core.access.token_entry import TokenEntry
+from baoha.core.access.tokens import TokenStore
 from baoha.core.fields import Kind
 from baoha.core.paths import Call, Route, wrapped
-from baoha.core.policies import PolicyStore, describe_policy
-from baoha.core.policy_rules import ask_each, described_acl
 from baoha.core.request import Operation, Response
-from baoha.core.token_entry import TokenEntry
-from baoha.core.tokens import TokenStore
 from baoha.errors import InvalidRequest, NotFound, RequestError
 from baoha.sansio.policy import ACL
 

@@ -1,8 +1,8 @@
 """
 The paths below ``auth/token/``: look at tokens, make, renew and end them.
 
-Rules of this file: it decides nothing about validity (``tokens.py`` does); whoever gets more than
-the caller has needs sudo on the path.
+Rules of this file: it decides nothing about validity (``core/access/tokens.py`` does); whoever gets
+more than the caller has needs sudo on the path.
 
 Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/token.json) and measured.
 """
@@ -13,12 +13,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from baoha.core.fields import Kind
-from baoha.core.paths import Call, PathEngine, Route, wrapped
-from baoha.core.policies import PolicyStore
-from baoha.core.request import Auth, Caller, Operation, Response
-from baoha.core.token_entry import TokenEntry
-from baoha.core.token_requests import (
+from baoha.core.access.policies import PolicyStore
+from baoha.core.access.token_entry import TokenEntry
+from baoha.core.access.token_requests import (
     CREATE_FIELDS,
     ROOT_PATH,
     Grant,
@@ -27,7 +24,10 @@ from baoha.core.token_requests import (
     capped_ttl,
     new_token_template,
 )
-from baoha.core.tokens import TokenStore
+from baoha.core.access.tokens import TokenStore
+from baoha.core.fields import Kind
+from baoha.core.paths import Call, PathEngine, Route, wrapped
+from baoha.core.request import Auth, Caller, Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied
 from baoha.sansio.durations import parse_timestamp
 

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from baoha.api.app import build_app
-from baoha.core.policy_rules import ACL_RULES_MAX, BLOCKS_MAX, TEXT_CHARS_MAX
+from baoha.core.access.policy_rules import ACL_RULES_MAX, BLOCKS_MAX, TEXT_CHARS_MAX
 from baoha.node import Node
 from tests.support.asgi_client import call
 from tests.support.loop_watch import watched_loop

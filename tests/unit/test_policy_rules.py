@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import trio
 
-from baoha.core.policy_rules import (
+from baoha.core.access.policy_rules import (
     ACL_RULES_MAX,
     BLOCKS_MAX,
     COMPARED_CHARS_MAX,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from baoha.core import tokens
-from baoha.core.token_entry import hash_accessor, hash_token, random_text
+from baoha.core.access import tokens
+from baoha.core.access.token_entry import hash_accessor, hash_token, random_text
 from baoha.errors import InvalidRequest, PermissionDenied, RequestError, StorageError
 from baoha.storage.inmem import World
 from tests.support.failing import FailingBackend

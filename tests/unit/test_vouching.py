@@ -11,9 +11,16 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from baoha.core.token_entry import SERVICE_PREFIX, TOKEN_LENGTH, random_text
+from baoha.core.access.token_entry import SERVICE_PREFIX, TOKEN_LENGTH, random_text
+from baoha.core.access.vouching import (
+    KNOWN_S,
+    LOOKUPS_MAX,
+    STALE_S,
+    UNKNOWN_S,
+    WAITING_MAX,
+    TokenHints,
+)
 from baoha.core.view import Role
-from baoha.core.vouching import KNOWN_S, LOOKUPS_MAX, STALE_S, UNKNOWN_S, WAITING_MAX, TokenHints
 from baoha.node import Node
 from baoha.storage.faulty import Faults, FaultyBackend
 from baoha.storage.inmem import World

@@ -22,8 +22,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from baoha import names
+from baoha.core.access.policy_rules import TEXT_CHARS_MAX, RuleCache, make_acl
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
-from baoha.core.policy_rules import TEXT_CHARS_MAX, RuleCache, make_acl
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import format_timestamp, parse_timestamp
 from baoha.sansio.policy import ACL, ROOT_POLICY, Rule

@@ -28,8 +28,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from baoha.core.keys.barrier import Barrier, BarrierTransaction
-from baoha.core.token_entry import (
+from baoha.core.access.token_entry import (
     SERVICE_PREFIX,
     TOKEN_LENGTH,
     TOKENS_PREFIX,
@@ -42,6 +41,7 @@ from baoha.core.token_entry import (
     random_text,
     stamp,
 )
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.errors import InvalidRequest, RequestError, StorageCorrupt
 from baoha.sansio.clock_watch import ClockWatch
 from baoha.sansio.durations import format_timestamp

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from baoha.core.access.policies import DEFAULT_POLICY
+from baoha.core.access.token_entry import SERVICE_PREFIX, TokenEntry
 from baoha.core.fields import Kind
-from baoha.core.policies import DEFAULT_POLICY
-from baoha.core.token_entry import SERVICE_PREFIX, TokenEntry
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import (
     SECOND_NS,

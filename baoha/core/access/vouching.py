@@ -26,8 +26,8 @@ from typing import Final
 
 import trio
 
+from baoha.core.access.tokens import TOKEN_LENGTH_MAX, TokenStore
 from baoha.core.keys.barrier import Barrier
-from baoha.core.tokens import TOKEN_LENGTH_MAX, TokenStore
 from baoha.errors import BaohaError
 
 # Seconds on trio's clock.
