@@ -15,12 +15,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from baoha.core.access.ttl import TTL_SYSTEM_S
 from baoha.core.fields import ITEMS_MAX, FieldError, to_duration_ns, to_duration_s
 from baoha.core.mounts import VERSIONED_TYPES, MountEntry
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import DurationError
 
-TTL_SYSTEM_S: Final = 32 * 24 * 3600  # shown where a mount does not say otherwise: 768 h
 LISTS: Final = (
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",

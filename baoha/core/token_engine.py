@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from baoha.core.access.logins import describe_auth
 from baoha.core.access.policies import PolicyStore
 from baoha.core.access.token_entry import TokenEntry
 from baoha.core.access.token_requests import (
@@ -27,7 +28,7 @@ from baoha.core.access.token_requests import (
 from baoha.core.access.tokens import TokenStore
 from baoha.core.fields import Kind
 from baoha.core.paths import Call, PathEngine, Route, wrapped
-from baoha.core.request import Auth, Caller, Operation, Response
+from baoha.core.request import Caller, Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied
 from baoha.sansio.durations import parse_timestamp
 
@@ -249,23 +250,6 @@ def _required_token(call: Call) -> str:
     if not token:
         raise InvalidRequest("missing token ID")
     return token
-
-
-def describe_auth(entry: TokenEntry, *, token: str, ttl_s: int) -> Auth:
-    """Return the ``auth`` object for a token that was made or renewed."""
-    policies = list(entry.policies)
-    return Auth(
-        client_token=token,
-        accessor=entry.accessor,
-        policies=policies,
-        token_policies=policies,
-        metadata=entry.meta,
-        lease_duration=ttl_s,
-        renewable=entry.renewable,
-        token_type=entry.token_type,
-        orphan=not entry.parent,
-        num_uses=entry.uses_granted,
-    )
 
 
 def describe_token(entry: TokenEntry, *, token: str, now: datetime) -> dict[str, Any]:
