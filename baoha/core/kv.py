@@ -19,9 +19,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from baoha.core.fields import FieldError, Kind, to_int
-from baoha.core.keys.barrier import BarrierTransaction, BarrierView
-from baoha.core.kv_data import (
+from baoha.core.framework.fields import FieldError, Kind, to_int
+from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.stored_data import (
     decode_any,
     decode_secret,
     encode_any,
@@ -29,10 +29,10 @@ from baoha.core.kv_data import (
     with_values,
     with_versions,
 )
+from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
 from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.mounts import UPGRADING
-from baoha.core.paths import Call, PathEngine, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PayloadTooLarge
 from baoha.sansio.durations import SECOND_NS, format_timestamp

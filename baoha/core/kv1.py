@@ -6,9 +6,9 @@ Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv1.json).
 
 from __future__ import annotations
 
-from baoha.core.fields import FieldError, to_duration_s
-from baoha.core.kv_data import decode_any, encode_any
-from baoha.core.paths import Call, PathEngine, Route
+from baoha.core.framework.fields import FieldError, to_duration_s
+from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.stored_data import decode_any, encode_any
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound
 from baoha.sansio.durations import DurationError

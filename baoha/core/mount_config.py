@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from baoha.core.access.ttl import TTL_SYSTEM_S
-from baoha.core.fields import ITEMS_MAX, FieldError, to_duration_ns, to_duration_s
+from baoha.core.framework.fields import ITEMS_MAX, FieldError, to_duration_ns, to_duration_s
 from baoha.core.mounts import VERSIONED_TYPES, MountEntry
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import DurationError

@@ -16,7 +16,8 @@ from typing import Any, Final
 from baoha.core.access.policies import PolicyStore
 from baoha.core.access.policy_rules import ask_each
 from baoha.core.access.tokens import TokenStore
-from baoha.core.fields import Kind
+from baoha.core.framework.fields import Kind
+from baoha.core.framework.routes import Call, Handler, Route
 from baoha.core.mount_config import (
     LISTS,
     describe_tuning,
@@ -26,7 +27,6 @@ from baoha.core.mount_config import (
     upgrade_warning,
 )
 from baoha.core.mounts import AUTH_PATH, VERSIONED_TYPES, MountEntry, MountStore, describe_mount
-from baoha.core.paths import Call, Handler, Route
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, PermissionDenied
 from baoha.sansio.policy import ACL

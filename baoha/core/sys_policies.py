@@ -15,8 +15,8 @@ from baoha.core.access.policies import PolicyStore, describe_policy
 from baoha.core.access.policy_rules import ask_each, described_acl
 from baoha.core.access.token_entry import TokenEntry
 from baoha.core.access.tokens import TokenStore
-from baoha.core.fields import Kind
-from baoha.core.paths import Call, Route, wrapped
+from baoha.core.framework.fields import Kind
+from baoha.core.framework.routes import Call, Route, wrapped
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, RequestError
 from baoha.sansio.policy import ACL

@@ -26,8 +26,8 @@ from baoha.core.access.token_requests import (
     new_token_template,
 )
 from baoha.core.access.tokens import TokenStore
-from baoha.core.fields import Kind
-from baoha.core.paths import Call, PathEngine, Route, wrapped
+from baoha.core.framework.fields import Kind
+from baoha.core.framework.routes import Call, PathEngine, Route, wrapped
 from baoha.core.request import Caller, Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied
 from baoha.sansio.durations import parse_timestamp

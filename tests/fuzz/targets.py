@@ -15,7 +15,7 @@ from baoha.api.operator_input import init_parameters, unseal_input
 from baoha.api.paths import decoded_path, refusal
 from baoha.api.query import parse_form, parse_query, wanted_listing
 from baoha.config.documents import parse_document
-from baoha.core.fields import FieldError, Kind, convert
+from baoha.core.framework.fields import FieldError, Kind, convert
 from baoha.errors import BaohaError
 from baoha.sansio.advertisement import decode_advertisement
 from baoha.sansio.durations import parse_duration_ns

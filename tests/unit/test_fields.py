@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from baoha.core.fields import FieldError, Kind, convert
+from baoha.core.framework.fields import FieldError, Kind, convert
 from baoha.errors import InvalidRequest
 from tests.support.logical import open_logical
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baoha.core.kv_data import decode_any, encode_any
+from baoha.core.framework.stored_data import decode_any, encode_any
 from baoha.sansio.formats.json_encoder import Fields, TooLargeError, cost, encode, encode_plain
 
 SPECIAL = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
-from baoha.core.fields import ITEMS_MAX, FieldError, to_map
-from baoha.core.kv_data import decode_secret, describe_secret, encode_secret, with_values
+from baoha.core.framework.fields import ITEMS_MAX, FieldError, to_map
+from baoha.core.framework.stored_data import (
+    decode_secret,
+    describe_secret,
+    encode_secret,
+    with_values,
+)
 from baoha.core.kv_records import VERSIONS_MAX, KVConfig, Secret, Version
 from baoha.errors import PayloadTooLarge, RequestError
 from tests.support.logical import Clock, open_logical

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from baoha.core.access.policies import DEFAULT_POLICY
 from baoha.core.access.token_entry import SERVICE_PREFIX, TokenEntry
-from baoha.core.fields import Kind
+from baoha.core.framework.fields import Kind
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import (
     SECOND_NS,

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from baoha.core.fields import FieldError, Kind, convert
+from baoha.core.framework.fields import FieldError, Kind, convert
 from baoha.core.keys.barrier import BarrierView
 from baoha.core.request import Operation, Request, Response
 from baoha.errors import InvalidRequest, NotFound, UnsupportedOperation
