@@ -17,23 +17,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from baoha.core.framework.stored_json import encode_json
 from baoha.sansio.durations import format_duration, format_timestamp, parse_timestamp
 
 VERSIONS_MAX_DEFAULT: Final = 10  # kept where neither the secret nor the engine says otherwise
 # Kept at most, whatever they say: every use of a secret reads and writes its whole record.
 VERSIONS_MAX: Final = 10_000
-
-
-def encode_json(value: Any) -> bytes:
-    """Return the stored form of a JSON value."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
-
-
-def decode_json(blob: bytes) -> Any:
-    """Return the JSON value of a stored form."""
-    return json.loads(blob.decode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,8 @@ from uuid import UUID
 import trio
 
 from baoha import names
+from baoha.core.framework.engine import Engine
 from baoha.core.keys.barrier import Barrier, BarrierTransaction, BarrierView
-from baoha.core.request import Engine
 from baoha.errors import InvalidRequest, StorageCorrupt, StorageError
 from baoha.sansio.routing import Match, MountTable
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baoha.core.keys.barrier import BarrierView
     from baoha.sansio.policy import ACL
 
 
@@ -112,27 +111,3 @@ class Response:
     status: int | None = None
     raw: bytes | None = field(default=None, repr=False)
     raw_content_type: str = "application/json"
-
-
-class Engine(Protocol):
-    """
-    A secret engine or auth method, mounted at a path. One instance per mount.
-
-    ``request.path`` is relative to the mount. An engine keeps its state in ``storage`` alone; what
-    it caches must be dropped in ``forget``.
-    """
-
-    async def exists(self, request: Request, storage: BarrierView) -> bool | None:
-        """Say whether an UPDATE would overwrite something (False: a CREATE; None: do not care)."""
-
-    async def handle(self, request: Request, storage: BarrierView) -> Response:
-        """
-        Carry out one request.
-
-        Raises:
-            RequestError: the client's fault; NotFound with no text for a missing thing.
-            StorageError: as the store said.
-        """
-
-    def forget(self) -> None:
-        """Drop cached state: another node may have written since."""
