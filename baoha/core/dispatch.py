@@ -27,16 +27,16 @@ from baoha.core.access.token_entry import USES_SPENT, make_root_token, new_salt,
 from baoha.core.access.token_requests import TTLLimits
 from baoha.core.access.tokens import TokenStore
 from baoha.core.access.ttl import TTL_SYSTEM_S
+from baoha.core.engines.kv1 import PlainKVEngine
+from baoha.core.engines.kv2.engine import KVEngine
+from baoha.core.engines.kv2.upgrade import KVUpgrades
+from baoha.core.engines.sys.engine import SysEngine, SysHooks
+from baoha.core.engines.token import TokenEngine
 from baoha.core.framework.engine import Engine
 from baoha.core.framework.routes import PathEngine, wrapped
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
-from baoha.core.kv import KVEngine
-from baoha.core.kv1 import PlainKVEngine
-from baoha.core.kv_upgrade import KVUpgrades
 from baoha.core.mounts import Mount, MountEntry, MountStore, has_versions, put_default_mounts
 from baoha.core.request import Caller, Operation, Request, Response
-from baoha.core.sys_engine import SysEngine, SysHooks
-from baoha.core.token_engine import TokenEngine
 from baoha.errors import (
     BaohaError,
     InvalidRequest,

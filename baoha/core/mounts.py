@@ -7,7 +7,8 @@ Rules of this file:
 2. Every change reads all entries in the transaction that writes one, so that two changes at once
    cannot both take a path.
 3. An entry names the folder of its data. An upgrade gives the mount a new folder, in the same write
-   as its new version; nobody enters the former one any more, and ``kv_upgrade.py`` empties it.
+   as its new version; nobody enters the former one any more, and ``core/engines/kv2/upgrade.py``
+   empties it.
 
 Source: OpenBao 2.7.2: one entry per mount below ``core/mounts/`` and ``core/auth/``; data below
 ``logical/<uuid>/``. Texts as recorded (tests/conformance/recordings/mounts-auth-audit.json) and

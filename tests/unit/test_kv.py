@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from baoha.core.kv import merge_patch, outline
+from baoha.core.engines.kv2.engine import merge_patch, outline
 from baoha.errors import InvalidRequest, NotFound, RequestError, StorageError, UnsupportedOperation
 from baoha.storage.inmem import World
 from tests.support.failing import FailingBackend

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from baoha.core.engines.kv2.records import VERSIONS_MAX, KVConfig, Secret, Version
 from baoha.core.framework.fields import ITEMS_MAX, FieldError, to_map
 from baoha.core.framework.stored_data import (
     decode_secret,
@@ -19,7 +20,6 @@ from baoha.core.framework.stored_data import (
     encode_secret,
     with_values,
 )
-from baoha.core.kv_records import VERSIONS_MAX, KVConfig, Secret, Version
 from baoha.errors import PayloadTooLarge, RequestError
 from tests.support.logical import Clock, open_logical
 
@@ -122,7 +122,7 @@ def test_object_in_parts_is_merged_at_any_depth() -> None:
 async def test_secret_that_grew_beyond_any_answer_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("baoha.core.kv.SECRET_BYTES_MAX", 1000)
+    monkeypatch.setattr("baoha.core.engines.kv2.engine.SECRET_BYTES_MAX", 1000)
     logical = await open_logical()
     await logical.call("POST", "secret/data/a", {"data": {"v": "x" * 600}})
 
@@ -137,7 +137,7 @@ async def test_secret_that_grew_beyond_any_answer_is_not_written(
 async def test_detailed_listing_larger_than_any_answer_is_not_gathered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("baoha.core.kv_metadata.ENCODED_BYTES_MAX", 1000)
+    monkeypatch.setattr("baoha.core.engines.kv2.metadata.ENCODED_BYTES_MAX", 1000)
     logical = await open_logical()
     for number in range(7):
         await logical.call("POST", f"secret/data/f/{number}", {"data": {}})

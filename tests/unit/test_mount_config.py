@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from baoha.core.mount_config import LISTS
+from baoha.core.engines.sys.mount_config import LISTS
 from baoha.errors import InvalidRequest
 from tests.support.logical import Logical, open_logical
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from baoha import offload
+from baoha.core.engines.kv2.records import Secret
 from baoha.core.framework.stored_json import decode_json, encode_json
-from baoha.core.kv_records import Secret
 from baoha.sansio.formats.json_encoder import cost, encode_plain
 from baoha.sansio.formats.json_pieces import Limits, PiecewiseDecoder
 

@@ -17,14 +17,14 @@ from typing import Any, Final, Protocol
 
 from baoha.core.access.policies import PolicyStore
 from baoha.core.access.tokens import TokenStore
+from baoha.core.engines.sys.mounts import SUDO_PATHS, UNAUTHENTICATED_PATHS, MountPaths
+from baoha.core.engines.sys.policies import PolicyPaths
 from baoha.core.framework.fields import Kind
 from baoha.core.framework.routes import Call, PathEngine, Route
 from baoha.core.keys.barrier import Barrier
 from baoha.core.keys.rotation import key_status, rotate_encryption_key, set_rotation_config
 from baoha.core.mounts import MountStore
 from baoha.core.request import Operation, Response
-from baoha.core.sys_mounts import SUDO_PATHS, UNAUTHENTICATED_PATHS, MountPaths
-from baoha.core.sys_policies import PolicyPaths
 from baoha.core.view import Member
 from baoha.sansio.durations import SECOND_NS, format_timestamp
 

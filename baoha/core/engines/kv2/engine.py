@@ -7,7 +7,7 @@ Rules of this file:
    at all, and a check-and-set holds at the moment of the commit.
 2. A read costs two barrier reads: the record, then the data of one version.
 
-``kv_metadata.py`` has the metadata part, ``kv_records.py`` what is stored.
+``metadata.py`` has the metadata part, ``records.py`` what is stored.
 
 Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv2.json) and measured.
 """
@@ -19,6 +19,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from baoha.core.engines.kv2.metadata import ATTEMPTS, MetadataPaths, read_secret
+from baoha.core.engines.kv2.records import KVConfig, Secret
 from baoha.core.framework.fields import FieldError, Kind, to_int
 from baoha.core.framework.routes import Call, PathEngine, Route
 from baoha.core.framework.stored_data import (
@@ -30,8 +32,6 @@ from baoha.core.framework.stored_data import (
     with_versions,
 )
 from baoha.core.keys.barrier import BarrierTransaction, BarrierView
-from baoha.core.kv_metadata import ATTEMPTS, MetadataPaths, read_secret
-from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.mounts import UPGRADING
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PayloadTooLarge

@@ -27,8 +27,8 @@ from typing import Final
 
 import trio
 
+from baoha.core.engines.kv2.records import KVConfig, Secret
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
-from baoha.core.kv_records import KVConfig, Secret
 from baoha.core.mounts import MountEntry, MountStore
 from baoha.errors import StorageCorrupt, StorageError
 

@@ -16,9 +16,7 @@ from typing import Any, Final
 from baoha.core.access.policies import PolicyStore
 from baoha.core.access.policy_rules import ask_each
 from baoha.core.access.tokens import TokenStore
-from baoha.core.framework.fields import Kind
-from baoha.core.framework.routes import Call, Handler, Route
-from baoha.core.mount_config import (
+from baoha.core.engines.sys.mount_config import (
     LISTS,
     describe_tuning,
     enabled_config,
@@ -26,6 +24,8 @@ from baoha.core.mount_config import (
     tuned_options,
     upgrade_warning,
 )
+from baoha.core.framework.fields import Kind
+from baoha.core.framework.routes import Call, Handler, Route
 from baoha.core.mounts import AUTH_PATH, VERSIONED_TYPES, MountEntry, MountStore, describe_mount
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, PermissionDenied
