@@ -13,13 +13,9 @@ from typing import Any
 import pytest
 
 from baoha.core.engines.kv2.records import VERSIONS_MAX, KVConfig, Secret, Version
+from baoha.core.engines.kv2.stored_secrets import decode_secret, describe_secret, encode_secret
 from baoha.core.framework.fields import ITEMS_MAX, FieldError, to_map
-from baoha.core.framework.stored_data import (
-    decode_secret,
-    describe_secret,
-    encode_secret,
-    with_values,
-)
+from baoha.core.framework.stored_data import with_values
 from baoha.errors import PayloadTooLarge, RequestError
 from tests.support.logical import Clock, open_logical
 

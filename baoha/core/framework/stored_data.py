@@ -1,5 +1,5 @@
 """
-The data and the records of secrets, to and from their stored form, whatever their size.
+What engines store, to and from its stored form, whatever its size.
 
 Rule of this file: what is not small is done in a worker thread, piece by piece where that can be.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from baoha import offload
-from baoha.core.engines.kv2.records import Secret
 from baoha.core.framework.stored_json import decode_json, encode_json
 from baoha.sansio.formats.json_encoder import cost, encode_plain
 from baoha.sansio.formats.json_pieces import Limits, PiecewiseDecoder
@@ -19,9 +18,6 @@ from baoha.sansio.formats.json_pieces import Limits, PiecewiseDecoder
 # The stored form is ours: the C decoder reads it at once, a hundred bytes in a microsecond.
 _DECODED_INLINE_BYTES_MAX: Final = 64 * 1024
 _DECODED_WHOLE_BYTES_MAX: Final = 256 * 1024
-# A version in a record takes up to 3 us and about 100 bytes of it.
-_VERSIONS_INLINE_MAX: Final = 500
-_VERSION_BYTES: Final = 100
 # What was stored was bounded then, patch by patch.
 _NO_LIMITS: Final = Limits(strings=sys.maxsize, values=sys.maxsize, depth=sys.maxsize)
 
@@ -62,29 +58,6 @@ async def decode_any(blob: bytes) -> Any:
 
 def _number(text: str, is_integer: bool) -> int | float:
     return int(text) if is_integer else float(text)
-
-
-async def decode_secret(blob: bytes) -> Secret:
-    """Return the record of a stored form. Raises as ``decode_any``."""
-    versions = len(blob) // _VERSION_BYTES
-    return await with_versions(versions, lambda: Secret.from_bytes(blob))
-
-
-async def encode_secret(secret: Secret) -> bytes:
-    """Return the stored form of a record. Raises as ``decode_any``."""
-    return await with_versions(len(secret.versions), secret.to_bytes)
-
-
-async def describe_secret(secret: Secret) -> dict[str, Any]:
-    """Return the ``data`` object of a metadata read. Raises as ``decode_any``."""
-    return await with_versions(len(secret.versions), secret.describe)
-
-
-async def with_versions(versions: int, work: Callable[[], T]) -> T:
-    """Do what takes microseconds for each of some versions. Raises as ``decode_any``."""
-    if versions <= _VERSIONS_INLINE_MAX:
-        return work()
-    return await offload.run(lambda pause: work(), versions * _VERSION_BYTES)
 
 
 async def with_values(*values: Any, work: Callable[[], T]) -> T:

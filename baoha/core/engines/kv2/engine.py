@@ -21,16 +21,10 @@ from typing import Any, Final
 
 from baoha.core.engines.kv2.metadata import ATTEMPTS, MetadataPaths, read_secret
 from baoha.core.engines.kv2.records import KVConfig, Secret
+from baoha.core.engines.kv2.stored_secrets import decode_secret, encode_secret, with_versions
 from baoha.core.framework.fields import FieldError, Kind, to_int
 from baoha.core.framework.routes import Call, PathEngine, Route
-from baoha.core.framework.stored_data import (
-    decode_any,
-    decode_secret,
-    encode_any,
-    encode_secret,
-    with_values,
-    with_versions,
-)
+from baoha.core.framework.stored_data import decode_any, encode_any, with_values
 from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.mounts import UPGRADING
 from baoha.core.request import Operation, Response

@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from baoha.core.engines.kv2.records import KVConfig, Secret
+from baoha.core.engines.kv2.stored_secrets import decode_secret, describe_secret, encode_secret
 from baoha.core.framework.fields import FieldError, Kind, to_pairs
 from baoha.core.framework.routes import Call, Route, wrapped
-from baoha.core.framework.stored_data import decode_secret, describe_secret, encode_secret
 from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, RequestError
