@@ -42,11 +42,11 @@ from baoha.errors import (
     StorageCorrupt,
     StorageError,
 )
-from baoha.ha.board import StatusBoard
 from baoha.ha.context import HAContext, ProblemList
 from baoha.ha.gate import Admission, RequestGate
 from baoha.ha.loop import HALoop
 from baoha.ha.parking import ParkingLot
+from baoha.ha.status_publisher import StatusBoard
 from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.shares import Claim

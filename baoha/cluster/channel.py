@@ -4,7 +4,7 @@ The vocabulary of the cluster channel: what the two ends tell each other.
 One persistent connection per standby, opened by the standby. The standby asks (``HTTPRequest``) and
 sends heartbeats with its ``NodeInfo``; the active node answers, and sends notices and questions of
 its own. This file holds the values and the two protocols that ``ha`` implements; ``transport``,
-``listener`` and ``client`` carry them.
+``active_listener`` and ``standby_link`` carry them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ What Python's ``ssl`` leaves open is closed by hand here:
 - the trust store holds one certificate, and beyond that the peer's DER is compared with it, in
   constant time, so that no certificate signed by the tenure's key passes;
 - with TLS 1.3 a refused client learns of it at its first receive: "connected" means that the
-  active node's welcome has come (``client``), not that the handshake returned;
+  active node's welcome has come (``standby_link``), not that the handshake returned;
 - validity dates are ignored (see ``certificates``): the pin says more than a clock can.
 
 Source: docs/spec/libraries.md section 2, docs/spec/openbao-ha.md section 3.3.

@@ -17,8 +17,8 @@ import trio
 
 from baoha.cluster.network import Network
 from baoha.core.keys.barrier import Barrier
-from baoha.ha.board import StatusBoard
 from baoha.ha.gate import RequestGate
+from baoha.ha.status_publisher import StatusBoard
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.storage.base import HALock
 from baoha.timing import BootClock, HATiming

@@ -28,9 +28,9 @@ from typing import Any
 import trio
 
 from baoha import names
+from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity
 from baoha.cluster.channel import LeaderNotice, Peer
-from baoha.cluster.listener import serve_cluster
 from baoha.core.view import Leader, LinkState
 from baoha.errors import (
     BaohaError,
@@ -42,11 +42,11 @@ from baoha.errors import (
     StorageUnavailable,
 )
 from baoha.ha.context import HAContext
-from baoha.ha.leave import LeaveDesk, LeaveRequest
+from baoha.ha.leave_requests import LeaveDesk, LeaveRequest
 from baoha.ha.links import linger_limit_s
 from baoha.ha.passing import Passed
-from baoha.ha.peers import PeerRegistry, is_named
 from baoha.ha.readiness import listen_problem, listen_subject, refresh_keys
+from baoha.ha.standbys import PeerRegistry, is_named
 from baoha.ha.successor import prepare_successor, successor_after_drain
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import trio
 
 from baoha.cluster.channel import StandbyHandler
-from baoha.cluster.client import ClusterLink
 from baoha.cluster.network import Network
+from baoha.cluster.standby_link import ClusterLink
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward
 from baoha.sansio.advertisement import Advertisement

@@ -17,8 +17,8 @@ import trio
 
 from baoha.cluster.channel import Peer, PrepareReply
 from baoha.errors import ForwardingError, StepDownRefused
-from baoha.ha.leave import LeaveRequest
-from baoha.ha.peers import PeerRegistry, is_fresh, is_named
+from baoha.ha.leave_requests import LeaveRequest
+from baoha.ha.standbys import PeerRegistry, is_fresh, is_named
 from baoha.timing import PATIENCE_MAX, HATiming
 
 log = logging.getLogger("baoha.ha")

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from baoha import names
-from baoha.cluster.peer import PeerSession
+from baoha.cluster.active_session import PeerSession
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Batch, Fence, LockRecord
 from baoha.storage.inmem import Observer

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 
 import trio
 
+from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
 from baoha.cluster.channel import LeaderNotice, NodeInfo, Peer, PrepareReply
-from baoha.cluster.client import ClusterLink
-from baoha.cluster.listener import serve_cluster
 from baoha.cluster.network import Network
+from baoha.cluster.standby_link import ClusterLink
 from baoha.core.view import LinkState
 from baoha.sansio.advertisement import Advertisement
 from baoha.sansio.wire.frames import ChannelLimits

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from baoha.cluster.channel import LeaderNotice, PrepareReply
-from baoha.cluster.client import ClusterLink
+from baoha.cluster.standby_link import ClusterLink
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward, ForwardingError, StorageUnavailable
 from baoha.sansio.advertisement import Advertisement

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
-from baoha.cluster.client import ClusterLink
-from baoha.cluster.listener import serve_cluster
 from baoha.cluster.network import TCPNetwork
+from baoha.cluster.standby_link import ClusterLink
 from baoha.cluster.tls import client_context, server_context
 from baoha.core.view import LinkState
 from baoha.names import CLUSTER_ALPN

@@ -11,8 +11,8 @@ import trio
 import trio_websocket
 from trio.testing import MockClock
 
-from baoha.cluster.client import ClusterLink
 from baoha.cluster.hello import Hello, Welcome
+from baoha.cluster.standby_link import ClusterLink
 from baoha.cluster.tls import accept_tls, client_context, connect_tls, server_context
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport
 from baoha.core.view import LinkState

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from baoha.cluster.client import WHOLE_ATTEMPTS, ClusterLink
+from baoha.cluster.standby_link import WHOLE_ATTEMPTS, ClusterLink
 from baoha.core.view import LinkState
 from baoha.timing import HATiming
 from tests.support.channel import ACTIVE_PORT, RecordingStandby, advertise, open_channel

@@ -12,9 +12,9 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from baoha.cluster.client import ClusterLink
-from baoha.cluster.listener import serve_cluster
+from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.network import TCPNetwork
+from baoha.cluster.standby_link import ClusterLink
 from baoha.core.view import LinkState
 from baoha.storage.sqlite import open_backend
 from baoha.timing import HATiming

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from baoha.core.view import NodeStatus, Role
-from baoha.ha.board import StatusBoard
+from baoha.ha.status_publisher import StatusBoard
 from baoha.sansio.ha_state import TRANSITIONS, HAEvent, IllegalTransition, Phase, next_phase
 
 

@@ -14,8 +14,8 @@ from trio.testing import MockClock
 
 from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.errors import ForwardingError, StepDownRefused
-from baoha.ha.leave import LeaveRequest
-from baoha.ha.peers import PeerRegistry
+from baoha.ha.leave_requests import LeaveRequest
+from baoha.ha.standbys import PeerRegistry
 from baoha.ha.successor import prepare_successor, successor_after_drain
 from baoha.sansio.patience import PeerPatience
 from baoha.timing import PATIENCE_MAX, HATiming

@@ -25,12 +25,12 @@ from typing import Final
 
 import trio
 
+from baoha.cluster.active_session import PeerSession
 from baoha.cluster.certificates import TenureIdentity
 from baoha.cluster.channel import ActiveHandler
 from baoha.cluster.hello import Hello, Welcome
 from baoha.cluster.network import Network
-from baoha.cluster.peer import PeerSession
-from baoha.cluster.problems import ProblemLog, peer_address
+from baoha.cluster.refused_log import ProblemLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context
 from baoha.cluster.transport import CLOSED_BY_PEER, ChannelBroken, Transport, open_transport
 from baoha.sansio.wire.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack

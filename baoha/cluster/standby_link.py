@@ -34,8 +34,8 @@ import trio
 from baoha.cluster.certificates import TenureIdentity, identity_from_advertisement
 from baoha.cluster.channel import LeaderNotice, PrepareReply, StandbyHandler
 from baoha.cluster.hello import Hello, Welcome
-from baoha.cluster.link_session import LinkSession
 from baoha.cluster.network import Network
+from baoha.cluster.standby_calls import LinkSession
 from baoha.cluster.tls import client_context, connect_tls
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport, single_error
 from baoha.core.view import LinkState

@@ -26,7 +26,7 @@ class LeaveRequest:
     One wish that active duty be handed over.
 
     Attributes:
-        to: the wanted successor (see ``peers.choose_successor``), None for any.
+        to: the wanted successor (see ``successor``), None for any.
         force: leave even if nobody is ready to take over.
         wait_s: how long to wait for a ready standby before refusing.
         is_final: the node itself has to go (it ends, or is being sealed); never refused.
