@@ -42,10 +42,11 @@ from baoha.errors import (
     StorageCorrupt,
     StorageError,
 )
-from baoha.ha.context import HAContext, ProblemList
+from baoha.ha.context import HAContext
 from baoha.ha.gate import Admission, RequestGate
 from baoha.ha.loop import HALoop
 from baoha.ha.parking import ParkingLot
+from baoha.ha.problems import ProblemList
 from baoha.ha.status_publisher import StatusBoard
 from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.sansio.ha_state import HAEvent, Phase

@@ -27,8 +27,7 @@ import trio
 
 from baoha.cluster.active_session import PeerSession
 from baoha.cluster.certificates import TenureIdentity
-from baoha.cluster.channel import ActiveHandler
-from baoha.cluster.hello import Hello, Welcome
+from baoha.cluster.channel import ActiveHandler, Hello, Welcome
 from baoha.cluster.network import Network
 from baoha.cluster.refused_log import ProblemLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context

@@ -15,6 +15,8 @@ from typing import Protocol
 from baoha.sansio.patience import PeerPatience
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
+RESOURCE = "/baoha/cluster"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfo:
@@ -115,3 +117,21 @@ class StandbyHandler(Protocol):
 
     def link_changed(self) -> None:
         """Take note that the link came up, became suspect or ended. Must not wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The standby: which protocols it speaks, and who it is."""
+
+    protocols: tuple[int, ...]
+    node: NodeInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The active node: the protocol that both will use, and what it accepts."""
+
+    protocol: int
+    head_bytes_max: int
+    body_bytes_max: int
+    in_flight_max: int

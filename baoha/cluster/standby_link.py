@@ -32,8 +32,7 @@ from typing import Final
 import trio
 
 from baoha.cluster.certificates import TenureIdentity, identity_from_advertisement
-from baoha.cluster.channel import LeaderNotice, PrepareReply, StandbyHandler
-from baoha.cluster.hello import Hello, Welcome
+from baoha.cluster.channel import Hello, LeaderNotice, PrepareReply, StandbyHandler, Welcome
 from baoha.cluster.network import Network
 from baoha.cluster.standby_calls import LinkSession
 from baoha.cluster.tls import client_context, connect_tls

@@ -26,7 +26,7 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
-from baoha.cluster.hello import RESOURCE
+from baoha.cluster.channel import RESOURCE
 from baoha.cluster.tls import describe_failure
 from baoha.errors import ForwardingError, type_and_place
 from baoha.sansio.wire.frames import ChannelLimits, Frame, FrameError, parse_envelopes

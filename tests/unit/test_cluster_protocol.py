@@ -11,7 +11,7 @@ import trio
 import trio_websocket
 from trio.testing import MockClock
 
-from baoha.cluster.hello import Hello, Welcome
+from baoha.cluster.channel import Hello, Welcome
 from baoha.cluster.standby_link import ClusterLink
 from baoha.cluster.tls import accept_tls, client_context, connect_tls, server_context
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport

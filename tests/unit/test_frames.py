@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
-from baoha.cluster.hello import Hello, Welcome
+from baoha.cluster.channel import Hello, LeaderNotice, NodeInfo, PrepareReply, Welcome
 from baoha.sansio.wire.frames import (
     ENVELOPE_BYTES,
     ChannelLimits,
