@@ -35,13 +35,13 @@ from typing import Protocol
 import trio
 
 from baoha.api.door import Door
+from baoha.asgi import ASGIApp
 from baoha.config.model import ServerConfig
 from baoha.core.view import NodeStatus, Role
 from baoha.errors import BaohaError, ConfigError, SealError
 from baoha.server import banner
-from baoha.server.asgi import ASGIApp
 from baoha.server.dump import dump_stacks
-from baoha.server.listener import APIListener
+from baoha.server.http.listener import APIListener
 from baoha.server.logs import Logs
 from baoha.server.notify import Notifier
 from baoha.server.reload import apply_reload

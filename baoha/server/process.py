@@ -22,13 +22,13 @@ from baoha.api.admission import Admission
 from baoha.api.app import build_app
 from baoha.api.door import Door
 from baoha.api.uploads import ROOM_BYTES
+from baoha.asgi import ASGIApp
 from baoha.cluster.network import TCPNetwork
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
 from baoha.node import Node
 from baoha.offload import SWITCH_INTERVAL_S
-from baoha.server.asgi import ASGIApp
 from baoha.server.last_words import places, without_texts
 from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
 from baoha.server.logs import Logs

@@ -19,7 +19,7 @@ from dataclasses import fields, replace
 
 from baoha.config.model import ListenerConfig, ServerConfig
 from baoha.errors import ConfigError
-from baoha.server.listener import APIListener
+from baoha.server.http.listener import APIListener
 from baoha.server.logs import Logs, parse_level
 from baoha.server.settings import tls_settings
 

@@ -13,11 +13,11 @@ from baoha.config.model import ListenerConfig, SealConfig, ServerConfig
 from baoha.node import NodeSettings
 from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.sansio.wire.messages import ListenerPolicy
-from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
-from baoha.server.limits import Limits
-from baoha.server.listener import ListenerSettings
+from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
+from baoha.server.http.limits import Limits
+from baoha.server.http.listener import ListenerSettings
+from baoha.server.http.tls import TLSSettings
 from baoha.server.memory import usable_bytes
-from baoha.server.tls import TLSSettings
 
 logger = logging.getLogger("baoha.server")
 

@@ -105,7 +105,7 @@ def server(
             address = dev_listen_address or _env(cli, "DEV_LISTEN_ADDRESS")
             raise ExitNow(_run_dev(address, root_token, keep, level))
         if dev_ha is not None:
-            from baoha.server.dev_ha import NODES_MAX, run_dev_ha
+            from baoha.server.dev.cluster import NODES_MAX, run_dev_ha
 
             begin()
             if not 1 <= dev_ha <= NODES_MAX:
@@ -128,7 +128,7 @@ def server(
 
 
 def _run_dev(address: str | None, root_token: str, keep: Path | None, level: str) -> int:
-    from baoha.server.dev import DEFAULT_ADDRESS, run_dev
+    from baoha.server.dev.single import DEFAULT_ADDRESS, run_dev
 
     begin()
     return run_dev(

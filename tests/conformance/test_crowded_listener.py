@@ -22,10 +22,10 @@ import trio.lowlevel
 import trio.testing
 import trustme
 
-from baoha.server.asgi import Receive, Scope, Send
-from baoha.server.limits import Limits
-from baoha.server.listener import APIListener, ListenerSettings
-from baoha.server.tls import TLSSettings
+from baoha.asgi import Receive, Scope, Send
+from baoha.server.http.limits import Limits
+from baoha.server.http.listener import APIListener, ListenerSettings
+from baoha.server.http.tls import TLSSettings
 
 PLACES = 12
 # No time limit of a stranger helps whoever waits for a place.

@@ -29,9 +29,9 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from baoha.server.asgi import Receive, Scope, Send
-from baoha.server.limits import Limits
-from baoha.server.listener import APIListener, ListenerSettings
+from baoha.asgi import Receive, Scope, Send
+from baoha.server.http.limits import Limits
+from baoha.server.http.listener import APIListener, ListenerSettings
 from tests.support.loop_watch import watched_loop
 
 Attack = Callable[[trio.SocketStream], Awaitable[None]]

@@ -30,7 +30,7 @@ from baoha.sansio.wire.frames import (
     parse_message_start,
 )
 from baoha.sansio.wire.messages import HTTPRequest
-from baoha.server.forwarded_for import ForwardedForSettings, _replace_client, parse_networks
+from baoha.server.http.forwarded_for import ForwardedForSettings, _replace_client, parse_networks
 
 _PROXY = ForwardedForSettings(authorized=parse_networks(["127.0.0.1"]))
 _LIMITS = ChannelLimits()

@@ -23,14 +23,14 @@ import trio
 
 from baoha.api.app import build_app
 from baoha.api.requests import serve_forwarded
+from baoha.asgi import Receive, Scope, Send
 from baoha.cluster.network import TCPNetwork
 from baoha.cluster.transport import _ReaderSlot
 from baoha.core.request import Request, Response
 from baoha.errors import ForwardingError, type_and_place
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
-from baoha.server.app_tasks import AppTasks
-from baoha.server.asgi import Receive, Scope, Send
-from baoha.server.connection import _report
+from baoha.server.http.app_tasks import AppTasks
+from baoha.server.http.connection import _report
 from baoha.server.last_words import without_texts
 from baoha.server.logs import Logs
 from tests.support.asgi_client import call

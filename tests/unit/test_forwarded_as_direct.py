@@ -22,8 +22,8 @@ from baoha.names import TOKEN_HEADER
 from baoha.node import Node
 from baoha.sansio.wire.frames import ChannelLimits
 from baoha.sansio.wire.messages import BODY_BYTES_MAX, ListenerPolicy
-from baoha.server.http1 import HEADERS_MAX
-from baoha.server.limits import Limits
+from baoha.server.http.http1 import HEADERS_MAX
+from baoha.server.http.limits import Limits
 from baoha.storage.faulty import Faults, FaultyBackend
 from tests.support.asgi_client import call
 from tests.support.node_lab import Lab, lab

@@ -8,9 +8,9 @@ import socket
 import pytest
 import trio
 
-from baoha.server import arrivals
-from baoha.server.limits import Limits
-from baoha.server.turns import Turn, Turns
+from baoha.server.http import arrivals
+from baoha.server.http.limits import Limits
+from baoha.server.http.turns import Turn, Turns
 from tests.unit.test_server_intake import HEALTH, PLAIN, WITH_BODY, ClosedDoor, client_of, listening
 
 

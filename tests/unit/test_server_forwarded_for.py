@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from baoha.asgi import Message, Receive, Scope, Send
 from baoha.errors import ConfigError
-from baoha.server.asgi import Message, Receive, Scope, Send
-from baoha.server.forwarded_for import (
+from baoha.server.http.forwarded_for import (
     MISSING_HEADER,
     NOT_AUTHORIZED,
     ForwardedForSettings,

@@ -17,9 +17,9 @@ import trustme
 
 from baoha.api.admission import Admission, Kind
 from baoha.api.door import Door
-from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
-from baoha.server.listener import APIListener, ListenerSettings
-from baoha.server.tls import TLSSettings
+from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
+from baoha.server.http.listener import APIListener, ListenerSettings
+from baoha.server.http.tls import TLSSettings
 from tests.support.fake_node import ACTIVE, FakeNode
 from tests.unit.test_server_listener import echo
 

@@ -21,11 +21,11 @@ import pytest
 import trio
 import trustme
 
+from baoha.asgi import ASGIApp, Receive, Scope, Send
 from baoha.config.load import load
 from baoha.config.model import ServerConfig
 from baoha.core.view import Leader, NodeStatus, Role
 from baoha.errors import ConfigError, SealError, StorageUnavailable
-from baoha.server.asgi import ASGIApp, Receive, Scope, Send
 from baoha.server.lifecycle import (
     Parts,
     RunnableNode,

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import trio
 
+from baoha.asgi import LISTENER_EXTENSION, Receive, Scope, Send
 from baoha.errors import ConfigError
 from baoha.sansio.wire.messages import ListenerPolicy
-from baoha.server.asgi import LISTENER_EXTENSION, Receive, Scope, Send
-from baoha.server.forwarded_for import ForwardedForSettings, parse_networks
-from baoha.server.limits import Limits
-from baoha.server.listener import APIListener, ListenerSettings, serve_listener
+from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
+from baoha.server.http.limits import Limits
+from baoha.server.http.listener import APIListener, ListenerSettings, serve_listener
 
 GET = b"GET /v1/a%20b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST_GET = b"GET /v1/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -23,16 +23,19 @@ import pytest
 import trio
 
 from baoha.errors import ConfigError
-from baoha.server.bootstrap import DevNode
-from baoha.server.dev import run_dev, toml_text
-from baoha.server.dev_ha import NODES_MAX, run_dev_ha
+from baoha.server.dev.bootstrap import DevNode
+from baoha.server.dev.cluster import NODES_MAX, run_dev_ha
+from baoha.server.dev.single import run_dev, toml_text
 from baoha.server.process import complain, say
 
 pytestmark = pytest.mark.cluster
 
-DEV = "import sys; from baoha.server.dev import run_dev; sys.exit(run_dev(**eval(sys.argv[1])))"
+DEV = (
+    "import sys; from baoha.server.dev.single import run_dev; "
+    "sys.exit(run_dev(**eval(sys.argv[1])))"
+)
 DEV_HA = (
-    "import sys; from pathlib import Path; from baoha.server.dev_ha import run_dev_ha; "
+    "import sys; from pathlib import Path; from baoha.server.dev.cluster import run_dev_ha; "
     "sys.exit(run_dev_ha(3, folder=Path(sys.argv[1]), port=0, root_token='dev-root'))"
 )
 

@@ -15,10 +15,10 @@ import trio
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from baoha.asgi import TLS_EXTENSION, Receive, Scope, Send
 from baoha.errors import ConfigError
-from baoha.server.asgi import TLS_EXTENSION, Receive, Scope, Send
-from baoha.server.listener import APIListener, ListenerSettings
-from baoha.server.tls import ServerTLS, TLSSettings, make_context
+from baoha.server.http.listener import APIListener, ListenerSettings
+from baoha.server.http.tls import ServerTLS, TLSSettings, make_context
 
 CA = trustme.CA()
 CLIENT_CA = trustme.CA()

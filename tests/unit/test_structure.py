@@ -42,7 +42,7 @@ HOMES = {
     "tomli": ("baoha/config/", "cli/baoha_cli/"),
     "typer": ("cli/baoha_cli/",),
     "sqlite3": ("baoha/storage/sqlite",),
-    "cryptography": ("baoha/sansio/", "baoha/cluster/", "baoha/server/tls", "cli/baoha_cli/"),
+    "cryptography": ("baoha/sansio/", "baoha/cluster/", "baoha/server/http/tls", "cli/baoha_cli/"),
 }
 PURE_BANNED = {"trio", "socket", "time", "random", "secrets", "logging", "threading", "os"}
 

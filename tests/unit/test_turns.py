@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from baoha.api.door import Urgency
-from baoha.server.turns import WAIT_MAX_S, Turns
+from baoha.server.http.turns import WAIT_MAX_S, Turns
 
 
 @asynccontextmanager

@@ -22,8 +22,8 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 
+from baoha.asgi import ASGIApp, Message, Receive, Scope, Send
 from baoha.errors import type_and_place
-from baoha.server.asgi import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("baoha.server.listener")
 

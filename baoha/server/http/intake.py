@@ -13,8 +13,8 @@ import socket
 from typing import Final
 
 from baoha.api.door import Door, Look, Urgency
-from baoha.server.refusals import Refusals
-from baoha.server.turns import Turns
+from baoha.server.http.refusals import Refusals
+from baoha.server.http.turns import Turns
 
 # Enough for a whole plain request.
 _PEEK_BYTES: Final = 65_536

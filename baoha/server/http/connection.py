@@ -44,11 +44,11 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from baoha.api.door import Look, Urgency
-from baoha.server.app_tasks import AppTasks
-from baoha.server.arrivals import Refused, Seat
-from baoha.server.asgi import TLS_EXTENSION
-from baoha.server.http1 import HTTP1
-from baoha.server.surroundings import Surroundings
+from baoha.asgi import TLS_EXTENSION
+from baoha.server.http.app_tasks import AppTasks
+from baoha.server.http.arrivals import Refused, Seat
+from baoha.server.http.http1 import HTTP1
+from baoha.server.http.surroundings import Surroundings
 
 logger = logging.getLogger("baoha.server.listener")
 

@@ -38,16 +38,16 @@ from pathlib import Path
 import trio
 
 from baoha.api.door import Door
+from baoha.asgi import LISTENER_EXTENSION, ASGIApp
 from baoha.errors import ConfigError
 from baoha.sansio.shares import Claim, client_address
 from baoha.sansio.wire.messages import ListenerPolicy
-from baoha.server.asgi import LISTENER_EXTENSION, ASGIApp
-from baoha.server.connection import Connection, serve_connection
-from baoha.server.forwarded_for import ForwardedForSettings, with_forwarded_for
-from baoha.server.limits import Limits
-from baoha.server.response_headers import CustomHeaders, HeadersByStatus
-from baoha.server.surroundings import Surroundings, surroundings
-from baoha.server.tls import ServerTLS, TLSSettings
+from baoha.server.http.connection import Connection, serve_connection
+from baoha.server.http.forwarded_for import ForwardedForSettings, with_forwarded_for
+from baoha.server.http.limits import Limits
+from baoha.server.http.response_headers import CustomHeaders, HeadersByStatus
+from baoha.server.http.surroundings import Surroundings, surroundings
+from baoha.server.http.tls import ServerTLS, TLSSettings
 
 logger = logging.getLogger("baoha.server.listener")
 

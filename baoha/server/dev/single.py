@@ -17,14 +17,7 @@ from pathlib import Path
 from baoha.config.load import load
 from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
-from baoha.server.bootstrap import (
-    DevNode,
-    DevSecrets,
-    furnish,
-    initialize,
-    unseal,
-    wait_active,
-)
+from baoha.server.dev.bootstrap import DevNode, DevSecrets, furnish, initialize, unseal, wait_active
 from baoha.server.process import run, say
 
 DEFAULT_ADDRESS = "127.0.0.1:8200"

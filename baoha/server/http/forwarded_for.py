@@ -19,8 +19,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from baoha.asgi import ASGIApp, Receive, Scope, Send
 from baoha.errors import ConfigError
-from baoha.server.asgi import ASGIApp, Receive, Scope, Send
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 

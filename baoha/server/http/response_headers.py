@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from baoha.server.asgi import ASGIApp, Message, Receive, Scope, Send
+from baoha.asgi import ASGIApp, Message, Receive, Scope, Send
 
 # Status key ("default", "4xx", "404") to header name to values.
 HeadersByStatus = Mapping[str, Mapping[str, tuple[str, ...]]]

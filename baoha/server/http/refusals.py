@@ -12,7 +12,7 @@ import trio
 from hypercorn.config import Config
 
 from baoha.sansio.wire.messages import HTTPResponse
-from baoha.server.response_headers import CustomHeaders
+from baoha.server.http.response_headers import CustomHeaders
 
 
 class Refusals:

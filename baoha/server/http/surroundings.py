@@ -15,17 +15,17 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
 from baoha.api.door import Door
+from baoha.asgi import ASGIApp
 from baoha.sansio.shares import Shares
-from baoha.server.arrivals import Arrivals
-from baoha.server.asgi import ASGIApp
-from baoha.server.intake import Intake
-from baoha.server.limits import Limits
-from baoha.server.refusals import Refusals
-from baoha.server.response_headers import CustomHeaders
-from baoha.server.turns import Turns
+from baoha.server.http.arrivals import Arrivals
+from baoha.server.http.intake import Intake
+from baoha.server.http.limits import Limits
+from baoha.server.http.refusals import Refusals
+from baoha.server.http.response_headers import CustomHeaders
+from baoha.server.http.turns import Turns
 
 if TYPE_CHECKING:
-    from baoha.server.connection import Connection
+    from baoha.server.http.connection import Connection
 
 logger = logging.getLogger("baoha.server.listener")
 

@@ -31,9 +31,9 @@ from pathlib import Path
 import trio
 
 from baoha.errors import BaohaError, ConfigError
-from baoha.server import bootstrap
-from baoha.server.bootstrap import BootstrapError, DevNode, DevSecrets
-from baoha.server.dev import toml_text, write_secret
+from baoha.server.dev import bootstrap
+from baoha.server.dev.bootstrap import BootstrapError, DevNode, DevSecrets
+from baoha.server.dev.single import toml_text, write_secret
 from baoha.server.process import complain, fill_standard_descriptors, say
 
 NODES_MAX = 9

@@ -33,8 +33,8 @@ import outcome
 import trio
 
 from baoha.api.door import Look
-from baoha.server.intake import Intake
-from baoha.server.turns import Turn
+from baoha.server.http.intake import Intake
+from baoha.server.http.turns import Turn
 
 # Connections that are read in one round.
 _BATCH: Final = 128
