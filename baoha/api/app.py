@@ -29,11 +29,7 @@ from baoha.api.answers import (
     unknown_outcome,
 )
 from baoha.api.asgi import (
-    ASGIApp,
     ClientGone,
-    Receive,
-    Scope,
-    Send,
     early_refusal,
     finished,
     listener_policy,
@@ -48,6 +44,7 @@ from baoha.api.claims import claim_of
 from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
 from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
+from baoha.asgi import ASGIApp, Receive, Scope, Send
 from baoha.core.view import NodeView
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse

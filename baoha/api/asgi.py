@@ -14,10 +14,10 @@ tests/conformance/recordings/generic-http.json.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import trio
@@ -26,6 +26,7 @@ from baoha import names
 from baoha.api.answers import TEXT_TYPE, TOO_LARGE_TEXT, error_answer
 from baoha.api.paths import decoded_path, is_printable
 from baoha.api.uploads import SMALL_BYTES, Upload
+from baoha.asgi import LISTENER_EXTENSION, TLS_EXTENSION, Receive, Scope, Send
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.wire.messages import (
     Headers,
@@ -35,14 +36,6 @@ from baoha.sansio.wire.messages import (
     end_to_end,
 )
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-LISTENER_EXTENSION: Final = "baoha.listener"
-TLS_EXTENSION: Final = "tls"
 _PATH: Final = "baoha.path"  # of the scope: what early_refusal has decoded
 _DEFAULT_POLICY: Final = ListenerPolicy()
 # What a client writes that takes us for a proxy. Source: RFC 9112 section 3.2.2

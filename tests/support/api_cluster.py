@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from baoha.api.app import build_app
-from baoha.api.asgi import ASGIApp
+from baoha.asgi import ASGIApp
 from baoha.core.view import LinkState, Role
 from baoha.node import Node
 from baoha.sansio.wire.messages import HTTPResponse

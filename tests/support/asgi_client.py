@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from baoha.api.asgi import ASGIApp
+from baoha.asgi import ASGIApp
 from baoha.sansio.wire.messages import HTTPResponse, ListenerPolicy
 
 

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from baoha.api.app import build_app
-from baoha.api.asgi import ASGIApp
+from baoha.asgi import ASGIApp
 from baoha.core.request import Request, Response
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse, ListenerPolicy
 from tests.support.asgi_client import call, http_scope
