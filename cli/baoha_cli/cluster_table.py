@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from baoha.diagnostics.code import SEVERITY_WORDS, Severity
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
-from baoha_cli.findings import SEVERITY_WORDS, Severity
 from baoha_cli.gotext import plain_table
 from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
 from baoha_cli.output import Document

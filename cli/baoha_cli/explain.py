@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
+from baoha.diagnostics.code import CATALOGUE, SEVERITY_WORDS, Explanation
 from baoha_cli.app import command, new_group
 from baoha_cli.conditions import MEANINGS
 from baoha_cli.context import Cli
 from baoha_cli.exits import TABLE, Profile, Verdict, exit_code
-from baoha_cli.findings import CATALOGUE, SEVERITY_WORDS, Explanation
 from baoha_cli.gotext import plain_table
 from baoha_cli.output import Document
 
 app = new_group("explain", "Explain a diagnostic code, the exit codes or the conditions.")
 
 # Modules that register diagnostic codes; loaded only here, for the whole catalogue.
-CATALOGUE_MODULES: tuple[str, ...] = ("diagnose.catalogue",)
+CATALOGUE_MODULES: tuple[str, ...] = ("baoha.diagnostics.catalogue",)
 
 
 @command(app, "explain")
@@ -49,7 +49,7 @@ def load_catalogue() -> None:
     from importlib import import_module
 
     for name in CATALOGUE_MODULES:
-        import_module(f"baoha_cli.{name}")
+        import_module(name)
 
 
 def _exit_codes() -> Document:

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from baoha.diagnostics.code import Finding, Severity
 from baoha_cli.address import Endpoint, same_origin
 from baoha_cli.failures import ErrorKind
-from baoha_cli.findings import Finding, Severity
 
 
 class Role(enum.StrEnum):

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from baoha_cli.diagnose.catalogue import CHECKS
+from baoha.diagnostics.catalogue import CHECKS
+from baoha.diagnostics.code import Severity
 from baoha_cli.diagnose.checks_time import offsets
 from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.findings import Severity
 from baoha_cli.gotext import pretty_json
 from baoha_cli.junit import JUnitCase, render_junit
 from baoha_cli.nodes import Link, Role

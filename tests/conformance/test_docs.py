@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 import typer
-from baoha_cli.diagnose.catalogue import CHECKS
 from baoha_cli.main import build
 
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.load import load
+from baoha.diagnostics.catalogue import CHECKS
 from baoha.sansio.durations import SECOND_NS, parse_duration_ns
 from baoha.timing import HATiming
 from tests.support.api_cluster import APICluster

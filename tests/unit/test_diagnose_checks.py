@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from baoha_cli.address import Endpoint, parse_address
 from baoha_cli.diagnose import checks_leader, checks_time
-from baoha_cli.diagnose.catalogue import AREAS, CHECKS, in_area, matches
 from baoha_cli.diagnose.chains import read_location
 from baoha_cli.diagnose.clocks import Offset, narrow, offset_of, sample_of
 from baoha_cli.diagnose.evidence import (
@@ -29,9 +28,11 @@ from baoha_cli.diagnose.judgement import fault, lasting, settle
 from baoha_cli.diagnose.run import Choice, conclude
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
-from baoha_cli.findings import Severity
 from hypothesis import given
 from hypothesis import strategies as st
+
+from baoha.diagnostics.catalogue import AREAS, CHECKS, in_area, matches
+from baoha.diagnostics.code import Severity
 
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}
 NOW = 1_795_441_199.0

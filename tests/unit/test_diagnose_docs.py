@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from baoha_cli.diagnose.catalogue import CHECKS, GROUPS
 from baoha_cli.diagnose.page import page
 from baoha_cli.diagnose.words import catalogue_document, explanation_text, find_check
 from baoha_cli.failures import UsageFailed
+
+from baoha.diagnostics.catalogue import CHECKS, GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,6 @@ from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.diagnose.run import Choice, Result, assemble
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.findings import Severity
 from baoha_cli.reports import (
     KINDS,
     nagios_verdict,
@@ -26,6 +25,8 @@ from baoha_cli.reports import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
+from baoha.diagnostics.code import Severity
 
 NOW = 1_795_441_199.0
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}

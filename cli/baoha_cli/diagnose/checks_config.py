@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from baoha_cli.diagnose.catalogue import CHECKS
+from baoha.diagnostics.catalogue import CHECKS
+from baoha.diagnostics.code import Severity
 from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed
-from baoha_cli.findings import Severity
 
 if TYPE_CHECKING:
     from baoha.config import Finding as ConfigFinding

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from baoha.diagnostics.code import Severity
 from baoha_cli.answer import as_bool
 from baoha_cli.diagnose.evidence import Evidence, NodeLook, PortKind, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind
-from baoha_cli.findings import Severity
 from baoha_cli.nodes import Role
 from baoha_cli.text import one_line
 

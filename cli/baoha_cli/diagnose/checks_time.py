@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from baoha.diagnostics.code import Severity
 from baoha_cli.diagnose.clocks import Offset, offset_of
 from baoha_cli.diagnose.evidence import Evidence, NodeLook
 from baoha_cli.diagnose.judgement import Fault, fault
-from baoha_cli.findings import Severity
 from baoha_cli.nodes import Role
 from baoha_cli.text import one_line
 

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
+from baoha.diagnostics.code import Severity
 from baoha_cli.diagnose.evidence import Certificate, Evidence, TlsLook
 from baoha_cli.diagnose.judgement import Fault, fault
-from baoha_cli.findings import Severity
 
 WARN_DAYS: Final = 30
 FAIL_DAYS: Final = 7

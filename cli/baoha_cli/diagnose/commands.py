@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from baoha.diagnostics.code import Severity
 from baoha_cli.app import command, new_group
 from baoha_cli.context import Cli
 from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import UsageFailed
-from baoha_cli.findings import Severity
 
 if TYPE_CHECKING:
     from baoha_cli.diagnose.judgement import Fault
@@ -259,7 +259,7 @@ def _patterns(given: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         UsageFailed: no code fits.
     """
-    from baoha_cli.diagnose.catalogue import CHECKS, matches
+    from baoha.diagnostics.catalogue import CHECKS, matches
 
     found = tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
     for pattern in found:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from baoha_cli.diagnose.catalogue import CHECKS
-from baoha_cli.findings import Finding, Severity
+from baoha.diagnostics.catalogue import CHECKS
+from baoha.diagnostics.code import Finding, Severity
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from baoha_cli.diagnose.catalogue import AREAS, CHECKS, GROUPS, Check
+from baoha.diagnostics.catalogue import AREAS, CHECKS, GROUPS, Check
+from baoha.diagnostics.code import Severity
 from baoha_cli.exits import TABLE, Verdict
-from baoha_cli.findings import Severity
 
 _HEAD: Final = """\
 # Diagnostics

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from baoha.diagnostics.catalogue import CHECKS, in_area, matches
+from baoha.diagnostics.code import Severity
 from baoha_cli.diagnose import (
     checks_addresses,
     checks_balancer,
@@ -23,12 +25,10 @@ from baoha_cli.diagnose import (
     checks_time,
     checks_tls,
 )
-from baoha_cli.diagnose.catalogue import CHECKS, in_area, matches
 from baoha_cli.diagnose.evidence import Evidence, NodeLook
 from baoha_cli.diagnose.judgement import Fault, lasting, settle
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
-from baoha_cli.findings import Severity
 from baoha_cli.nodes import Link, Role
 from baoha_cli.survey import link_of
 from baoha_cli.text import one_line

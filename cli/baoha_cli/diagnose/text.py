@@ -13,11 +13,11 @@ from collections.abc import Callable
 from textwrap import wrap
 from typing import Final
 
+from baoha.diagnostics.code import SEVERITY_WORDS, Severity
 from baoha_cli.diagnose.balancer import SAMPLES
 from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text, node_records, via_records
 from baoha_cli.exits import Verdict
-from baoha_cli.findings import SEVERITY_WORDS, Severity
 from baoha_cli.gotext import plain_table
 from baoha_cli.output import Document
 from baoha_cli.text import one_line

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from textwrap import wrap
 from typing import Final
 
-from baoha_cli.diagnose.catalogue import CHECKS, Check, matches
+from baoha.diagnostics.catalogue import CHECKS, Check, matches
+from baoha.diagnostics.code import SEVERITY_WORDS
 from baoha_cli.failures import UsageFailed
-from baoha_cli.findings import SEVERITY_WORDS
 from baoha_cli.gotext import plain_table
 from baoha_cli.output import Document
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from baoha_cli.diagnose.codes_addresses import E, Row
+from baoha.diagnostics.codes.addresses import E, Row
 
 ROWS: Final = (
     Row(

@@ -1,7 +1,7 @@
 """
 The catalogue, third part: cluster port, TLS, load balancer, time, version, health.
 
-Rule of this file: words only; what finds a code stands in `checks_*`.
+Rule of this file: words only; what finds a code stands in the checks of `baoha diagnose`.
 
 Source: docs/spec/cluster-cli.md section 6.2 F to I.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from baoha_cli.diagnose.codes_addresses import E, I, Row, W
-from baoha_cli.findings import CATALOGUE
+from baoha.diagnostics.code import CATALOGUE
+from baoha.diagnostics.codes.addresses import E, I, Row, W
 
 _VERSIONS: Final = CATALOGUE["BH-903"]
 

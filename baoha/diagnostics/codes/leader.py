@@ -1,8 +1,9 @@
 """
 The catalogue, second part: who leads, forwarding, redirects.
 
-Rule of this file: words only; what finds a code stands in `checks_*`. Rows of codes that
-`baoha_cli.findings` has take title, why and fix from there.
+Rule of this file: words only; what finds a code stands in the checks of `baoha diagnose`.
+Rows of codes that
+`baoha.diagnostics.code` has take title, why and fix from there.
 
 Source: docs/spec/cluster-cli.md section 6.2 C, D and E.
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from baoha_cli.diagnose.codes_addresses import E, I, Row, W
-from baoha_cli.findings import CATALOGUE
+from baoha.diagnostics.code import CATALOGUE
+from baoha.diagnostics.codes.addresses import E, I, Row, W
 
 
 def _known(code: str, symptom: str) -> Row:

@@ -2,12 +2,12 @@
 The catalogue of checks: one entry per code, with everything `baoha explain` and the docs say.
 
 Rules of this file. A code is for ever: its number and meaning never change. Words for codes that
-`baoha status` knows too stand in `baoha_cli.findings`, and are read from there.
+`baoha status` knows too stand in `baoha.diagnostics.code`, and are read from there.
 
-Theory of operation. The tables (`codes_*`) hold rows; here they become `Check` records, are
-registered with `findings.CATALOGUE` and get the properties that steer the run: in which area a code
-belongs, whether it may be an election in progress (then it is asked again), whether it is shown
-only on request.
+Theory of operation. The tables (`codes/`) hold rows; here they become `Check` records, are
+registered with `baoha.diagnostics.code.CATALOGUE` and get the properties that steer the run: in
+which area a code belongs, whether it may be an election in progress (then it is asked again),
+whether it is shown only on request.
 
 Source: docs/spec/cluster-cli.md section 6.2.
 """
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from baoha_cli.diagnose.codes_addresses import ROWS as _ADDRESS_ROWS
-from baoha_cli.diagnose.codes_cluster import ROWS as _CLUSTER_ROWS
-from baoha_cli.diagnose.codes_network import ROWS as _NETWORK_ROWS
-from baoha_cli.diagnose.codes_store import ROWS as _STORE_ROWS
-from baoha_cli.findings import CATALOGUE, Explanation, Severity, register
+from baoha.diagnostics.code import CATALOGUE, Explanation, Severity, register
+from baoha.diagnostics.codes.addresses import ROWS as _ADDRESS_ROWS
+from baoha.diagnostics.codes.leader import ROWS as _CLUSTER_ROWS
+from baoha.diagnostics.codes.port import ROWS as _NETWORK_ROWS
+from baoha.diagnostics.codes.store import ROWS as _STORE_ROWS
 
 GROUPS: Final = {
     "1": "Text of the addresses",

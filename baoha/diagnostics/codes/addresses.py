@@ -1,7 +1,7 @@
 """
 The catalogue, first part: text of the addresses, name and reach.
 
-Rule of this file: words only; what finds a code stands in `checks_*`.
+Rule of this file: words only; what finds a code stands in the checks of `baoha diagnose`.
 
 Source: docs/spec/cluster-cli.md section 6.2 A and B; BH-121 is ours.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from baoha_cli.findings import Severity
+from baoha.diagnostics.code import Severity
 
 E: Final = Severity.ERROR
 W: Final = Severity.WARNING
