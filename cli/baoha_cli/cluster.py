@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.answer import as_text
-from baoha_cli.app import command, new_group
+from baoha_cli.client.answer import as_text
 from baoha_cli.cluster_table import cluster_verdict, summary_line
-from baoha_cli.context import Cli
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import CommandFailed
-from baoha_cli.gotext import plain_table
 from baoha_cli.nodes import Link, Role
 from baoha_cli.operator_command import member_nodes
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import plain_table
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import duration_s
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:

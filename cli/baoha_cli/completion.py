@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
 
 app = new_group("completion", "Print a script that completes commands in a shell.")
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
-    from baoha_cli.client import Client
+    from baoha_cli.client.client import Client
     from baoha_cli.drill_report import DrillResult
     from baoha_cli.nodes import ClusterReport
 
@@ -190,8 +190,8 @@ async def _drill(
 def _finish(cli: Cli, plan: _Plan, result: DrillResult) -> None:
     from baoha_cli.diagnose.probes import time_of_day
     from baoha_cli.drill_report import text_of
-    from baoha_cli.gotext import pretty_json
-    from baoha_cli.junit import render_junit
+    from baoha_cli.output.gotext import pretty_json
+    from baoha_cli.output.junit import render_junit
     from baoha_cli.reports import write_text
 
     data = result.as_data()

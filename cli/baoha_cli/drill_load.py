@@ -19,13 +19,13 @@ from dataclasses import dataclass
 
 import trio
 
-from baoha_cli.address import Endpoint
-from baoha_cli.answer import as_int, as_mapping
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint
+from baoha_cli.client.answer import as_int, as_mapping
+from baoha_cli.client.client import Client
 from baoha_cli.drill_report import OK, Attempt, NodeLog
-from baoha_cli.environment import Token
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, RequestFailed
+from baoha_cli.shell.environment import Token
 
 _READ_S = 5.0
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from baoha_cli.exits import Verdict
-from baoha_cli.gotext import plain_table
-from baoha_cli.junit import JUnitCase
+from baoha_cli.output.gotext import plain_table
+from baoha_cli.output.junit import JUnitCase
 
 SCHEMA = "baoha.drill/v1"
 OK = "ok"

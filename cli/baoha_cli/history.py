@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from baoha_cli.cluster_table import cluster_verdict
 from baoha_cli.exits import Verdict
-from baoha_cli.gotext import duration_text, plain_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import duration_text, plain_table
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
-    from baoha_cli.context import Cli
     from baoha_cli.nodes import ClusterReport, NodeReport
+    from baoha_cli.shell.context import Cli
 
 _NOT_KEPT: Final = "leaders before that are not known: servers keep no list of them"
 _HINT: Final = (

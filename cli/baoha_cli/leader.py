@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baoha_cli.app import command, new_group
 from baoha_cli.cluster_table import cluster_verdict
-from baoha_cli.context import Cli
 from baoha_cli.exits import Profile, Verdict
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:

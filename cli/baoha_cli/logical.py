@@ -10,12 +10,9 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli, doing
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
-from baoha_cli.inputs import key_values, pairs
-from baoha_cli.output import Format
+from baoha_cli.output.documents import Format
 from baoha_cli.secret import (
     has_content,
     list_document,
@@ -23,6 +20,9 @@ from baoha_cli.secret import (
     secret_document,
     show_warnings,
 )
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli, doing
+from baoha_cli.shell.inputs import key_values, pairs
 
 read_app = new_group("read", "Read data and secrets.")
 write_app = new_group("write", "Write data, configuration and secrets.")

@@ -19,11 +19,11 @@ from typing import Any
 
 import typer
 
-from baoha_cli.app import CONTEXT_SETTINGS, GoGroup, conclude
 from baoha_cli.exits import Profile, Verdict, exit_code
 from baoha_cli.failures import UsageFailed
-from baoha_cli.options import shared_names
 from baoha_cli.registry import COMMANDS
+from baoha_cli.shell.command import CONTEXT_SETTINGS, GoGroup, conclude
+from baoha_cli.shell.options import shared_names
 
 _HELP = """Run and look after clusters of baoha, OpenBao and Vault.
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
 
 if TYPE_CHECKING:
     from baoha_cli.tree import Node

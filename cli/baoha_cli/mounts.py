@@ -14,16 +14,16 @@ from typing import Annotated, Final
 
 import typer
 
-from baoha_cli.answer import Answer, as_int, as_mapping, as_text
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli, doing
-from baoha_cli.environment import duration_s
+from baoha_cli.client.answer import Answer, as_int, as_mapping, as_text
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
-from baoha_cli.gotext import cell_text, dashed_table, value_text
-from baoha_cli.inputs import pairs
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import cell_text, dashed_table, value_text
 from baoha_cli.secret import show_warnings
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli, doing
+from baoha_cli.shell.environment import duration_s
+from baoha_cli.shell.inputs import pairs
 from baoha_cli.text import one_line, printable
 
 secrets_app = new_group("secrets", "List, enable and disable secrets engines.")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from baoha.diagnostics.code import Finding, Severity
-from baoha_cli.address import Endpoint, same_origin
+from baoha_cli.client.address import Endpoint, same_origin
 from baoha_cli.failures import ErrorKind
 
 

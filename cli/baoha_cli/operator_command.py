@@ -15,15 +15,15 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.answer import Answer, as_bool, as_list, as_mapping, as_text
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli, doing
+from baoha_cli.client.answer import Answer, as_bool, as_list, as_mapping, as_text
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.gotext import cell_text, dashed_table, plain_table
-from baoha_cli.inputs import secret_argument
-from baoha_cli.output import Document
-from baoha_cli.seal_table import seal_data, seal_document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import cell_text, dashed_table, plain_table
+from baoha_cli.output.seal_table import seal_data, seal_document
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli, doing
+from baoha_cli.shell.inputs import secret_argument
 from baoha_cli.text import one_line
 
 app = new_group("operator", "Look after servers: init, unseal, seal, rotate, members.")

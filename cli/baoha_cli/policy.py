@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.answer import as_mapping, as_text
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli, doing
+from baoha_cli.client.answer import as_mapping, as_text
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
-from baoha_cli.inputs import read_file, read_stdin
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
 from baoha_cli.secret import listed_keys, show_warnings
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli, doing
+from baoha_cli.shell.inputs import read_file, read_stdin
 from baoha_cli.text import printable
 
 app = new_group("policy", "Write, read, list and delete policies.")

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import ErrorKind
-from baoha_cli.gotext import plain_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import plain_table
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import duration_s
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
-    from baoha_cli.address import Endpoint
-    from baoha_cli.client import Client
+    from baoha_cli.client.address import Endpoint
+    from baoha_cli.client.client import Client
     from baoha_cli.diagnose.evidence import Reply
 
 app = new_group("probe", "One raw test of a node, for scripts.")
@@ -142,7 +142,7 @@ async def clock(
 async def _run(cli: Cli, name: str, probe: Probe) -> Verdict:
     import trio
 
-    from baoha_cli.client import Client
+    from baoha_cli.client.client import Client
     from baoha_cli.diagnose.probes import for_given
 
     outcomes: dict[Endpoint, Outcome] = {}
@@ -229,7 +229,7 @@ async def _ready(client: Client, endpoint: Endpoint) -> Outcome:
 
 
 async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
-    from baoha_cli.answer import as_text
+    from baoha_cli.client.answer import as_text
     from baoha_cli.diagnose.probes import LEADER, ask
 
     reply, _ = await ask(client, endpoint, LEADER)
@@ -276,7 +276,7 @@ async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
 
 
 async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
-    from baoha_cli.client import Client as AnyClient
+    from baoha_cli.client.client import Client as AnyClient
     from baoha_cli.diagnose.chains import walk_from
     from baoha_cli.diagnose.evidence import ChainEnd
     from baoha_cli.diagnose.probes import BARE, HA_STATUS, ask, for_strangers

@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from baoha_cli.answer import Answer, as_int, as_list, as_mapping, as_text
-from baoha_cli.context import Cli
-from baoha_cli.gotext import (
+from baoha_cli.client.answer import Answer, as_int, as_list, as_mapping, as_text
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import (
     cell_text,
     dashed_table,
     duration_text,
     key_value_table,
     quoted_list,
 )
-from baoha_cli.output import Document
+from baoha_cli.shell.context import Cli
 from baoha_cli.text import printable
 
 _DURATION_FIELDS: Final = frozenset(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.app import ExitNow, command, new_group
-from baoha_cli.context import Cli
 from baoha_cli.entry import begin
-from baoha_cli.environment import lookup, token_path
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.gotext import plain_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import plain_table
+from baoha_cli.shell.command import ExitNow, command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import lookup, token_path
 
 if TYPE_CHECKING:
     from baoha.config.addresses import Finding

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.answer import as_bool
-from baoha_cli.app import command, new_group
+from baoha_cli.client.answer import as_bool
 from baoha_cli.cluster_table import cluster_data, cluster_document, cluster_verdict, summary_line
 from baoha_cli.conditions import Condition, check, parse_conditions
-from baoha_cli.context import Cli, doing
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import CommandFailed
-from baoha_cli.seal_table import seal_data, seal_document
+from baoha_cli.output.seal_table import seal_data, seal_document
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli, doing
+from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
-    from baoha_cli.address import Endpoint
+    from baoha_cli.client.address import Endpoint
     from baoha_cli.nodes import ClusterReport
 
 app = new_group("status", "Print the state of one node, or of all.")
@@ -139,7 +139,7 @@ async def watch_changes(
     """
     import trio
 
-    from baoha_cli.address import labels
+    from baoha_cli.client.address import labels
     from baoha_cli.survey import survey_nodes
 
     named = labels(endpoints)

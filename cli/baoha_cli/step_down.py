@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
-    from baoha_cli.address import Endpoint
+    from baoha_cli.client.address import Endpoint
     from baoha_cli.handover import Plan, Result
     from baoha_cli.nodes import ClusterReport
 
@@ -81,7 +81,7 @@ async def step_down(
 
 async def _all_nodes(cli: Cli) -> dict[Endpoint, str]:
     """With one address given, the others are found by the operator's token, where it can."""
-    from baoha_cli.address import labels
+    from baoha_cli.client.address import labels
     from baoha_cli.survey import discover
 
     endpoints = cli.endpoints

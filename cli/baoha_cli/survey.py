@@ -21,12 +21,12 @@ from typing import Final
 
 import trio
 
-from baoha_cli.address import Endpoint, labels, parse_address
-from baoha_cli.answer import Answer, as_bool, as_int, as_list, as_mapping, as_text
-from baoha_cli.client import Client
-from baoha_cli.context import Cli
+from baoha_cli.client.address import Endpoint, labels, parse_address
+from baoha_cli.client.answer import Answer, as_bool, as_int, as_list, as_mapping, as_text
+from baoha_cli.client.client import Client
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
 from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.shell.context import Cli
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
 LEADER: Final = "/v1/sys/leader"

@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli, doing
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
-from baoha_cli.inputs import pairs, read_stdin
 from baoha_cli.logical import WrapTTL, wrap
 from baoha_cli.secret import secret_document, show_warnings
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli, doing
+from baoha_cli.shell.environment import duration_s
+from baoha_cli.shell.inputs import pairs, read_stdin
 
 app = new_group("token", "Create, look up, renew and revoke tokens.")
 

@@ -14,15 +14,15 @@ from typing import Final
 
 import trio
 
-from baoha_cli.address import Endpoint
-from baoha_cli.answer import as_int
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint
+from baoha_cli.client.answer import as_int
+from baoha_cli.client.client import Client
 from baoha_cli.cluster_table import cluster_document
-from baoha_cli.context import Cli
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, RequestFailed
-from baoha_cli.inputs import ask_secret, read_stdin
 from baoha_cli.nodes import ClusterReport, NodeReport, Role
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.inputs import ask_secret, read_stdin
 from baoha_cli.survey import survey
 
 # An unsealed node takes a moment to find its place; nobody waits longer for the report.

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from baoha import __version__
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
 from baoha_cli.exits import Verdict
-from baoha_cli.gotext import plain_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import plain_table
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
 from baoha_cli.text import one_line
 
 app = new_group("version", "Print the version of baoha, and of servers.")

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baoha_cli.app import command, new_group
 from baoha_cli.conditions import MEANINGS, Condition, Outcome, check, needs_links, parse_conditions
-from baoha_cli.context import Cli
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import ErrorKind, UsageFailed
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
     from baoha_cli.nodes import ClusterReport

@@ -19,9 +19,9 @@ from typing import Final
 
 import trio
 
-from baoha_cli.address import Endpoint
-from baoha_cli.answer import as_text
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint
+from baoha_cli.client.answer import as_text
+from baoha_cli.client.client import Client
 from baoha_cli.failures import RequestFailed
 from baoha_cli.nodes import NodeReport, Role
 from baoha_cli.survey import LEADER, PROBE

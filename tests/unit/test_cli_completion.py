@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from baoha_cli.completion_scripts import SCRIPTS
 from baoha_cli.conditions import MEANINGS
-from baoha_cli.output import Format
+from baoha_cli.output.documents import Format
 from baoha_cli.registry import COMMANDS
 from baoha_cli.tree import command_tree
 

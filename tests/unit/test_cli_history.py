@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from baoha_cli.address import parse_address
+from baoha_cli.client.address import parse_address
 from baoha_cli.history import tenures
 from baoha_cli.nodes import ClusterReport, NodeReport
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from baoha_cli.app import leaf
 from baoha_cli.failures import CommandFailed
 from baoha_cli.main import main, shared_options_last
 from baoha_cli.registry import COMMANDS
+from baoha_cli.shell.command import leaf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from baoha_cli.address import Endpoint
+from baoha_cli.client.address import Endpoint
 from baoha_cli.conditions import MEANINGS, check, parse_condition, parse_conditions
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from baoha_cli import gotext
-from baoha_cli.address import labels, parse_address, parse_addresses
-from baoha_cli.environment import duration_s, find_token, lookup, store_token
+from baoha_cli.client.address import labels, parse_address, parse_addresses
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.inputs import key_values
-from baoha_cli.output import Document, Format, Output, parse_format
+from baoha_cli.output import gotext
+from baoha_cli.output.documents import Document, Format, Output, parse_format
+from baoha_cli.shell.environment import duration_s, find_token, lookup, store_token
+from baoha_cli.shell.inputs import key_values
 from baoha_cli.text import one_line, printable
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from baoha_cli.address import Endpoint, parse_address
+from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.diagnose import checks_leader, checks_time
 from baoha_cli.diagnose.chains import read_location
 from baoha_cli.diagnose.clocks import Offset, narrow, offset_of, sample_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from baoha_cli.address import parse_address
+from baoha_cli.client.address import parse_address
 from baoha_cli.diagnose.evidence import Certificate, Evidence, NodeLook, Reply, TlsLook
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.diagnose.run import Choice, Result, assemble

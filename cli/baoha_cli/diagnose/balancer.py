@@ -13,8 +13,9 @@ from typing import Final
 
 import trio
 
-from baoha_cli.address import Endpoint
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint
+from baoha_cli.client.client import Client
+from baoha_cli.client.transport import Transport
 from baoha_cli.diagnose.evidence import NodeLook, ViaLook
 from baoha_cli.diagnose.probes import (
     BARE,
@@ -25,7 +26,6 @@ from baoha_cli.diagnose.probes import (
     ProbeOptions,
     ask,
 )
-from baoha_cli.transport import Transport
 
 SAMPLES: Final = 20
 _AT_ONCE: Final = 5

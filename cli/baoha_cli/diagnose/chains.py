@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from baoha_cli.address import Endpoint, parse_address
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint, parse_address
+from baoha_cli.client.client import Client
 from baoha_cli.diagnose.evidence import Chain, ChainEnd, Hop, NodeLook, Reply
 from baoha_cli.diagnose.probes import BARE, HANG_S, ask
 from baoha_cli.failures import UsageFailed

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from baoha.diagnostics.code import Severity
-from baoha_cli.answer import as_bool
+from baoha_cli.client.answer import as_bool
 from baoha_cli.diagnose.evidence import Evidence, NodeLook, PortKind, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
-from baoha_cli.address import Endpoint
+from baoha_cli.client.address import Endpoint
 from baoha_cli.diagnose.evidence import Evidence, NodeLook, Reply, TlsLook, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind
@@ -25,7 +25,7 @@ _KINDS: Final = {
     ErrorKind.UNREACHABLE: "BH-206",
 }
 _PLAIN_TO_TLS: Final = ("http request to an https server", "https server", "https port")
-# OpenSSL's codes, as in baoha_cli.tls.
+# OpenSSL's codes, as in baoha_cli.client.tls.
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
 _WRONG_NAME: Final = frozenset({62, 64})
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from baoha_cli.answer import as_int
+from baoha_cli.client.answer import as_int
 from baoha_cli.diagnose.evidence import NodeLook, Reply
 
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from baoha.diagnostics.code import Severity
-from baoha_cli.app import command, new_group
-from baoha_cli.context import Cli
-from baoha_cli.environment import duration_s
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import UsageFailed
+from baoha_cli.shell.command import command, new_group
+from baoha_cli.shell.context import Cli
+from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
     from baoha_cli.diagnose.judgement import Fault
@@ -286,7 +286,7 @@ async def _ask(
 ) -> Verdict:
     import trio
 
-    from baoha_cli.address import labels, parse_addresses
+    from baoha_cli.client.address import labels, parse_addresses
     from baoha_cli.diagnose.gather import Wanted, gather
     from baoha_cli.diagnose.probes import ProbeOptions
     from baoha_cli.diagnose.run import conclude, may_be_election

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from baoha_cli.address import Endpoint, parse_address
-from baoha_cli.answer import as_bool
+from baoha_cli.client.address import Endpoint, parse_address
+from baoha_cli.client.answer import as_bool
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.nodes import ClusterReport, NodeReport, Role
 

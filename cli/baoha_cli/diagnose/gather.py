@@ -24,8 +24,9 @@ from typing import Final
 
 import trio
 
-from baoha_cli.address import Endpoint, parse_address
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint, parse_address
+from baoha_cli.client.client import Client
+from baoha_cli.client.transport import Transport
 from baoha_cli.diagnose.balancer import sample
 from baoha_cli.diagnose.chains import walk
 from baoha_cli.diagnose.evidence import (
@@ -52,9 +53,8 @@ from baoha_cli.diagnose.probes import (
     look_at_node,
     look_at_nodes,
 )
-from baoha_cli.environment import Token
 from baoha_cli.failures import ErrorKind, UsageFailed
-from baoha_cli.transport import Transport
+from baoha_cli.shell.environment import Token
 
 ROUNDS_MIN: Final = 3
 ROUNDS_MAX: Final = 8

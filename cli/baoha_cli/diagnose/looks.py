@@ -26,14 +26,14 @@ from urllib.parse import urlsplit
 import trio
 
 from baoha.names import CLUSTER_ALPN, OPENBAO_FORWARDING_ALPN, OPENBAO_RAFT_ALPN
-from baoha_cli.address import Endpoint
-from baoha_cli.client import connect_error
+from baoha_cli.client.address import Endpoint
+from baoha_cli.client.client import connect_error
+from baoha_cli.client.tls import client_context, describe_tls_error
+from baoha_cli.client.transport import TLSOptions
 from baoha_cli.diagnose.certificates import read_certificate
 from baoha_cli.diagnose.evidence import Certificate, NameLook, PortKind, PortLook, TlsLook
 from baoha_cli.diagnose.probes import time_of_day
 from baoha_cli.failures import ErrorKind
-from baoha_cli.tls import client_context, describe_tls_error
-from baoha_cli.transport import TLSOptions
 
 TCP_S: Final = 1.5
 HANDSHAKE_S: Final = 2.0

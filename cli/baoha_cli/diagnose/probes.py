@@ -21,14 +21,14 @@ from typing import Final
 
 import trio
 
-from baoha_cli.address import Endpoint
-from baoha_cli.answer import Answer, as_bool, as_list, as_mapping, as_text
-from baoha_cli.client import Client
+from baoha_cli.client.address import Endpoint
+from baoha_cli.client.answer import Answer, as_bool, as_list, as_mapping, as_text
+from baoha_cli.client.client import Client
+from baoha_cli.client.transport import Transport
 from baoha_cli.diagnose.evidence import NOT_ASKED, Member, Members, NodeLook, Reply
-from baoha_cli.environment import Token
 from baoha_cli.failures import RequestFailed
+from baoha_cli.shell.environment import Token
 from baoha_cli.text import one_line
-from baoha_cli.transport import Transport
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
 LEADER: Final = "/v1/sys/leader"

@@ -18,8 +18,8 @@ from baoha_cli.diagnose.balancer import SAMPLES
 from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text, node_records, via_records
 from baoha_cli.exits import Verdict
-from baoha_cli.gotext import plain_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import plain_table
 from baoha_cli.text import one_line
 
 Paint = Callable[[str, str], str]

@@ -15,8 +15,8 @@ from typing import Final
 from baoha.diagnostics.catalogue import CHECKS, Check, matches
 from baoha.diagnostics.code import SEVERITY_WORDS
 from baoha_cli.failures import UsageFailed
-from baoha_cli.gotext import plain_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import plain_table
 
 _WIDTH: Final = 88
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from baoha_cli.context import Cli
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
+from baoha_cli.shell.context import Cli
 
 INPUT_BYTES_MAX: Final = 32 * 1024 * 1024
 

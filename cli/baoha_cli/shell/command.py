@@ -30,11 +30,11 @@ from typer.core import TyperCommand, TyperGroup
 from baoha_cli.entry import begin
 from baoha_cli.exits import Profile, Verdict, exit_code
 from baoha_cli.failures import CommandFailed, CurlPrinted, UsageFailed
-from baoha_cli.options import HTTP_SECTION, OUTPUT_SECTION, PARAMETERS, Shared
-from baoha_cli.plain_values import use_plain_values
+from baoha_cli.shell.options import HTTP_SECTION, OUTPUT_SECTION, PARAMETERS, Shared
+from baoha_cli.shell.plain_values import use_plain_values
 
 if TYPE_CHECKING:
-    from baoha_cli.context import Cli
+    from baoha_cli.shell.context import Cli
 
 CommandFunction = Callable[..., Awaitable[Verdict | None] | Verdict | None]
 
@@ -247,7 +247,7 @@ def run(
     reports: Collection[str] = (),
 ) -> int:
     """Run one command and return its exit code; nothing escapes but SystemExit."""
-    from baoha_cli.context import Cli
+    from baoha_cli.shell.context import Cli
 
     cli: Cli | None = None
     try:
@@ -405,7 +405,7 @@ def _complain(cli: Cli | None, text: str) -> None:
     if cli is not None:
         cli.out.error(text)
         return
-    from baoha_cli.output import Output
+    from baoha_cli.output.documents import Output
 
     Output(stdout=None, stderr=sys.stderr).error(text)
 

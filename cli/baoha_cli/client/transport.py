@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from baoha_cli.address import Endpoint
+from baoha_cli.client.address import Endpoint
 
 # A host that drops packets must not use up the whole time of a request.
 CONNECT_TIMEOUT_S: Final = 1.5

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from baoha_cli.gotext import cell_text, key_value_table
-from baoha_cli.output import Document
+from baoha_cli.output.documents import Document
+from baoha_cli.output.gotext import cell_text, key_value_table
 from baoha_cli.text import one_line
 
 _SEAL_FIELDS: Final = (

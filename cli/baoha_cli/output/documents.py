@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from baoha_cli import gotext
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
+from baoha_cli.output import gotext
 from baoha_cli.text import printable
 
 _STYLES: Final = {"ok": "32", "warn": "33", "fail": "31", "dim": "2", "bold": "1"}

@@ -20,8 +20,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from baoha_cli.address import DEFAULT_ADDRESS, Endpoint, labels, parse_address, parse_addresses
-from baoha_cli.environment import (
+from baoha_cli.client.address import (
+    DEFAULT_ADDRESS,
+    Endpoint,
+    labels,
+    parse_address,
+    parse_addresses,
+)
+from baoha_cli.client.transport import TLSOptions, Transport
+from baoha_cli.exits import Profile, Verdict
+from baoha_cli.failures import (
+    CommandFailed,
+    CurlPrinted,
+    ErrorKind,
+    RequestFailed,
+    UsageFailed,
+)
+from baoha_cli.output.documents import Document, Format, Output, parse_format
+from baoha_cli.shell.environment import (
     Setting,
     Token,
     duration_s,
@@ -31,22 +47,12 @@ from baoha_cli.environment import (
     token_path,
     truth,
 )
-from baoha_cli.exits import Profile, Verdict
-from baoha_cli.failures import (
-    CommandFailed,
-    CurlPrinted,
-    ErrorKind,
-    RequestFailed,
-    UsageFailed,
-)
-from baoha_cli.options import RETRIES_MAX, Shared
-from baoha_cli.output import Document, Format, Output, parse_format
+from baoha_cli.shell.options import RETRIES_MAX, Shared
 from baoha_cli.text import one_line
-from baoha_cli.transport import TLSOptions, Transport
 
 if TYPE_CHECKING:
-    from baoha_cli.answer import Answer
-    from baoha_cli.client import Client
+    from baoha_cli.client.answer import Answer
+    from baoha_cli.client.client import Client
 
 HOPS_MAX: Final = 10
 _RETRY_PAUSE_S: Final = 0.25
@@ -230,7 +236,7 @@ class Cli:
 
     def client(self) -> Client:
         """Return a new client; the caller closes it (``async with``)."""
-        from baoha_cli.client import Client
+        from baoha_cli.client.client import Client
 
         return Client(self.transport)
 
@@ -367,7 +373,7 @@ class Cli:
         headers: Sequence[tuple[str, str]],
         token: Token | None,
     ) -> None:
-        from baoha_cli.curl import curl_command
+        from baoha_cli.client.curl import curl_command
 
         transport, sent = self.transport, [*headers]
         if transport.namespace:

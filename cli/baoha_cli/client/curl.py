@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
-from baoha_cli.address import Endpoint
+from baoha_cli.client.address import Endpoint
 from baoha_cli.text import wire_bytes
 
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
-from baoha_cli.address import Endpoint
+from baoha_cli.client.address import Endpoint
 from baoha_cli.failures import ApiFailed
 from baoha_cli.text import printable
 

@@ -11,9 +11,9 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from baoha_cli.client.transport import TLSOptions
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, ErrorKind, UsageFailed
-from baoha_cli.transport import TLSOptions
 
 # OpenSSL's codes for "no trusted issuer": unable to get (local) issuer, self-signed, not verified.
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
