@@ -192,7 +192,7 @@ def _finish(cli: Cli, plan: _Plan, result: DrillResult) -> None:
     from baoha_cli.drill_report import text_of
     from baoha_cli.output.gotext import pretty_json
     from baoha_cli.output.junit import render_junit
-    from baoha_cli.reports import write_text
+    from baoha_cli.output.report_files import write_text
 
     data = result.as_data()
     xml = render_junit(

@@ -22,10 +22,10 @@ import trio
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_int, as_mapping
 from baoha_cli.client.client import Client
+from baoha_cli.client.token import Token
 from baoha_cli.drill_report import OK, Attempt, NodeLog
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, RequestFailed
-from baoha_cli.shell.environment import Token
 
 _READ_S = 5.0
 

@@ -10,12 +10,9 @@ out of anything, or be swallowed. So as long as nothing has begun, SIGINT ends t
 
 from __future__ import annotations
 
-import os
 import signal
-from types import FrameType
-from typing import Final
 
-INTERRUPTED: Final = 130  # Source: exits.TABLE; that module is not loaded yet
+from baoha_cli.interrupts import leave
 
 
 def main() -> int:
@@ -26,14 +23,3 @@ def main() -> int:
     from baoha_cli.main import main as run_command_line
 
     return run_command_line()
-
-
-def leave(number: int, frame: FrameType | None) -> None:
-    """End the process at once; there is nothing to clean up."""
-    os._exit(INTERRUPTED)
-
-
-def begin() -> None:
-    """Let SIGINT raise KeyboardInterrupt from now on, where `main` had changed that."""
-    if signal.getsignal(signal.SIGINT) is leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,12 +14,13 @@ from typing import Annotated
 import typer
 
 from baoha_cli.client.answer import Answer, as_list, as_mapping, as_text
+from baoha_cli.client.token import Token
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.secret import secret_document, show_warnings
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
-from baoha_cli.shell.environment import Token, checked_token, store_token, token_path
+from baoha_cli.shell.environment import checked_token, store_token, token_path
 from baoha_cli.shell.environment import lookup as env_lookup
 from baoha_cli.shell.inputs import ask_secret, key_values, secret_argument
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.nodes import Link, Role
 from baoha_cli.output.gotext import pretty_json
 from baoha_cli.output.junit import JUnitCase, render_junit
+from baoha_cli.output.report_files import write_text
 from baoha_cli.text import one_line
 
 BASELINE_SCHEMA: Final = "baoha.baseline/v1"
@@ -83,24 +83,6 @@ def write_reports(wanted: Sequence[tuple[str, Path]], result: Result, now: float
     """
     for kind, path in wanted:
         write_text(path, render(kind, result, now))
-
-
-def write_text(path: Path, text: str) -> None:
-    """
-    Write a report in one step.
-
-    Raises:
-        CommandFailed: it cannot be written; an older file is untouched.
-    """
-    try:
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(scratch, path)
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "is not a file name"
-        raise CommandFailed(
-            f"cannot write the report {ascii(str(path))[1:-1]}: {reason}", verdict=Verdict.LOCAL
-        ) from exc
 
 
 def read_baseline(path: Path) -> frozenset[str]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baoha_cli.entry import begin
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
+from baoha_cli.interrupts import begin
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import ExitNow, command, new_group

@@ -12,9 +12,9 @@ import trustme
 from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.answer import Answer
 from baoha_cli.client.client import Client
+from baoha_cli.client.token import Token
 from baoha_cli.client.transport import TLSOptions, Transport
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
-from baoha_cli.shell.environment import Token
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

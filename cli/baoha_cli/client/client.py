@@ -30,9 +30,9 @@ from baoha import __version__
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import Answer, Peer
 from baoha_cli.client.tls import client_context, describe_tls_error
+from baoha_cli.client.token import Token
 from baoha_cli.client.transport import Transport
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
-from baoha_cli.shell.environment import Token
 from baoha_cli.text import one_line, wire_bytes
 
 _HEAD_BYTES_MAX: Final = 64 * 1024

@@ -26,6 +26,7 @@ import trio
 
 from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.client import Client
+from baoha_cli.client.token import Token
 from baoha_cli.client.transport import Transport
 from baoha_cli.diagnose.balancer import sample
 from baoha_cli.diagnose.chains import walk
@@ -54,7 +55,6 @@ from baoha_cli.diagnose.probes import (
     look_at_nodes,
 )
 from baoha_cli.failures import ErrorKind, UsageFailed
-from baoha_cli.shell.environment import Token
 
 ROUNDS_MIN: Final = 3
 ROUNDS_MAX: Final = 8

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from baoha_cli.entry import begin
 from baoha_cli.exits import Profile, Verdict, exit_code
 from baoha_cli.failures import CommandFailed, CurlPrinted, UsageFailed
+from baoha_cli.interrupts import begin
 from baoha_cli.shell.options import HTTP_SECTION, OUTPUT_SECTION, PARAMETERS, Shared
 from baoha_cli.shell.plain_values import use_plain_values
 

@@ -27,6 +27,7 @@ from baoha_cli.client.address import (
     parse_address,
     parse_addresses,
 )
+from baoha_cli.client.token import Token
 from baoha_cli.client.transport import TLSOptions, Transport
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import (
@@ -39,7 +40,6 @@ from baoha_cli.failures import (
 from baoha_cli.output.documents import Document, Format, Output, parse_format
 from baoha_cli.shell.environment import (
     Setting,
-    Token,
     duration_s,
     find_token,
     lookup,

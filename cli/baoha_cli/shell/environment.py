@@ -14,10 +14,10 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
+from baoha_cli.client.token import Token
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 
@@ -44,18 +44,6 @@ class Setting(NamedTuple):
 
     value: str
     name: str
-
-
-@dataclass(frozen=True)
-class Token:
-    """
-    A client token that does not show itself.
-
-    ``source`` says where it came from; the value appears in no repr.
-    """
-
-    value: str = field(repr=False)
-    source: str
 
 
 def lookup(environ: Mapping[str, str], *suffixes: str) -> Setting | None:
