@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from baoha_cli.client.answer import as_text
-from baoha_cli.cluster_table import cluster_verdict, summary_line
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import CommandFailed
-from baoha_cli.nodes import Link, Role
 from baoha_cli.operator_command import member_nodes
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.environment import duration_s
+from baoha_cli.survey.nodes import Link, Role
+from baoha_cli.survey.table import cluster_verdict, summary_line
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
-    from baoha_cli.nodes import ClusterReport
+    from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("cluster", "Look at the cluster from every node's point of view.")
 
@@ -38,7 +38,7 @@ _HISTORY_EPILOG = (
 @command(app, "members", profile=Profile.DETAILED, timeout_s=3.0)
 async def members(cli: Cli) -> Verdict:
     """List all nodes known to anybody; works without a leader, and in part without a token."""
-    from baoha_cli.survey import survey
+    from baoha_cli.survey.round import survey
 
     report = await survey(cli, links=False)
     rows: dict[str, dict[str, object]] = {}
@@ -102,7 +102,7 @@ def _member_row(row: dict[str, object]) -> tuple[str, ...]:
 @command(app, "topology", profile=Profile.DETAILED, timeout_s=3.0)
 async def topology(cli: Cli) -> Verdict:
     """Show who names whom as leader, and how requests travel."""
-    from baoha_cli.survey import survey
+    from baoha_cli.survey.round import survey
 
     report = await survey(cli)
     edges = [_edge(report, index) for index in range(len(report.nodes))]

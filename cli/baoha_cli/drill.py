@@ -26,7 +26,7 @@ from baoha_cli.shell.environment import duration_s
 if TYPE_CHECKING:
     from baoha_cli.client.client import Client
     from baoha_cli.drill_report import DrillResult
-    from baoha_cli.nodes import ClusterReport
+    from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("drill", "Break the leader on purpose, and measure what clients notice.")
 
@@ -148,7 +148,7 @@ async def _drill(
 
     from baoha_cli.drill_load import Drill, Load
     from baoha_cli.drill_report import DrillResult
-    from baoha_cli.survey import survey_nodes
+    from baoha_cli.survey.round import survey_nodes
 
     token = cli.token
     if token is None:
@@ -188,11 +188,11 @@ async def _drill(
 
 
 def _finish(cli: Cli, plan: _Plan, result: DrillResult) -> None:
-    from baoha_cli.diagnose.probes import time_of_day
     from baoha_cli.drill_report import text_of
     from baoha_cli.output.gotext import pretty_json
     from baoha_cli.output.junit import render_junit
     from baoha_cli.output.report_files import write_text
+    from baoha_cli.survey.ask import time_of_day
 
     data = result.as_data()
     xml = render_junit(
@@ -252,7 +252,7 @@ async def _await_change(cli: Cli, client: Client, seen: ClusterReport) -> None:
     """Wait until the leader that was seen leads no more: somebody else breaks it."""
     import trio
 
-    from baoha_cli.survey import survey_nodes
+    from baoha_cli.survey.round import survey_nodes
 
     assert seen.active is not None
     cli.out.note(f"break {seen.active.label} now ...")

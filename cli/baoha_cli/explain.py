@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from baoha.diagnostics.code import CATALOGUE, SEVERITY_WORDS, Explanation
-from baoha_cli.conditions import MEANINGS
 from baoha_cli.exits import TABLE, Profile, Verdict, exit_code
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
+from baoha_cli.survey.conditions import MEANINGS
 
 app = new_group("explain", "Explain a diagnostic code, the exit codes or the conditions.")
 

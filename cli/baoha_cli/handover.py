@@ -22,9 +22,9 @@ from baoha_cli.client.address import Endpoint, same_origin
 from baoha_cli.client.client import Client
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ApiFailed, CommandFailed, RequestFailed, UsageFailed
-from baoha_cli.nodes import ClusterReport, Link, NodeReport
 from baoha_cli.shell.context import Cli, doing
-from baoha_cli.watcher import NodeState, Watcher
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport
+from baoha_cli.survey.watcher import NodeState, Watcher
 
 WAIT_S: Final = 60.0
 FOLLOW_S: Final = 5.0

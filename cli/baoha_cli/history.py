@@ -14,15 +14,15 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from baoha_cli.cluster_table import cluster_verdict
 from baoha_cli.exits import Verdict
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import duration_text, plain_table
+from baoha_cli.survey.table import cluster_verdict
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
-    from baoha_cli.nodes import ClusterReport, NodeReport
     from baoha_cli.shell.context import Cli
+    from baoha_cli.survey.nodes import ClusterReport, NodeReport
 
 _NOT_KEPT: Final = "leaders before that are not known: servers keep no list of them"
 _HINT: Final = (
@@ -35,7 +35,7 @@ _DASH: Final = "–"
 
 async def show_history(cli: Cli) -> Verdict:
     """Print the leaders that are known, and say that there may have been others."""
-    from baoha_cli.survey import survey
+    from baoha_cli.survey.round import survey
 
     report = await survey(cli, links=False)
     known = tenures(report, datetime.now(UTC))

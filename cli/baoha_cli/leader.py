@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baoha_cli.cluster_table import cluster_verdict
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.output.documents import Document
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
+from baoha_cli.survey.table import cluster_verdict
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
-    from baoha_cli.nodes import ClusterReport
+    from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("leader", "Print the address of the active node.")
 
@@ -36,7 +36,7 @@ async def leader(
     """Print the address of the active node."""
     import trio
 
-    from baoha_cli.survey import survey_nodes
+    from baoha_cli.survey.round import survey_nodes
 
     async with cli.client() as client:
         while True:

@@ -114,7 +114,7 @@ async def _refuse_second_init(cli: Cli) -> None:
     """With several addresses: two stores initialised apart would be two clusters for ever."""
     if len(cli.endpoints) < 2:
         return
-    from baoha_cli.survey import survey
+    from baoha_cli.survey.round import survey
 
     report = await survey(cli, links=False)
     done = [node.label for node in report.nodes if node.initialized]

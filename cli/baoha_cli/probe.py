@@ -143,7 +143,7 @@ async def _run(cli: Cli, name: str, probe: Probe) -> Verdict:
     import trio
 
     from baoha_cli.client.client import Client
-    from baoha_cli.diagnose.probes import for_given
+    from baoha_cli.survey.ask import for_given
 
     outcomes: dict[Endpoint, Outcome] = {}
     async with Client(for_given(cli.transport)) as client, trio.open_nursery() as nursery:
@@ -195,7 +195,7 @@ def _failed(reply: Reply) -> Outcome | None:
 
 
 async def _health(client: Client, endpoint: Endpoint) -> Outcome:
-    from baoha_cli.diagnose.probes import HEALTH, ask
+    from baoha_cli.survey.ask import HEALTH, ask
 
     reply, _ = await ask(client, endpoint, HEALTH)
     failed = _failed(reply)
@@ -230,7 +230,7 @@ async def _ready(client: Client, endpoint: Endpoint) -> Outcome:
 
 async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
     from baoha_cli.client.answer import as_text
-    from baoha_cli.diagnose.probes import LEADER, ask
+    from baoha_cli.survey.ask import LEADER, ask
 
     reply, _ = await ask(client, endpoint, LEADER)
     failed = _failed(reply)
@@ -252,9 +252,9 @@ async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
 
 
 async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
-    from baoha_cli.diagnose.probes import ProbeOptions, look_at_node
     from baoha_cli.diagnose.run import link_text
-    from baoha_cli.nodes import Role
+    from baoha_cli.survey.ask import ProbeOptions, look_at_node
+    from baoha_cli.survey.nodes import Role
 
     look = await look_at_node(client, endpoint, endpoint.netloc, ProbeOptions())
     failed = _failed(look.seal)
@@ -279,7 +279,7 @@ async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
     from baoha_cli.client.client import Client as AnyClient
     from baoha_cli.diagnose.chains import walk_from
     from baoha_cli.diagnose.evidence import ChainEnd
-    from baoha_cli.diagnose.probes import BARE, HA_STATUS, ask, for_strangers
+    from baoha_cli.survey.ask import BARE, HA_STATUS, ask, for_strangers
 
     reply, _ = await ask(client, endpoint, HA_STATUS, headers=BARE)
     failed = _failed(reply)
@@ -355,7 +355,7 @@ async def _clock(client: Client, endpoint: Endpoint, limit_s: float, samples: in
 
     from baoha_cli.diagnose.clocks import offset_of
     from baoha_cli.diagnose.evidence import NodeLook
-    from baoha_cli.diagnose.probes import HEALTH, ask
+    from baoha_cli.survey.ask import HEALTH, ask
 
     looks = []
     for number in range(samples):

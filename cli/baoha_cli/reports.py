@@ -24,10 +24,10 @@ from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.nodes import Link, Role
 from baoha_cli.output.gotext import pretty_json
 from baoha_cli.output.junit import JUnitCase, render_junit
 from baoha_cli.output.report_files import write_text
+from baoha_cli.survey.nodes import Link, Role
 from baoha_cli.text import one_line
 
 BASELINE_SCHEMA: Final = "baoha.baseline/v1"

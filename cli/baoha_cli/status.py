@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from baoha_cli.client.answer import as_bool
-from baoha_cli.cluster_table import cluster_data, cluster_document, cluster_verdict, summary_line
-from baoha_cli.conditions import Condition, check, parse_conditions
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import CommandFailed
 from baoha_cli.output.seal_table import seal_data, seal_document
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.environment import duration_s
+from baoha_cli.survey.conditions import Condition, check, parse_conditions
+from baoha_cli.survey.table import cluster_data, cluster_document, cluster_verdict, summary_line
 
 if TYPE_CHECKING:
     from baoha_cli.client.address import Endpoint
-    from baoha_cli.nodes import ClusterReport
+    from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("status", "Print the state of one node, or of all.")
 
@@ -67,7 +67,7 @@ async def status(
     conditions = parse_conditions(expect or [])
     endpoints = cli.endpoints
     if discover != "none":
-        from baoha_cli.survey import discover as find_nodes
+        from baoha_cli.survey.round import discover as find_nodes
 
         endpoints = await find_nodes(cli, discover)
     if watch is not None:
@@ -76,7 +76,7 @@ async def status(
         return await watch_changes(cli, endpoints, interval_s, conditions, repaint=repaint)
     if len(endpoints) == 1 and not conditions:
         return await _one(cli)
-    from baoha_cli.survey import survey
+    from baoha_cli.survey.round import survey
 
     report = await survey(cli, endpoints=endpoints)
     if cli.profile is Profile.STATUS and cli.shared.exit_codes is None:
@@ -140,7 +140,7 @@ async def watch_changes(
     import trio
 
     from baoha_cli.client.address import labels
-    from baoha_cli.survey import survey_nodes
+    from baoha_cli.survey.round import survey_nodes
 
     named = labels(endpoints)
     before: object = None

@@ -20,7 +20,7 @@ from baoha_cli.shell.environment import duration_s
 if TYPE_CHECKING:
     from baoha_cli.client.address import Endpoint
     from baoha_cli.handover import Plan, Result
-    from baoha_cli.nodes import ClusterReport
+    from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("step-down", "Hand active duty over to another node.")
 
@@ -54,7 +54,7 @@ async def step_down(
 ) -> Verdict:
     """Hand active duty over to another node."""
     from baoha_cli import handover
-    from baoha_cli.survey import survey_nodes
+    from baoha_cli.survey.round import survey_nodes
 
     limit_s = None if max_gap is None else duration_s(max_gap, what="--max-gap")
     wait_s = handover.WAIT_S if cli.deadline_s is None else cli.deadline_s
@@ -82,7 +82,7 @@ async def step_down(
 async def _all_nodes(cli: Cli) -> dict[Endpoint, str]:
     """With one address given, the others are found by the operator's token, where it can."""
     from baoha_cli.client.address import labels
-    from baoha_cli.survey import discover
+    from baoha_cli.survey.round import discover
 
     endpoints = cli.endpoints
     if len(endpoints) == 1 and cli.token is not None:

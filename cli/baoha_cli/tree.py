@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from baoha.diagnostics.code import CATALOGUE
-from baoha_cli.conditions import MEANINGS
 from baoha_cli.exits import Profile
 from baoha_cli.explain import load_catalogue
 from baoha_cli.output.documents import Format
 from baoha_cli.registry import COMMANDS
 from baoha_cli.shell.command import section_of
+from baoha_cli.survey.conditions import MEANINGS
 
 PROGRAM: Final = "baoha"
 SECTIONS: Final = ("Arguments", "Options", "HTTP options", "Output options")

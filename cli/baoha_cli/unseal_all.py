@@ -17,13 +17,13 @@ import trio
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_int
 from baoha_cli.client.client import Client
-from baoha_cli.cluster_table import cluster_document
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, RequestFailed
-from baoha_cli.nodes import ClusterReport, NodeReport, Role
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.inputs import ask_secret, read_stdin
-from baoha_cli.survey import survey
+from baoha_cli.survey.nodes import ClusterReport, NodeReport, Role
+from baoha_cli.survey.round import survey
+from baoha_cli.survey.table import cluster_document
 
 # An unsealed node takes a moment to find its place; nobody waits longer for the report.
 SETTLE_S: Final = 10.0

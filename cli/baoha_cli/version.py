@@ -38,7 +38,7 @@ def version(
 
 
 async def _with_nodes(cli: Cli) -> Verdict:
-    from baoha_cli.survey import survey
+    from baoha_cli.survey.round import survey
 
     cluster = await survey(cli, links=False)
     rows = [(one_line(node.label), one_line(node.version or "unknown")) for node in cluster.nodes]

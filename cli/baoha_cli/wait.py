@@ -13,16 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baoha_cli.conditions import MEANINGS, Condition, Outcome, check, needs_links, parse_conditions
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.output.documents import Document
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.environment import duration_s
+from baoha_cli.survey.conditions import (
+    MEANINGS,
+    Condition,
+    Outcome,
+    check,
+    needs_links,
+    parse_conditions,
+)
 
 if TYPE_CHECKING:
-    from baoha_cli.nodes import ClusterReport
+    from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("wait", "Wait until the cluster is as it should be.")
 
@@ -84,7 +91,7 @@ class _Wait:
         """Look again and again until the end."""
         import trio
 
-        from baoha_cli.survey import survey_nodes
+        from baoha_cli.survey.round import survey_nodes
 
         began = trio.current_time()
         held_since: float | None = None

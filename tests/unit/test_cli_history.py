@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from baoha_cli.client.address import parse_address
 from baoha_cli.history import tenures
-from baoha_cli.nodes import ClusterReport, NodeReport
+from baoha_cli.survey.nodes import ClusterReport, NodeReport
 
 from tests.support.cli_lab import (
     ACTIVE,

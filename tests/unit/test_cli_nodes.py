@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from baoha_cli.client.address import Endpoint
-from baoha_cli.conditions import MEANINGS, check, parse_condition, parse_conditions
 from baoha_cli.failures import ErrorKind, UsageFailed
-from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
-from baoha_cli.survey import link_of
+from baoha_cli.survey.conditions import MEANINGS, check, parse_condition, parse_conditions
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.survey.round import link_of
 
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}
 

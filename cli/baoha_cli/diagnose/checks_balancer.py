@@ -13,7 +13,7 @@ from typing import Final
 
 from baoha_cli.diagnose.evidence import Evidence, NodeLook, ViaLook, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
-from baoha_cli.nodes import Role
+from baoha_cli.survey.nodes import Role
 
 _UNKNOWN_TO_BALANCERS: Final = frozenset({472, 473, 474, 530})
 

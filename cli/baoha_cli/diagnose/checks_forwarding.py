@@ -16,7 +16,7 @@ from typing import Final
 from baoha.diagnostics.code import Severity
 from baoha_cli.diagnose.evidence import Evidence, NodeLook, PortKind, PortLook
 from baoha_cli.diagnose.judgement import Fault, fault
-from baoha_cli.nodes import Role
+from baoha_cli.survey.nodes import Role
 from baoha_cli.text import one_line
 
 SLOW_S: Final = 0.2

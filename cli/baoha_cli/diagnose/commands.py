@@ -271,7 +271,7 @@ def _patterns(given: Sequence[str] | None) -> tuple[str, ...]:
 def _judge_files(cli: Cli, given: Sequence[str], choice: Choice) -> tuple[list[Fault], int]:
     from baoha_cli.diagnose.checks_config import check, check_certificates, read_configs
     from baoha_cli.diagnose.judgement import settle
-    from baoha_cli.diagnose.probes import time_of_day
+    from baoha_cli.survey.ask import time_of_day
 
     # The environment here belongs to one node at most.
     environ = cli.environ if len(given) == 1 else {}
@@ -288,8 +288,8 @@ async def _ask(
 
     from baoha_cli.client.address import labels, parse_addresses
     from baoha_cli.diagnose.gather import Wanted, gather
-    from baoha_cli.diagnose.probes import ProbeOptions
     from baoha_cli.diagnose.run import conclude, may_be_election
+    from baoha_cli.survey.ask import ProbeOptions
 
     _choose_profile(cli)
     vias = parse_addresses(looks.via)
@@ -333,9 +333,9 @@ def _proxies(cli: Cli) -> tuple[str, ...]:
 
 def _finish(cli: Cli, result: Result, reports: Sequence[str]) -> Verdict:
     """Print, write the reports, and say what it comes to."""
-    from baoha_cli.diagnose.probes import time_of_day
     from baoha_cli.diagnose.text import document
     from baoha_cli.reports import nagios_verdict, parse_reports, render, write_reports
+    from baoha_cli.survey.ask import time_of_day
 
     wanted = parse_reports(reports)
     now = time_of_day()

@@ -21,7 +21,7 @@ from functools import cached_property
 from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.answer import as_bool
 from baoha_cli.failures import ErrorKind, UsageFailed
-from baoha_cli.nodes import ClusterReport, NodeReport, Role
+from baoha_cli.survey.nodes import ClusterReport, NodeReport, Role
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 

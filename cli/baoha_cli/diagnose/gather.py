@@ -43,7 +43,8 @@ from baoha_cli.diagnose.evidence import (
     ViaLook,
 )
 from baoha_cli.diagnose.looks import look_at_name, look_at_port, look_at_tls
-from baoha_cli.diagnose.probes import (
+from baoha_cli.failures import ErrorKind, UsageFailed
+from baoha_cli.survey.ask import (
     HEALTH,
     SEAL_STATUS,
     ProbeOptions,
@@ -54,7 +55,6 @@ from baoha_cli.diagnose.probes import (
     look_at_node,
     look_at_nodes,
 )
-from baoha_cli.failures import ErrorKind, UsageFailed
 
 ROUNDS_MIN: Final = 3
 ROUNDS_MAX: Final = 8

@@ -32,8 +32,8 @@ from baoha_cli.client.tls import client_context, describe_tls_error
 from baoha_cli.client.transport import TLSOptions
 from baoha_cli.diagnose.certificates import read_certificate
 from baoha_cli.diagnose.evidence import Certificate, NameLook, PortKind, PortLook, TlsLook
-from baoha_cli.diagnose.probes import time_of_day
 from baoha_cli.failures import ErrorKind
+from baoha_cli.survey.ask import time_of_day
 
 TCP_S: Final = 1.5
 HANDSHAKE_S: Final = 2.0

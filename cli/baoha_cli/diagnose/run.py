@@ -29,8 +29,8 @@ from baoha_cli.diagnose.evidence import Evidence, NodeLook
 from baoha_cli.diagnose.judgement import Fault, lasting, settle
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
-from baoha_cli.nodes import Link, Role
-from baoha_cli.survey import link_of
+from baoha_cli.survey.nodes import Link, Role
+from baoha_cli.survey.round import link_of
 from baoha_cli.text import one_line
 
 SCHEMA: Final = "baoha.diagnose/v1"

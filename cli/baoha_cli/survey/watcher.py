@@ -23,8 +23,8 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_text
 from baoha_cli.client.client import Client
 from baoha_cli.failures import RequestFailed
-from baoha_cli.nodes import NodeReport, Role
-from baoha_cli.survey import LEADER, PROBE
+from baoha_cli.survey.nodes import NodeReport, Role
+from baoha_cli.survey.round import LEADER, PROBE
 
 POLL_S: Final = 0.025
 _POLL_LIMIT_S: Final = 1.0

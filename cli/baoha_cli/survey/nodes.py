@@ -1,7 +1,7 @@
 """
 What was learnt about one node, and about all of them together.
 
-Rule of this file: it is pure; it draws conclusions from records that `survey` filled. Unknown is
+Rule of this file: it is pure; it draws conclusions from records that `round` filled. Unknown is
 None (or "unknown"), never a guess.
 
 Source: docs/spec/cluster-cli.md sections 3.3 and 6.1.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from baoha_cli.failures import UsageFailed
-from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
 
 
 @dataclass(frozen=True)

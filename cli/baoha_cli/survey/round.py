@@ -25,8 +25,8 @@ from baoha_cli.client.address import Endpoint, labels, parse_address
 from baoha_cli.client.answer import Answer, as_bool, as_int, as_list, as_mapping, as_text
 from baoha_cli.client.client import Client
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
-from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
 from baoha_cli.shell.context import Cli
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
 LEADER: Final = "/v1/sys/leader"

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from baoha.diagnostics.code import SEVERITY_WORDS, Severity
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
-from baoha_cli.nodes import ClusterReport, Link, NodeReport, Role
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
 from baoha_cli.text import one_line
 
 _HEADER = ("NODE", "STATE", "ROLE", "LEADER SEEN", "LINK", "VERSION", "SKEW", "TOOK", "NOTE")
