@@ -27,7 +27,7 @@ from baoha_cli.text import one_line
 if TYPE_CHECKING:
     from baoha_cli.client.address import Endpoint
     from baoha_cli.client.client import Client
-    from baoha_cli.diagnose.evidence import Reply
+    from baoha_cli.survey.look import Reply
 
 app = new_group("probe", "One raw test of a node, for scripts.")
 
@@ -354,8 +354,8 @@ async def _clock(client: Client, endpoint: Endpoint, limit_s: float, samples: in
     import trio
 
     from baoha_cli.diagnose.clocks import offset_of
-    from baoha_cli.diagnose.evidence import NodeLook
     from baoha_cli.survey.ask import HEALTH, ask
+    from baoha_cli.survey.look import NodeLook
 
     looks = []
     for number in range(samples):

@@ -67,7 +67,7 @@ async def status(
     conditions = parse_conditions(expect or [])
     endpoints = cli.endpoints
     if discover != "none":
-        from baoha_cli.survey.round import discover as find_nodes
+        from baoha_cli.survey.discover import discover as find_nodes
 
         endpoints = await find_nodes(cli, discover)
     if watch is not None:

@@ -82,7 +82,7 @@ async def step_down(
 async def _all_nodes(cli: Cli) -> dict[Endpoint, str]:
     """With one address given, the others are found by the operator's token, where it can."""
     from baoha_cli.client.address import labels
-    from baoha_cli.survey.round import discover
+    from baoha_cli.survey.discover import discover
 
     endpoints = cli.endpoints
     if len(endpoints) == 1 and cli.token is not None:

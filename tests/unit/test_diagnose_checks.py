@@ -18,16 +18,15 @@ from baoha_cli.diagnose.evidence import (
     Member,
     Members,
     NameLook,
-    NodeLook,
     PortKind,
     PortLook,
-    Reply,
     TlsLook,
 )
 from baoha_cli.diagnose.judgement import fault, lasting, settle
 from baoha_cli.diagnose.run import Choice, conclude
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
+from baoha_cli.survey.look import NodeLook, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 

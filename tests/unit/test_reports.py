@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from baoha_cli.client.address import parse_address
-from baoha_cli.diagnose.evidence import Certificate, Evidence, NodeLook, Reply, TlsLook
+from baoha_cli.diagnose.evidence import Certificate, Evidence, TlsLook
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.diagnose.run import Choice, Result, assemble
 from baoha_cli.exits import Verdict
@@ -23,6 +23,7 @@ from baoha_cli.reports import (
     render,
     write_reports,
 )
+from baoha_cli.survey.look import NodeLook, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -16,8 +16,9 @@ import trio
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.client import Client
 from baoha_cli.client.transport import Transport
-from baoha_cli.diagnose.evidence import NodeLook, ViaLook
+from baoha_cli.diagnose.evidence import ViaLook
 from baoha_cli.survey.ask import BARE, HA_STATUS, HEALTH, LEADER, SEAL_STATUS, ProbeOptions, ask
+from baoha_cli.survey.look import NodeLook
 
 SAMPLES: Final = 20
 _AT_ONCE: Final = 5

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.client import Client
-from baoha_cli.diagnose.evidence import Chain, ChainEnd, Hop, NodeLook, Reply
+from baoha_cli.diagnose.evidence import Chain, ChainEnd, Hop
 from baoha_cli.failures import UsageFailed
 from baoha_cli.survey.ask import BARE, HANG_S, ask
+from baoha_cli.survey.look import NodeLook, Reply
 from baoha_cli.text import one_line
 
 HOPS_MAX: Final = 10

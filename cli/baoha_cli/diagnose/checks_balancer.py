@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from baoha_cli.diagnose.evidence import Evidence, NodeLook, ViaLook, origin_of
+from baoha_cli.diagnose.evidence import Evidence, ViaLook, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
+from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
 
 _UNKNOWN_TO_BALANCERS: Final = frozenset({472, 473, 474, 530})

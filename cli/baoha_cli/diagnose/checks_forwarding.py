@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from baoha.diagnostics.code import Severity
-from baoha_cli.diagnose.evidence import Evidence, NodeLook, PortKind, PortLook
+from baoha_cli.diagnose.evidence import Evidence, PortKind, PortLook
 from baoha_cli.diagnose.judgement import Fault, fault
+from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
 from baoha_cli.text import one_line
 

@@ -14,9 +14,10 @@ from typing import Final
 
 from baoha.diagnostics.code import Severity
 from baoha_cli.client.answer import as_bool
-from baoha_cli.diagnose.evidence import Evidence, NodeLook, PortKind, origin_of
+from baoha_cli.diagnose.evidence import Evidence, PortKind, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind
+from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
 from baoha_cli.text import one_line
 

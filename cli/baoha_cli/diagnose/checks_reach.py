@@ -13,9 +13,10 @@ from ipaddress import ip_address
 from typing import Final
 
 from baoha_cli.client.address import Endpoint
-from baoha_cli.diagnose.evidence import Evidence, NodeLook, Reply, TlsLook, origin_of
+from baoha_cli.diagnose.evidence import Evidence, TlsLook, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind
+from baoha_cli.survey.look import NodeLook, Reply
 from baoha_cli.text import one_line
 
 _KINDS: Final = {

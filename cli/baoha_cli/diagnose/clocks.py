@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from baoha_cli.client.answer import as_int
-from baoha_cli.diagnose.evidence import NodeLook, Reply
+from baoha_cli.survey.look import NodeLook, Reply
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,8 @@ from baoha_cli.diagnose.evidence import (
     Evidence,
     Members,
     NameLook,
-    NodeLook,
     PortKind,
     PortLook,
-    Reply,
     TlsLook,
     ViaLook,
 )
@@ -55,6 +53,7 @@ from baoha_cli.survey.ask import (
     look_at_node,
     look_at_nodes,
 )
+from baoha_cli.survey.look import NodeLook, Reply
 
 ROUNDS_MIN: Final = 3
 ROUNDS_MAX: Final = 8

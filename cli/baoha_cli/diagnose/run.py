@@ -25,10 +25,11 @@ from baoha_cli.diagnose import (
     checks_time,
     checks_tls,
 )
-from baoha_cli.diagnose.evidence import Evidence, NodeLook
+from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.judgement import Fault, lasting, settle
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
+from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Link, Role
 from baoha_cli.survey.round import link_of
 from baoha_cli.text import one_line

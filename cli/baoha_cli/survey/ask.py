@@ -26,8 +26,9 @@ from baoha_cli.client.answer import Answer, as_bool, as_list, as_mapping, as_tex
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
 from baoha_cli.client.transport import Transport
-from baoha_cli.diagnose.evidence import NOT_ASKED, Member, Members, NodeLook, Reply
+from baoha_cli.diagnose.evidence import Member, Members
 from baoha_cli.failures import RequestFailed
+from baoha_cli.survey.look import NOT_ASKED, NodeLook, Reply
 from baoha_cli.text import one_line
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
