@@ -18,7 +18,13 @@ from baoha_cli.main import main
 from tests.support.cli_lab import Ran
 
 # Imported once, here, instead of in every command.
-for _name in ("client.client", "survey.round", "handover", "output.documents", "shell.context"):
+for _name in (
+    "client.client",
+    "survey.round",
+    "operate.handover",
+    "output.documents",
+    "shell.context",
+):
     import_module(f"baoha_cli.{_name}")
 
 

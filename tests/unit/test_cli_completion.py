@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from baoha_cli.completion_scripts import SCRIPTS
+from baoha_cli.manual.completion_scripts import SCRIPTS
+from baoha_cli.manual.tree import command_tree
 from baoha_cli.output.documents import Format
 from baoha_cli.registry import COMMANDS
 from baoha_cli.survey.conditions import MEANINGS
-from baoha_cli.tree import command_tree
 
 from tests.support.cli_lab import CommandLine
 

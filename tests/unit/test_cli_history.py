@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from baoha_cli.client.address import parse_address
-from baoha_cli.history import tenures
+from baoha_cli.commands.history import tenures
 from baoha_cli.survey.nodes import ClusterReport, NodeReport
 
 from tests.support.cli_lab import (

@@ -228,7 +228,7 @@ def test_interrupt_while_modules_are_loaded_ends_quietly_with_its_code(argv: lis
         "import importlib.abc, os, signal, sys\n"
         "class Interrupt(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name in ('typer', 'baoha_cli.status'):\n"
+        "        if name in ('typer', 'baoha_cli.commands.status'):\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupt())\n"
         "from baoha_cli.entry import main\n"

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from baoha_cli import reference
-from baoha_cli.manual import page, page_name
+from baoha_cli.manual import reference
+from baoha_cli.manual.pages import page, page_name
+from baoha_cli.manual.tree import Node, Parameter, command_tree
 from baoha_cli.registry import COMMANDS
-from baoha_cli.tree import Node, Parameter, command_tree
 
 from tests.support.cli_lab import CommandLine
 
@@ -29,7 +29,7 @@ def cli(
 
 
 def test_reference_in_the_tree_is_what_the_commands_say() -> None:
-    assert reference.stale(DOCS) == [], "run: python -m baoha_cli.reference docs/cli"
+    assert reference.stale(DOCS) == [], "run: python -m baoha_cli.manual.reference docs/cli"
 
 
 def test_every_command_and_option_stands_in_the_reference() -> None:

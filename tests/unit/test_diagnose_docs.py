@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from baoha_cli.diagnose.page import page
-from baoha_cli.diagnose.words import catalogue_document, explanation_text, find_check
 from baoha_cli.failures import UsageFailed
+from baoha_cli.manual.codes import catalogue_document, explanation_text, find_check
+from baoha_cli.manual.codes_page import page
 
 from baoha.diagnostics.catalogue import CHECKS, GROUPS
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_page_in_the_tree_is_the_one_of_the_catalogue() -> None:
     written = (ROOT / "docs" / "cli" / "diagnostics.md").read_text()
-    assert written == page(), "run: python -m baoha_cli.diagnose.page > docs/cli/diagnostics.md"
+    assert written == page(), "run: python -m baoha_cli.manual.codes_page > docs/cli/diagnostics.md"
 
 
 def test_page_has_every_code_once_as_a_heading() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from baoha_cli.drill_report import Attempt, DrillResult, NodeLog, longest_gap_s, text_of
 from baoha_cli.exits import Verdict
+from baoha_cli.operate.drill_report import Attempt, DrillResult, NodeLog, longest_gap_s, text_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,7 +2,7 @@
 The page docs/cli/diagnostics.md, made from the catalogue.
 
 Rule of this file: pure; a test compares the page in the tree with this one. To write it anew:
-``python -m baoha_cli.diagnose.page > docs/cli/diagnostics.md``.
+``python -m baoha_cli.manual.codes_page > docs/cli/diagnostics.md``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from baoha_cli.exits import TABLE, Verdict
 _HEAD: Final = """\
 # Diagnostics
 
-<!-- Made by `python -m baoha_cli.diagnose.page`; a test compares it. Do not edit. -->
+<!-- Made by `python -m baoha_cli.manual.codes_page`; a test compares it. Do not edit. -->
 
 `baoha diagnose` finds what is wrong with a cluster of baoha, OpenBao or Vault, says why it matters
 and how to mend it. It reads only (GET), asks all nodes at the same time, and needs no token: none

@@ -23,9 +23,9 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_int, as_mapping
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
-from baoha_cli.drill_report import OK, Attempt, NodeLog
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, RequestFailed
+from baoha_cli.operate.drill_report import OK, Attempt, NodeLog
 
 _READ_S = 5.0
 

@@ -25,7 +25,7 @@ from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
     from baoha_cli.client.client import Client
-    from baoha_cli.drill_report import DrillResult
+    from baoha_cli.operate.drill_report import DrillResult
     from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("drill", "Break the leader on purpose, and measure what clients notice.")
@@ -146,8 +146,8 @@ async def _drill(
 
     import trio
 
-    from baoha_cli.drill_load import Drill, Load
-    from baoha_cli.drill_report import DrillResult
+    from baoha_cli.operate.drill_load import Drill, Load
+    from baoha_cli.operate.drill_report import DrillResult
     from baoha_cli.survey.round import survey_nodes
 
     token = cli.token
@@ -188,7 +188,7 @@ async def _drill(
 
 
 def _finish(cli: Cli, plan: _Plan, result: DrillResult) -> None:
-    from baoha_cli.drill_report import text_of
+    from baoha_cli.operate.drill_report import text_of
     from baoha_cli.output.gotext import pretty_json
     from baoha_cli.output.junit import render_junit
     from baoha_cli.output.report_files import write_text

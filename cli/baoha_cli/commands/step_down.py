@@ -19,7 +19,7 @@ from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
     from baoha_cli.client.address import Endpoint
-    from baoha_cli.handover import Plan, Result
+    from baoha_cli.operate.handover import Plan, Result
     from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("step-down", "Hand active duty over to another node.")
@@ -53,7 +53,7 @@ async def step_down(
     ] = None,
 ) -> Verdict:
     """Hand active duty over to another node."""
-    from baoha_cli import handover
+    from baoha_cli.operate import handover
     from baoha_cli.survey.round import survey_nodes
 
     limit_s = None if max_gap is None else duration_s(max_gap, what="--max-gap")

@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-from baoha_cli.exits import Verdict
-from baoha_cli.failures import UsageFailed
-from baoha_cli.output.documents import Format
-from baoha_cli.secret import (
+from baoha_cli.commands.secret_document import (
     has_content,
     list_document,
     listed_keys,
     secret_document,
     show_warnings,
 )
+from baoha_cli.exits import Verdict
+from baoha_cli.failures import UsageFailed
+from baoha_cli.output.documents import Format
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.inputs import key_values, pairs

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from baoha_cli.client.answer import Answer, as_int, as_mapping, as_text
+from baoha_cli.commands.read_write import clean_path, no_value, print_list
+from baoha_cli.commands.secret_document import has_content, secret_data, show_warnings
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.logical import clean_path, no_value, print_list
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import titled_line, titled_table
-from baoha_cli.secret import has_content, secret_data, show_warnings
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.inputs import key_values, pairs

@@ -86,7 +86,7 @@ def _conditions() -> Document:
 
 
 def _code(topic: str) -> Document:
-    from baoha_cli.diagnose.words import explanation_document
+    from baoha_cli.manual.codes import explanation_document
 
     return explanation_document(topic)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from baoha_cli.tree import DIRECTORIES, FILES, SHARED_SECTIONS, Node, Parameter
+from baoha_cli.manual.tree import DIRECTORIES, FILES, SHARED_SECTIONS, Node, Parameter
 
 _BASH = """\
 # Completion of baoha for bash, made by: baoha completion bash

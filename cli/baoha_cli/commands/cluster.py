@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from baoha_cli.client.answer import as_text
+from baoha_cli.commands.operator import member_nodes
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import CommandFailed
-from baoha_cli.operator_command import member_nodes
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import command, new_group
@@ -138,7 +138,7 @@ async def watch(
     ] = "1s",
 ) -> Verdict:
     """Print a line (or record) per change, until Ctrl-C."""
-    from baoha_cli.status import watch_changes
+    from baoha_cli.commands.status import watch_changes
 
     return await watch_changes(cli, cli.endpoints, duration_s(interval, what="--interval"))
 
@@ -146,7 +146,7 @@ async def watch(
 @command(app, "history", profile=Profile.DETAILED, timeout_s=3.0, epilog=_HISTORY_EPILOG)
 async def history(cli: Cli) -> Verdict:
     """Print who leads and since when; exit 1, since no server can name the leaders before."""
-    from baoha_cli.history import show_history
+    from baoha_cli.commands.history import show_history
 
     return await show_history(cli)
 
@@ -161,7 +161,7 @@ async def unseal(
 ) -> Verdict:
     """Unseal every sealed node of --address; each share is asked for once."""
     from baoha_cli.failures import UsageFailed
-    from baoha_cli.unseal_all import unseal_all
+    from baoha_cli.operate.unseal import unseal_all
 
     if source not in (None, "-"):
         raise UsageFailed("cluster unseal takes no key: shares are asked for, or read with -")

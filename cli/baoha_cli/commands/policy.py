@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from baoha_cli.client.answer import as_mapping, as_text
+from baoha_cli.commands.secret_document import listed_keys, show_warnings
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
 from baoha_cli.output.documents import Document
-from baoha_cli.secret import listed_keys, show_warnings
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.inputs import read_file, read_stdin

@@ -15,9 +15,9 @@ import typer
 
 from baoha_cli.client.answer import Answer, as_list, as_mapping, as_text
 from baoha_cli.client.token import Token
+from baoha_cli.commands.secret_document import secret_document, show_warnings
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.secret import secret_document, show_warnings
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.environment import checked_token, store_token, token_path

@@ -32,8 +32,8 @@ def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> Verdict:
     """Print a script that completes commands in a shell."""
-    from baoha_cli.completion_scripts import SCRIPTS
-    from baoha_cli.tree import command_tree
+    from baoha_cli.manual.completion_scripts import SCRIPTS
+    from baoha_cli.manual.tree import command_tree
 
     script = SCRIPTS.get(shell)
     if script is None:

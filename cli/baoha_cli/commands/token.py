@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from baoha_cli.commands.read_write import WrapTTL, wrap
+from baoha_cli.commands.secret_document import secret_document, show_warnings
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
-from baoha_cli.logical import WrapTTL, wrap
-from baoha_cli.secret import secret_document, show_warnings
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.environment import duration_s

@@ -206,7 +206,7 @@ def check_config(
 @command(app, "list", profile=Profile.DETAILED)
 def list_checks(cli: Cli, *, only: Only = None) -> Verdict:
     """List all checks."""
-    from baoha_cli.diagnose.words import catalogue_document
+    from baoha_cli.manual.codes import catalogue_document
 
     cli.emit(catalogue_document(_patterns(only)))
     return Verdict.OK
@@ -217,7 +217,7 @@ def explain_code(
     cli: Cli, *, code: Annotated[str, typer.Argument(metavar="CODE", help="Such as BH-401.")]
 ) -> Verdict:
     """Explain one check in full."""
-    from baoha_cli.diagnose.words import explanation_document
+    from baoha_cli.manual.codes import explanation_document
 
     cli.emit(explanation_document(code))
     return Verdict.OK

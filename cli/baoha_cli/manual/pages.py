@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from baoha import __version__
-from baoha_cli.tree import PROGRAM, SECTIONS, Node, Parameter
+from baoha_cli.manual.tree import PROGRAM, SECTIONS, Node, Parameter
 
 _ENVIRONMENT: Final = (
     ("BAO_ADDR", "Address of the server, or a comma list of addresses."),

@@ -15,11 +15,11 @@ from typing import Annotated, Final
 import typer
 
 from baoha_cli.client.answer import Answer, as_int, as_mapping, as_text
+from baoha_cli.commands.secret_document import show_warnings
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import UsageFailed
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import cell_text, dashed_table, value_text
-from baoha_cli.secret import show_warnings
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.environment import duration_s

@@ -194,7 +194,7 @@ async def unseal(
 ) -> Verdict:
     """Give one key share to a sealed node, or all of them to all nodes."""
     if all_nodes:
-        from baoha_cli.unseal_all import unseal_all
+        from baoha_cli.operate.unseal import unseal_all
 
         if reset or migrate or key not in (None, "-"):
             raise UsageFailed("--all takes no key, --reset or --migrate; - reads the shares")
@@ -327,7 +327,7 @@ async def list_peers(cli: Cli) -> Verdict:
                 cell_text(bool(server.get("voter"))),
             )
         )
-    from baoha_cli.secret import secret_data
+    from baoha_cli.commands.secret_document import secret_data
 
     data = secret_data(answer.mapping())
     names = [row[0] for row in rows[1:]]

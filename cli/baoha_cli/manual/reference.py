@@ -1,5 +1,6 @@
 """
-`python -m baoha_cli.reference docs/cli`: the reference pages, written from the commands themselves.
+`python -m baoha_cli.manual.reference docs/cli`: the reference pages, written from the commands
+themselves.
 
 Rule of this file: pages are a pure function of the command tree. Only files that carry the mark of
 this generator are written over or removed; others in the directory belong to somebody else.
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from baoha_cli.exits import TABLE, Profile, exit_code
+from baoha_cli.manual.tree import SECTIONS, SHARED_SECTIONS, Node, Parameter, command_tree
 from baoha_cli.registry import COMMANDS
-from baoha_cli.tree import SECTIONS, SHARED_SECTIONS, Node, Parameter, command_tree
 
-MARK: Final = "<!-- Written by `python -m baoha_cli.reference docs/cli`: do not edit. -->"
+MARK: Final = "<!-- Written by `python -m baoha_cli.manual.reference docs/cli`: do not edit. -->"
 _HELP_NAMES: Final = frozenset({"-h", "--help"})
 
 
@@ -52,7 +53,7 @@ def write(directory: Path) -> list[str]:
 def main(argv: Sequence[str]) -> int:
     """Write the pages into the directory named; 64 when none is."""
     if len(argv) != 1:
-        sys.stderr.write("usage: python -m baoha_cli.reference DIRECTORY\n")
+        sys.stderr.write("usage: python -m baoha_cli.manual.reference DIRECTORY\n")
         return 64
     for name in write(Path(argv[0])):
         sys.stdout.write(f"{name}\n")

@@ -18,7 +18,7 @@ from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
 
 if TYPE_CHECKING:
-    from baoha_cli.tree import Node
+    from baoha_cli.manual.tree import Node
 
 app = new_group("man", "Print a manual page, or write all of them.")
 
@@ -41,8 +41,8 @@ def man(
     ] = None,
 ) -> Verdict:
     """Print a manual page, or write all of them."""
-    from baoha_cli.manual import page, page_name
-    from baoha_cli.tree import command_tree
+    from baoha_cli.manual.pages import page, page_name
+    from baoha_cli.manual.tree import command_tree
 
     tree = command_tree()
     path = tuple(words or ())

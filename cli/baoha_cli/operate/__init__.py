@@ -1,0 +1,5 @@
+"""
+What changes a cluster: hand-over, unsealing, drills.
+
+Read `handover` first. Everything else in the command line only looks.
+"""
