@@ -10,6 +10,7 @@ import typer
 
 from baoha.diagnostics.code import CATALOGUE, SEVERITY_WORDS, Explanation
 from baoha_cli.exits import TABLE, Profile, Verdict, exit_code
+from baoha_cli.manual.explanations import load_catalogue
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import command, new_group
@@ -17,9 +18,6 @@ from baoha_cli.shell.context import Cli
 from baoha_cli.survey.conditions import MEANINGS
 
 app = new_group("explain", "Explain a diagnostic code, the exit codes or the conditions.")
-
-# Modules that register diagnostic codes; loaded only here, for the whole catalogue.
-CATALOGUE_MODULES: tuple[str, ...] = ("baoha.diagnostics.catalogue",)
 
 
 @command(app, "explain")
@@ -42,14 +40,6 @@ def explain(
     else:
         cli.emit(_code(topic))
     return Verdict.OK
-
-
-def load_catalogue() -> None:
-    """Load the modules that register diagnostic codes."""
-    from importlib import import_module
-
-    for name in CATALOGUE_MODULES:
-        import_module(name)
 
 
 def _exit_codes() -> Document:

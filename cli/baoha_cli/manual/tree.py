@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from baoha.diagnostics.code import CATALOGUE
-from baoha_cli.commands.explain import load_catalogue
 from baoha_cli.exits import Profile
+from baoha_cli.manual.explanations import load_catalogue
 from baoha_cli.output.documents import Format
 from baoha_cli.registry import COMMANDS
 from baoha_cli.shell.command import section_of
