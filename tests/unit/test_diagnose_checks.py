@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 from baoha_cli.client.address import Endpoint, parse_address
-from baoha_cli.diagnose import checks_leader, checks_time
-from baoha_cli.diagnose.chains import read_location
-from baoha_cli.diagnose.clocks import Offset, narrow, offset_of, sample_of
+from baoha_cli.diagnose.checks import health as checks_time
+from baoha_cli.diagnose.checks import leader as checks_leader
 from baoha_cli.diagnose.evidence import (
     Certificate,
     Chain,
@@ -22,6 +21,8 @@ from baoha_cli.diagnose.evidence import (
     PortLook,
     TlsLook,
 )
+from baoha_cli.diagnose.gather.chains import read_location
+from baoha_cli.diagnose.gather.clocks import Offset, narrow, offset_of, sample_of
 from baoha_cli.diagnose.judgement import fault, lasting, settle
 from baoha_cli.diagnose.run import Choice, conclude
 from baoha_cli.exits import Verdict

@@ -12,10 +12,7 @@ import pytest
 from baoha_cli.client.address import parse_address
 from baoha_cli.diagnose.evidence import Certificate, Evidence, TlsLook
 from baoha_cli.diagnose.judgement import Fault, fault
-from baoha_cli.diagnose.run import Choice, Result, assemble
-from baoha_cli.exits import Verdict
-from baoha_cli.failures import CommandFailed, UsageFailed
-from baoha_cli.reports import (
+from baoha_cli.diagnose.report.formats import (
     KINDS,
     nagios_verdict,
     parse_reports,
@@ -23,6 +20,9 @@ from baoha_cli.reports import (
     render,
     write_reports,
 )
+from baoha_cli.diagnose.run import Choice, Result, assemble
+from baoha_cli.exits import Verdict
+from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.survey.look import NodeLook, Reply
 from hypothesis import given
 from hypothesis import strategies as st

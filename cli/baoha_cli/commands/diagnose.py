@@ -241,8 +241,8 @@ def _choice(
     *,
     facts: bool = False,
 ) -> Choice:
+    from baoha_cli.diagnose.report.formats import read_baseline
     from baoha_cli.diagnose.run import Choice
-    from baoha_cli.reports import read_baseline
 
     try:
         severity = Severity(fail_on.lower())
@@ -269,7 +269,7 @@ def _patterns(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _judge_files(cli: Cli, given: Sequence[str], choice: Choice) -> tuple[list[Fault], int]:
-    from baoha_cli.diagnose.checks_config import check, check_certificates, read_configs
+    from baoha_cli.diagnose.checks.config import check, check_certificates, read_configs
     from baoha_cli.diagnose.judgement import settle
     from baoha_cli.survey.ask import time_of_day
 
@@ -287,7 +287,7 @@ async def _ask(
     import trio
 
     from baoha_cli.client.address import labels, parse_addresses
-    from baoha_cli.diagnose.gather import Wanted, gather
+    from baoha_cli.diagnose.gather.gather import Wanted, gather
     from baoha_cli.diagnose.run import conclude, may_be_election
     from baoha_cli.survey.ask import ProbeOptions
 
@@ -333,8 +333,13 @@ def _proxies(cli: Cli) -> tuple[str, ...]:
 
 def _finish(cli: Cli, result: Result, reports: Sequence[str]) -> Verdict:
     """Print, write the reports, and say what it comes to."""
-    from baoha_cli.diagnose.text import document
-    from baoha_cli.reports import nagios_verdict, parse_reports, render, write_reports
+    from baoha_cli.diagnose.report.formats import (
+        nagios_verdict,
+        parse_reports,
+        render,
+        write_reports,
+    )
+    from baoha_cli.diagnose.report.text import document
     from baoha_cli.survey.ask import time_of_day
 
     wanted = parse_reports(reports)

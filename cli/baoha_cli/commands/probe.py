@@ -277,8 +277,8 @@ async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
 
 async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
     from baoha_cli.client.client import Client as AnyClient
-    from baoha_cli.diagnose.chains import walk_from
     from baoha_cli.diagnose.evidence import ChainEnd
+    from baoha_cli.diagnose.gather.chains import walk_from
     from baoha_cli.survey.ask import BARE, HA_STATUS, ask, for_strangers
 
     reply, _ = await ask(client, endpoint, HA_STATUS, headers=BARE)
@@ -300,7 +300,7 @@ async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
 
 async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -> Outcome:
     from baoha_cli.diagnose.evidence import PortKind
-    from baoha_cli.diagnose.looks import look_at_port
+    from baoha_cli.diagnose.gather.looks import look_at_port
 
     address = given
     if address is None:
@@ -326,8 +326,8 @@ async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -
 
 
 async def _tls(cli: Cli, endpoint: Endpoint) -> Outcome:
-    from baoha_cli.diagnose.checks_tls import date_text
-    from baoha_cli.diagnose.looks import look_at_tls
+    from baoha_cli.diagnose.checks.tls import date_text
+    from baoha_cli.diagnose.gather.looks import look_at_tls
 
     if endpoint.scheme != "https":
         return Outcome(Verdict.TLS, "plain HTTP", {})
@@ -353,7 +353,7 @@ async def _tls(cli: Cli, endpoint: Endpoint) -> Outcome:
 async def _clock(client: Client, endpoint: Endpoint, limit_s: float, samples: int) -> Outcome:
     import trio
 
-    from baoha_cli.diagnose.clocks import offset_of
+    from baoha_cli.diagnose.gather.clocks import offset_of
     from baoha_cli.survey.ask import HEALTH, ask
     from baoha_cli.survey.look import NodeLook
 

@@ -15,15 +15,29 @@ from typing import Final
 
 from baoha.diagnostics.catalogue import CHECKS, in_area, matches
 from baoha.diagnostics.code import Severity
-from baoha_cli.diagnose import (
-    checks_addresses,
-    checks_balancer,
-    checks_forwarding,
-    checks_leader,
-    checks_reach,
-    checks_redirects,
-    checks_time,
-    checks_tls,
+from baoha_cli.diagnose.checks import (
+    addresses as checks_addresses,
+)
+from baoha_cli.diagnose.checks import (
+    balancer as checks_balancer,
+)
+from baoha_cli.diagnose.checks import (
+    forwarding as checks_forwarding,
+)
+from baoha_cli.diagnose.checks import (
+    health as checks_time,
+)
+from baoha_cli.diagnose.checks import (
+    leader as checks_leader,
+)
+from baoha_cli.diagnose.checks import (
+    reach as checks_reach,
+)
+from baoha_cli.diagnose.checks import (
+    redirects as checks_redirects,
+)
+from baoha_cli.diagnose.checks import (
+    tls as checks_tls,
 )
 from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.judgement import Fault, lasting, settle

@@ -14,7 +14,7 @@ from textwrap import wrap
 from typing import Final
 
 from baoha.diagnostics.code import SEVERITY_WORDS, Severity
-from baoha_cli.diagnose.balancer import SAMPLES
+from baoha_cli.diagnose.gather.balancer import SAMPLES
 from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text, node_records, via_records
 from baoha_cli.exits import Verdict

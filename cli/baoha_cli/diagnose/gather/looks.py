@@ -30,8 +30,8 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.client import connect_error
 from baoha_cli.client.tls import client_context, describe_tls_error
 from baoha_cli.client.transport import TLSOptions
-from baoha_cli.diagnose.certificates import read_certificate
 from baoha_cli.diagnose.evidence import Certificate, NameLook, PortKind, PortLook, TlsLook
+from baoha_cli.diagnose.gather.certificates import read_certificate
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.ask import time_of_day
 

@@ -28,8 +28,6 @@ from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
 from baoha_cli.client.transport import Transport
-from baoha_cli.diagnose.balancer import sample
-from baoha_cli.diagnose.chains import walk
 from baoha_cli.diagnose.evidence import (
     Chain,
     Evidence,
@@ -40,7 +38,9 @@ from baoha_cli.diagnose.evidence import (
     TlsLook,
     ViaLook,
 )
-from baoha_cli.diagnose.looks import look_at_name, look_at_port, look_at_tls
+from baoha_cli.diagnose.gather.balancer import sample
+from baoha_cli.diagnose.gather.chains import walk
+from baoha_cli.diagnose.gather.looks import look_at_name, look_at_port, look_at_tls
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.survey.ask import (
     HEALTH,

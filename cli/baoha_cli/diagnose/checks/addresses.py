@@ -2,7 +2,7 @@
 Checks of the text of addresses that a running cluster advertises (BH-1xx).
 
 Rule of this file: pure; nothing is said about an address that may be right. The same codes for
-configuration files come from `checks_config`.
+configuration files come from `config`.
 
 Source: docs/spec/cluster-cli.md section 6.2 A.
 """

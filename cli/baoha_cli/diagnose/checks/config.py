@@ -79,8 +79,8 @@ def check(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
 
 def check_certificates(looks: Sequence[ConfigLook], now: float) -> Iterator[Fault]:
     """Judge the certificate files that can be read here."""
-    from baoha_cli.diagnose.certificates import read_pem
-    from baoha_cli.diagnose.checks_tls import certificate_faults
+    from baoha_cli.diagnose.checks.tls import certificate_faults
+    from baoha_cli.diagnose.gather.certificates import read_pem
 
     for look in looks:
         for listener in look.config.listeners:

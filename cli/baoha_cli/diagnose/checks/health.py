@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from baoha.diagnostics.code import Severity
-from baoha_cli.diagnose.clocks import Offset, offset_of
 from baoha_cli.diagnose.evidence import Evidence
+from baoha_cli.diagnose.gather.clocks import Offset, offset_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role

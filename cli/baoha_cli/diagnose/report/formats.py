@@ -19,7 +19,7 @@ from typing import Final
 
 from baoha.diagnostics.catalogue import CHECKS
 from baoha.diagnostics.code import Severity
-from baoha_cli.diagnose.checks_time import offsets
+from baoha_cli.diagnose.checks.health import offsets
 from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text
 from baoha_cli.exits import Verdict

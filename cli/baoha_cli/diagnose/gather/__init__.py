@@ -1,0 +1,5 @@
+"""
+Collect evidence: names, ports, certificates, redirects, clocks, members.
+
+Read `gather` first. Nothing here judges.
+"""
