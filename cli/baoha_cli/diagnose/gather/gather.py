@@ -41,6 +41,7 @@ from baoha_cli.diagnose.evidence import (
 from baoha_cli.diagnose.gather.balancer import sample
 from baoha_cli.diagnose.gather.chains import walk
 from baoha_cli.diagnose.gather.looks import look_at_name, look_at_port, look_at_tls
+from baoha_cli.diagnose.gather.members import look_at_members
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.survey.ask import (
     HEALTH,
@@ -49,7 +50,6 @@ from baoha_cli.survey.ask import (
     ask,
     for_given,
     for_strangers,
-    look_at_members,
     look_at_node,
     look_at_nodes,
 )
