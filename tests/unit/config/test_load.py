@@ -13,7 +13,7 @@ from baoha.config import ServerConfig, build, check_addresses, load, parse_docum
 from baoha.errors import ConfigError
 from baoha.timing import HATiming
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEY = base64.b64encode(b"K" * 32).decode()
 
 BASE = """

@@ -14,7 +14,7 @@ from baoha_cli.registry import COMMANDS
 
 from tests.support.cli_lab import CommandLine
 
-DOCS = Path(__file__).parents[2] / "docs" / "cli"
+DOCS = Path(__file__).parents[3] / "docs" / "cli"
 TREE = command_tree()
 
 

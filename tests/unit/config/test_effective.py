@@ -14,7 +14,7 @@ from baoha.config import ServerConfig, build, effective, parse_document, schema
 from baoha.config.reference import SECTIONS, markers, page_with_tables, table
 from baoha.timing import HATiming
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
 CANARY = "c4n4ry"
 
 

@@ -11,7 +11,14 @@ import trio
 from baoha.server.http import arrivals
 from baoha.server.http.limits import Limits
 from baoha.server.http.turns import Turn, Turns
-from tests.unit.test_server_intake import HEALTH, PLAIN, WITH_BODY, ClosedDoor, client_of, listening
+from tests.unit.server.http.test_intake import (
+    HEALTH,
+    PLAIN,
+    WITH_BODY,
+    ClosedDoor,
+    client_of,
+    listening,
+)
 
 
 class _Steps(trio.abc.Instrument):

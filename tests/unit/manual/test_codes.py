@@ -11,7 +11,7 @@ from baoha_cli.manual.codes_page import page
 
 from baoha.diagnostics.catalogue import CHECKS, GROUPS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_page_in_the_tree_is_the_one_of_the_catalogue() -> None:

@@ -23,7 +23,7 @@ from baoha.sansio.formats.json_encoder import encode
 from tests.support.steps import count_steps
 
 MEASURED = json.loads(
-    (Path(__file__).parent.parent / "conformance/recordings/json-errors.json").read_text()
+    (Path(__file__).parents[3] / "conformance/recordings/json-errors.json").read_text()
 )
 INIT = {"secret_shares": "int", "pgp_keys": "[]string", "root_token_pgp_key": "string"}
 UNSEAL = {"key": "string", "reset": "bool"}

@@ -21,7 +21,7 @@ from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
 from baoha.server.http.listener import APIListener, ListenerSettings
 from baoha.server.http.tls import TLSSettings
 from tests.support.fake_node import ACTIVE, FakeNode
-from tests.unit.test_server_listener import echo
+from tests.unit.server.http.test_listener import echo
 
 PLAIN = b"GET /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nX-Vault-Token: s.known\r\n\r\n"
 WITH_BODY = (

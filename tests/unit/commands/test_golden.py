@@ -23,7 +23,7 @@ from tests.support.cli_lab import (
     standby_node,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
+GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
 FORMATS = ("table", "wide", "json", "yaml", "ndjson", "tsv", "name")
 MOUNTS = {
     "secret/": {
