@@ -66,4 +66,4 @@ def cluster(session: nox.Session) -> None:
 def differential(session: nox.Session) -> None:
     """baoha beside a real OpenBao, foreign clients, and the diagnostics on real clusters."""
     session.install("-e", ".[test]")
-    session.run("pytest", "tests/differential", "tests/lab", *session.posargs)
+    session.run("pytest", "tests/differential", "tests/diagnosis", *session.posargs)

@@ -15,4 +15,4 @@ loop=tests/conformance/test_hostile_requests.py
 $bin/pytest -n 2 tests/unit tests/conformance tests/simulation --ignore $loop
 # Real clusters, and how long a turn of the event loop is, are measured by the clock of this machine:
 # one after the other, nothing beside them.
-$bin/pytest $loop tests/cluster tests/differential tests/lab
+$bin/pytest $loop tests/cluster tests/differential tests/diagnosis

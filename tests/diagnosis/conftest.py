@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.real import RealLab
-from tests.lab.world import World
+from tests.diagnosis.real import RealLab
+from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine
 
 

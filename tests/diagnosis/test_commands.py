@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.lab.world import World
+from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine, FakeNode, free_port
 
 QUICK = ["--settle", "100ms"]

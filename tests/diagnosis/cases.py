@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import trustme
 
-from tests.lab.world import DENIED, NO_LEADER, World
+from tests.diagnosis.world import DENIED, NO_LEADER, World
 from tests.support.cli_lab import NO_FORWARDING, Reply, Seen, free_port
 
 Build = Callable[[World], list[str]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.cases import CASES
-from tests.lab.world import World
+from tests.diagnosis.cases import CASES
+from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine, Seen
 
 TOKEN = "s.AnotherLaboratoryToken98765"

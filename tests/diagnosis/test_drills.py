@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.clusters import Cluster
-from tests.lab.real import RealLab
-from tests.lab.world import World
+from tests.diagnosis.real import RealLab
+from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.lab.cases import CASES
-from tests.lab.world import World
+from tests.diagnosis.cases import CASES
+from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.clusters import Cluster, Node
 from benchmarks.ports import free_ports
-from tests.lab.real import RealLab
+from tests.diagnosis.real import RealLab
 from tests.support.cli_lab import CommandLine
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]

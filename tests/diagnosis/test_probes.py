@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab.world import World
+from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine, free_port
 
 Change = Callable[[World], str]
