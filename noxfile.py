@@ -27,7 +27,7 @@ def lint(session: nox.Session) -> None:
     session.install("-e", ".[lint]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("flake8", "baoha", "cli", "benchmarks", "tests")
+    session.run("flake8", "baoha", "cli", "benchmarks", "testbed", "tests")
     session.run("mypy")
 
 

@@ -9,7 +9,7 @@ python=${PYTHON:-python3}
 bin=.venv/bin
 $bin/ruff check .
 $bin/ruff format --check .
-$bin/flake8 baoha cli benchmarks tests
+$bin/flake8 baoha cli benchmarks testbed tests
 $bin/mypy
 loop=tests/conformance/test_hostile_requests.py
 $bin/pytest -n 2 tests/unit tests/conformance tests/simulation --ignore $loop

@@ -2,6 +2,6 @@
 Measurements of real clusters, baoha beside OpenBao, and what starts them.
 
 Each command (``failover``, ``throughput``, ``overload``) runs clusters one after the other under
-the same load and prints ratios; docs/testing.md says how to read them. Read first: ``clusters.py``
-(how a cluster is started), then ``failover.py``.
+the same load and prints ratios; docs/testing.md says how to read them. Read first:
+``testbed/clusters.py`` (how a cluster is started), then ``failover.py``.
 """

@@ -21,10 +21,8 @@ from pathlib import Path
 import trio
 
 from benchmarks.attackers import ATTACKS
-from benchmarks.clusters import Cluster, LabError
 from benchmarks.generator import OK, Stream
 from benchmarks.overload_runs import READ_BACK_SAMPLE, Settings, kinds_of_failure, say
-from benchmarks.processes import ServerProcess, cpu_time_s
 from benchmarks.reports import Report, counts
 from benchmarks.shots import (
     Shot,
@@ -35,6 +33,8 @@ from benchmarks.shots import (
     summarize,
 )
 from benchmarks.traffic import PROBE, fresh_prefix, probes, read_back, run_traffic, soon, until
+from testbed.clusters import Cluster, LabError
+from testbed.processes import ServerProcess, cpu_time_s
 
 # 20 reads and 20 writes.
 CLIENT_PER_S = 40.0

@@ -10,8 +10,8 @@ Rules of this file:
    machine; nothing else runs beside them.
 2. Nothing is left out of the table: an event that did not go as it should is a line of its own.
 
-Theory of operation. A steady load writes and reads through every node (``benchmarks.load``); the
-event is done to the active node N times; ``benchmarks.records`` says how long each surviving node
+Theory of operation. A steady load writes and reads through every node (``testbed.load``); the
+event is done to the active node N times; ``testbed.records`` says how long each surviving node
 answered no write, which requests failed, and whether anything acknowledged was lost.
 """
 
@@ -31,21 +31,13 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.clusters import Cluster, LabError, run_cluster
-from benchmarks.descriptions import Description, DescriptionError, load_description
-from benchmarks.events import EVENTS, Event, Happening, happen
-from benchmarks.http import RequestFailed
-from benchmarks.load import Load, LoadPlan, Target, run_load
-from benchmarks.records import (
-    Damage,
-    NodeGap,
-    Record,
-    failures,
-    gaps,
-    sent_between,
-    stale_reads,
-)
 from benchmarks.tables import table
+from testbed.clusters import Cluster, LabError, run_cluster
+from testbed.descriptions import Description, DescriptionError, load_description
+from testbed.events import EVENTS, Event, Happening, happen
+from testbed.http import RequestFailed
+from testbed.load import Load, LoadPlan, Target, run_load
+from testbed.records import Damage, NodeGap, Record, failures, gaps, sent_between, stale_reads
 
 DEFAULT_CLUSTERS = ("baoha-sqlite", "openbao-raft", "openbao-postgresql")
 # Longest that one event may take, with recovery and restart.
@@ -258,7 +250,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "clusters",
         nargs="*",
         default=DEFAULT_CLUSTERS,
-        help=f"description files, or names of those in benchmarks/clusters ({DEFAULT_CLUSTERS})",
+        help=f"description files, or names of those in testbed/clusters ({DEFAULT_CLUSTERS})",
     )
     parser.add_argument(
         "--events", type=_events, default=list(EVENTS), help=f"comma list of {', '.join(EVENTS)}"

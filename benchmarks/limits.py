@@ -21,7 +21,7 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.clusters import Cluster
+from testbed.clusters import Cluster
 
 PERIOD_S = 0.1
 _PERIOD_US = 100_000

@@ -35,14 +35,14 @@ from pathlib import Path
 import trio
 
 from benchmarks.attack import ATTACKS, measure_attack
-from benchmarks.clusters import Cluster, LabError, run_cluster
-from benchmarks.descriptions import Description, DescriptionError, load_description
 from benchmarks.generator import SEED_KEYS
 from benchmarks.overload_runs import KINDS, Settings, measure_capacity, measure_overload
 from benchmarks.quota import measure_quota
 from benchmarks.reports import Report, as_json, as_text, merge
 from benchmarks.squeeze import ROUNDS, measure_squeeze
 from benchmarks.traffic import plant_seeds
+from testbed.clusters import Cluster, LabError, run_cluster
+from testbed.descriptions import Description, DescriptionError, load_description
 
 Mode = Callable[[Cluster, Settings], Awaitable[list[Report]]]
 MODES: dict[str, Mode] = {

@@ -19,10 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.clusters import Cluster, LabError
 from benchmarks.generator import OK, Stream
-from benchmarks.http import RequestFailed
-from benchmarks.processes import cpu_time_s
 from benchmarks.reports import Report, counts
 from benchmarks.shots import (
     PROMPT_S,
@@ -47,6 +44,9 @@ from benchmarks.traffic import (
     soon,
     until,
 )
+from testbed.clusters import Cluster, LabError
+from testbed.http import RequestFailed
+from testbed.processes import cpu_time_s
 
 KEPT, NEW = KINDS = ("kept", "new")
 # Connections to each node in a closed loop.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.clusters import Cluster
 from benchmarks.limits import limit_cpu
 from benchmarks.overload_runs import (
     ANSWER_HEADS,
@@ -23,6 +22,7 @@ from benchmarks.overload_runs import (
 )
 from benchmarks.reports import Report
 from benchmarks.shots import normal_limit_s
+from testbed.clusters import Cluster
 
 CORES = 1 / 3
 MULTIPLES = (0.7, 2.0)

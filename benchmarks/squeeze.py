@@ -24,7 +24,6 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.clusters import Cluster, Node
 from benchmarks.generator import OK, Stream
 from benchmarks.overload_runs import (
     OPEN_CONNECTIONS,
@@ -37,7 +36,6 @@ from benchmarks.overload_runs import (
     settle,
     step_down,
 )
-from benchmarks.processes import ServerProcess
 from benchmarks.reports import Report, counts
 from benchmarks.shots import (
     Second,
@@ -52,6 +50,8 @@ from benchmarks.shots import (
     writes_again_s,
 )
 from benchmarks.traffic import PROBE, fresh_prefix, probes, read_back, run_traffic, soon, until
+from testbed.clusters import Cluster, Node
+from testbed.processes import ServerProcess
 
 PLAIN, KILL, STEP_DOWN, LOADED = ROUNDS = ("plain", "SIGKILL", "step-down", "0.7 of capacity")
 WRITES_PER_S = 120.0

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.clusters import Cluster, LabError, Node, run_cluster
-from benchmarks.descriptions import Description, DescriptionError, load_description
 from benchmarks.hammer import HammerError, hammer, request_bytes
-from benchmarks.processes import cpu_time_s
 from benchmarks.tables import table
+from testbed.clusters import Cluster, LabError, Node, run_cluster
+from testbed.descriptions import Description, DescriptionError, load_description
+from testbed.processes import cpu_time_s
 
 DEFAULT_CLUSTERS = ("baoha-sqlite", "openbao-raft", "openbao-postgresql")
 KEYS = 200
@@ -163,7 +163,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "clusters",
         nargs="*",
         default=DEFAULT_CLUSTERS,
-        help=f"description files, or names of those in benchmarks/clusters ({DEFAULT_CLUSTERS})",
+        help=f"description files, or names of those in testbed/clusters ({DEFAULT_CLUSTERS})",
     )
     parser.add_argument(
         "--connections", type=_numbers, default=[1, 16, 64], help="comma list (1,16,64)"

@@ -26,11 +26,11 @@ from typing import Any
 
 import trio
 
-from benchmarks.clusters import Cluster, LabError, Node
 from benchmarks.generator import Plan, Stream
-from benchmarks.http import RequestFailed
-from benchmarks.processes import ServerProcess
 from benchmarks.shots import Shot
+from testbed.clusters import Cluster, LabError, Node
+from testbed.http import RequestFailed
+from testbed.processes import ServerProcess
 
 # From the order to start until the first request: the child has to come up.
 LEAD_S = 0.5

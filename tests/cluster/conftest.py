@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clusters import Cluster
+from testbed.clusters import Cluster
 from tests.cluster.lab import lab
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.clusters import Cluster, EditConfig, Node, run_cluster
-from benchmarks.descriptions import load_description
-from benchmarks.events import Happening
-from benchmarks.load import Load, LoadPlan, Target, run_load
-from benchmarks.records import NodeGap, Record, failures, gaps, sent_between, stale_reads
+from testbed.clusters import Cluster, EditConfig, Node, run_cluster
+from testbed.descriptions import load_description
+from testbed.events import Happening
+from testbed.load import Load, LoadPlan, Target, run_load
+from testbed.records import NodeGap, Record, failures, gaps, sent_between, stale_reads
 
 SHAMIR = "baoha-sqlite"
 STATIC = "baoha-sqlite-static"

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, Node
-from benchmarks.events import EVENTS, happen, wait_writable
-from benchmarks.ports import free_ports
+from testbed.clusters import Cluster, Node
+from testbed.events import EVENTS, happen, wait_writable
+from testbed.ports import free_ports
 from tests.cluster.lab import failed, lab, under_load, wait_log, worst_gap_s
 from tests.cluster.sockets import HALF_CLIENT_HELLO, Crowd, listening, serving
 

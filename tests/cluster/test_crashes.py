@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, Node
-from benchmarks.events import EVENTS, FREEZE_S, Event, happen, wait_writable
+from testbed.clusters import Cluster, Node
+from testbed.events import EVENTS, FREEZE_S, Event, happen, wait_writable
 from tests.cluster.lab import (
     STATIC,
     TIMEOUT_S,

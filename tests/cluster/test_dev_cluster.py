@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from benchmarks.http import Connection
-from benchmarks.processes import ServerProcess
+from testbed.http import Connection
+from testbed.processes import ServerProcess
 
 pytestmark = pytest.mark.cluster
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, Node
-from benchmarks.http import Response
-from benchmarks.records import Record
+from testbed.clusters import Cluster, Node
+from testbed.http import Response
+from testbed.records import Record
 from tests.cluster.lab import under_load
 from tests.cluster.sqlite_locks import wait_stopped
 

@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, Node
-from benchmarks.events import wait_writable
-from benchmarks.http import Connection
+from testbed.clusters import Cluster, Node
+from testbed.events import wait_writable
+from testbed.http import Connection
 from tests.cluster.lab import DRAIN_S, failed, other_active, under_load
 from tests.cluster.sockets import raw
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster
-from benchmarks.events import EVENTS, happen, wait_writable
-from benchmarks.records import failures, sent_between
+from testbed.clusters import Cluster
+from testbed.events import EVENTS, happen, wait_writable
+from testbed.records import failures, sent_between
 from tests.cluster.lab import (
     STATIC,
     failed,

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, EditConfig, Node
-from benchmarks.events import wait_writable
-from benchmarks.records import Record, failures
+from testbed.clusters import Cluster, EditConfig, Node
+from testbed.events import wait_writable
+from testbed.records import Record, failures
 from tests.cluster.lab import TTL_S, lab, other_active, under_load, wait_log, wait_status
 from tests.cluster.sqlite_locks import write_lock_holder
 from tests.support.not_running import traced

@@ -18,8 +18,8 @@ from typing import Any
 
 import trio
 
-from benchmarks.clusters import Cluster, Node, run_cluster
-from benchmarks.descriptions import load_description
+from testbed.clusters import Cluster, Node, run_cluster
+from testbed.descriptions import load_description
 
 
 class RealLab:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.clusters import Cluster
+from testbed.clusters import Cluster
 from tests.diagnosis.real import RealLab
 from tests.diagnosis.world import World
 from tests.support.cli_lab import CommandLine

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clusters import Cluster, Node
-from benchmarks.ports import free_ports
+from testbed.clusters import Cluster, Node
+from testbed.ports import free_ports
 from tests.diagnosis.real import RealLab
 from tests.support.cli_lab import CommandLine
 

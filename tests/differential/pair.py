@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clusters import Cluster, Node, run_cluster
-from benchmarks.descriptions import load_description
-from benchmarks.http import RequestFailed, Response
+from testbed.clusters import Cluster, Node, run_cluster
+from testbed.descriptions import load_description
+from testbed.http import RequestFailed, Response
 from tests.support.recorded import COMPARED_HEADERS, normalised
 
 Body = Mapping[str, object] | bytes | None

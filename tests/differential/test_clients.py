@@ -18,8 +18,8 @@ import hvac
 import pytest
 import trio
 
-from benchmarks.clusters import Cluster, Node, run_cluster
-from benchmarks.descriptions import load_description, program
+from testbed.clusters import Cluster, Node, run_cluster
+from testbed.descriptions import load_description, program
 from tests.cluster.lab import other_active
 
 pytestmark = pytest.mark.differential

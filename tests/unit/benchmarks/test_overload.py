@@ -28,7 +28,6 @@ from benchmarks.generator import (
     report,
 )
 from benchmarks.overload_runs import StepDown, failed_around
-from benchmarks.ports import free_ports
 from benchmarks.reports import Report, as_json, as_text, counts, merge
 from benchmarks.shots import (
     Shot,
@@ -42,6 +41,7 @@ from benchmarks.shots import (
     summarize,
     writes_again_s,
 )
+from testbed.ports import free_ports
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"

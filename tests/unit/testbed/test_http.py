@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 import trio
 
-from benchmarks.http import Connection, RequestFailed
-from benchmarks.ports import free_ports
+from testbed.http import Connection, RequestFailed
+from testbed.ports import free_ports
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = (

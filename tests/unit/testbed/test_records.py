@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.records import (
+from benchmarks.tables import table
+from testbed.records import (
     OK,
     READ,
     WRITE,
@@ -16,7 +17,6 @@ from benchmarks.records import (
     sent_between,
     stale_reads,
 )
-from benchmarks.tables import table
 
 
 def write(

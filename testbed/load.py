@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from benchmarks.http import Connection, RequestFailed, Response
-from benchmarks.records import OK, READ, WRITE, Damage, Record, find_damage
+from testbed.http import Connection, RequestFailed, Response
+from testbed.records import OK, READ, WRITE, Damage, Record, find_damage
 
 # OpenBao keeps 10 versions of a secret; a write with an unknown outcome may have used one up.
 WRITES_PER_KEY = 5

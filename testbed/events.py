@@ -18,8 +18,8 @@ from typing import Final
 
 import trio
 
-from benchmarks.clusters import Cluster, LabError, Node
-from benchmarks.http import RequestFailed
+from testbed.clusters import Cluster, LabError, Node
+from testbed.http import RequestFailed
 
 # The load goes on for so long after the cluster answers again: late standbys show.
 SETTLE_S = 2.0

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.ports import HOST, free_ports
-from benchmarks.processes import ServerProcess
+from testbed.ports import HOST, free_ports
+from testbed.processes import ServerProcess
 
 STOP_S = 20.0
 START_S = 30.0

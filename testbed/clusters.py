@@ -22,11 +22,11 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.descriptions import Description, common_variables, fill
-from benchmarks.http import Connection, RequestFailed, Response
-from benchmarks.ports import HOST, free_ports
-from benchmarks.postgresql import run_postgresql
-from benchmarks.processes import ServerProcess
+from testbed.descriptions import Description, common_variables, fill
+from testbed.http import Connection, RequestFailed, Response
+from testbed.ports import HOST, free_ports
+from testbed.postgresql import run_postgresql
+from testbed.processes import ServerProcess
 
 START_S = 30.0
 READY_S = 60.0
