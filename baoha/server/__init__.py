@@ -3,5 +3,5 @@ The server process: start and end, signals, listeners, TLS of the API, logs, dev
 
 Everything that touches the operating system or hypercorn is here, and no decision about requests.
 What a connection may do to the process is bounded in ``server/http/listener.py`` and
-``connection.py``. Read first: ``process.py``, then ``lifecycle.py``.
+``server/http/connection.py``. Read first: ``process.py``, then ``lifecycle.py``.
 """
