@@ -10,7 +10,6 @@ from typing import Final
 
 # --- storage paths (plain = not encrypted by the barrier) ---------------------------------------
 HA_LOCK: Final = "core/lock"  # plain; value = leader UUID
-INITIALIZE_LOCK: Final = "core/initialize-lock"  # plain; held during init
 LEADER_PREFIX: Final = "core/leader/"  # + leader UUID: the advertisement
 CLUSTER_INFO: Final = "core/cluster/local/info"
 SEAL_CONFIG: Final = "core/seal-config"  # plain JSON
@@ -27,7 +26,6 @@ MOUNTS_PREFIX: Final = "core/mounts/"
 AUTH_PREFIX: Final = "core/auth/"
 POLICY_PREFIX: Final = "sys/policy/"
 TOKEN_ID_PREFIX: Final = "sys/token/id/"
-TOKEN_ACCESSOR_PREFIX: Final = "sys/token/accessor/"
 TOKEN_PARENT_PREFIX: Final = "sys/token/parent/"
 TOKEN_SALT: Final = "sys/token/salt"
 LOGICAL_PREFIX: Final = "logical/"  # + mount UUID + "/"
@@ -36,8 +34,6 @@ LOGICAL_PREFIX: Final = "logical/"  # + mount UUID + "/"
 TOKEN_HEADER: Final = "x-vault-token"
 NAMESPACE_HEADER: Final = "x-vault-namespace"
 NO_FORWARDING_HEADER: Final = "x-vault-no-request-forwarding"
-# Honoured by OpenBao from any client (docs/spec/openbao-ha.md section 11.24); we drop it.
-INTERNAL_NO_FORWARDING_HEADER: Final = "x-vault-internal-no-request-forwarding"
 # Ours, between nodes: who was active when a node took the request.
 ASKED_OF_HEADER: Final = "x-baoha-internal-asked-of"
 INDEX_HEADER: Final = "x-vault-index"

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from baoha.api.standby_policy import RETRY_AFTER_S
 from baoha.errors import (
     BaohaError,
     HAError,
@@ -43,7 +44,6 @@ UNKNOWN_OUTCOME: Final = (
     "read before you repeat it"
 )
 OVERLOADED_TEXT: Final = "this node is overloaded; the request was not executed"
-RETRY_AFTER_S: Final = 1  # seconds
 TOO_LARGE_TEXT: Final = "http: request body too large"
 _INTERNAL_TEXT: Final = "internal error"
 

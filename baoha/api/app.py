@@ -22,7 +22,6 @@ import trio
 from baoha.api.admission import Admission
 from baoha.api.answers import (
     DEFAULT_RESPONSE_HEADERS,
-    RETRY_AFTER_S,
     common_headers,
     error_answer,
     unforeseen,
@@ -43,6 +42,7 @@ from baoha.api.asgi import (
 from baoha.api.claims import claim_of
 from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
+from baoha.api.standby_policy import RETRY_AFTER_S
 from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
 from baoha.asgi import ASGIApp, Receive, Scope, Send
 from baoha.core.view import NodeView

@@ -34,9 +34,6 @@ from baoha.sansio.durations import format_timestamp
 from baoha.sansio.formats.json_encoder import Fields
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
-# The release that names.API_VERSION names was made then; clients show it, none depends on it.
-API_COMMIT_DATE: Final = "2026-10-26T20:32:27Z"
-
 # What answers from memory is a plain function: it cannot wait.
 Answerer = Callable[[NodeView, HTTPRequest], HTTPResponse]
 Handler = Callable[[NodeView, HTTPRequest], Awaitable[HTTPResponse]]
@@ -258,7 +255,9 @@ def _seal_body(seal: SealStatus, status: NodeStatus) -> Fields:
     )
     if seal.recovery_seal_type:
         body["recovery_seal_type"] = seal.recovery_seal_type
-    body |= Fields(version=names.API_VERSION, commit_date=API_COMMIT_DATE, migration=seal.migration)
+    body |= Fields(
+        version=names.API_VERSION, commit_date=names.API_COMMIT_DATE, migration=seal.migration
+    )
     body |= _cluster_fields(status)
     body["storage_type"] = status.storage_type
     return body

@@ -26,7 +26,6 @@ import trio
 from baoha import names
 from baoha.api.admission import HEAVY_BYTES, Admission, Kind, Overloaded
 from baoha.api.answers import (
-    RETRY_AFTER_S,
     TOO_LARGE_TEXT,
     error_answer,
     failure_answer,
@@ -43,6 +42,7 @@ from baoha.api.logical import decode_body, execute, is_read, token_of
 from baoha.api.paths import api_path, is_control, refusal
 from baoha.api.standby_policy import (
     NO_ACTIVE_NODE,
+    RETRY_AFTER_S,
     Decision,
     Forward,
     Park,

@@ -30,7 +30,7 @@ from baoha.core.view import Leader, LinkState, NodeStatus, Role
 NO_ACTIVE_NODE: Final = "no active Vault instance found"
 SEALED_TEXT: Final = "Vault is sealed"
 NOT_ACTIVE_TEXT: Final = "node is not active"  # without HA there is nobody else to ask
-RETRY_AFTER_S: Final = 1
+RETRY_AFTER_S: Final = 1  # seconds; of every answer 503
 
 
 @dataclass(frozen=True, slots=True)

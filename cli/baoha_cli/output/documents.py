@@ -16,7 +16,6 @@ from __future__ import annotations
 import enum
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
@@ -238,11 +237,6 @@ class Output:
         if self._stdout is None:
             raise OSError(9, os.strerror(9))
         _write(self._stdout, text)
-
-
-def standard_output(**options: object) -> Output:
-    """Return an Output on the process's streams as they are now."""
-    return Output(stdout=sys.stdout, stderr=sys.stderr, **options)  # type: ignore[arg-type]
 
 
 def to_yaml(value: object) -> str:

@@ -117,11 +117,6 @@ class Cli:
         """Short unique names of the addresses given."""
         return labels(self.endpoints)
 
-    @property
-    def addresses_were_given(self) -> bool:
-        """Whether flag or environment named an address."""
-        return bool(self.shared.address) or lookup(self.environ, "ADDR") is not None
-
     @cached_property
     def token(self) -> Token | None:
         """

@@ -188,16 +188,6 @@ async def look_at_name(host: str, port: int) -> NameLook:
     return NameLook(host, tuple(addresses), dead=tuple(sorted(dead)))
 
 
-async def connect_time_s(endpoint: Endpoint) -> float | None:
-    """Return how long a TCP connection takes, or None when there is none."""
-    began = trio.current_time()
-    stream, _, _ = await _connect(endpoint.host, endpoint.port)
-    if stream is None:
-        return None
-    await trio.aclose_forcefully(stream)
-    return trio.current_time() - began
-
-
 async def _shake(
     host: str, port: int, context: ssl.SSLContext, name: str, *, alert_s: float = 0.0
 ) -> _Shake:
