@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -17,6 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=500, help="how many seeds to run")
     group.addoption("--first-seed", type=int, default=1000, help="where they begin")
     group.addoption("--seed", type=int, default=None, help="run this seed alone")
+
+
+def pytest_configure() -> None:
+    """Have the programs under test interruptible, also where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell gives to jobs with "&"
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
