@@ -54,13 +54,13 @@ async def ask(cluster: Cluster, active: Node, to: Node, answers: list[Response])
 
 
 def longest_s(records: list[Record]) -> float:
-    return max(record.ended - record.started for record in records)
+    return max((record.ended - record.started for record in records), default=0.0)
 
 
 async def test_successor_that_is_stopped_during_a_hand_over_fails_no_request(
     cluster: Cluster,
 ) -> None:
-    frozen = 0
+    frozen = seen = 0
     async with under_load(cluster) as load:
         for after_s in MOMENTS_S:
             await trio.sleep(0.5)
@@ -83,8 +83,10 @@ async def test_successor_that_is_stopped_during_a_hand_over_fails_no_request(
                 for record in load.records
                 if record.node in (active.index, third.index) and record.ended > began
             ]
-            assert {record.outcome for record in sent} == {"ok"}
+            # Clients that wait in the frozen node's socket ask nobody else meanwhile.
+            assert {record.outcome for record in sent} <= {"ok"}
             assert longest_s(sent) <= COSTS_S
+            seen += len(sent)
             (answer,) = answers
             assert answer.status in (204, 503), answer.body
             if answer.status == 503:
@@ -92,3 +94,4 @@ async def test_successor_that_is_stopped_during_a_hand_over_fails_no_request(
             for node in cluster.nodes:
                 await cluster.wait_ready(node)
     assert frozen > 0
+    assert seen > 0
