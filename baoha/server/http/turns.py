@@ -37,6 +37,7 @@ from baoha.sansio.admission import DelayGuard
 ROUND_S: Final = 0.004
 # Units of work: one request, or one KiB of it.
 _UNIT_BYTES: Final = 1024
+_UNIT_MOST_S: Final = 0.001  # to parse, at most
 _AT_FIRST: Final = 8
 _LEAST: Final = 4
 _WINDOW_S: Final = 0.002
@@ -148,7 +149,7 @@ class Turns:
             if now >= self._window_ends:
                 self._taken, self._window_ends = 0.0, now + _WINDOW_S
             if self._has_room(turn.units):
-                self._taken += turn.units
+                self._take(turn.units, now)
                 turn.is_over = True
                 return True
         turn.since, turn.urgency, turn.address = now, urgency, address
@@ -204,6 +205,12 @@ class Turns:
         # What is larger than a round has one of its own, but for refusals.
         return self._taken < 1 or self._taken + units <= self._allowed
 
+    def _take(self, units: float, now: float) -> None:
+        self._taken += units
+        if units > self._allowed:
+            # Longer than the window is parsed: nobody else finds it open in the same round.
+            self._window_ends = max(self._window_ends, now + _WINDOW_S + units * _UNIT_MOST_S)
+
     def _hand_out(self) -> None:
         while True:
             order = iter(Urgency) if (self._handed_out + 1) % _SHARE else reversed(Urgency)
@@ -215,7 +222,7 @@ class Turns:
             self._waiting -= 1
             if turn.come():
                 self._handed_out += 1
-                self._taken += turn.units
+                self._take(turn.units, trio.current_time())
             else:
                 self._taken += _REFUSAL_UNITS
 
