@@ -119,6 +119,14 @@ class Admission:
             self._report(now)
         return is_refused
 
+    def announce(self, kind: Kind) -> None:
+        """Take note of a request that was let in and comes to its lane soon."""
+        self._lanes[kind].announce(trio.current_time())
+
+    def arrive(self, kind: Kind) -> None:
+        """Take note that one that was announced is here, or is refused after all."""
+        self._lanes[kind].arrive()
+
     def press(self, address: str) -> None:
         """Take note that somebody at an address was refused, here or by whoever accepts."""
         self._pressed.pop(address, None)
@@ -179,6 +187,8 @@ class Admission:
         lane = self._lanes[kind]
         now = trio.current_time()
         waiter = _Waiter()
+        if returning_until is None:
+            lane.arrive()
         if returning_until is None and self.refuses(kind, address):
             raise Overloaded
         if lane.enter(waiter, address, now, returning=returning_until is not None):

@@ -119,6 +119,14 @@ class Door:
         """Whether a request of a lane, from an address, is refused now."""
         return self.is_crowded and self._admission.refuses(kind, address)
 
+    def announce(self, kind: Kind) -> None:
+        """Take note of a request that was let in."""
+        self._admission.announce(kind)
+
+    def arrive(self, kind: Kind) -> None:
+        """Take note that a request that was announced is refused after all."""
+        self._admission.arrive(kind)
+
     def press(self, address: str) -> None:
         """Take note that a client was refused for another reason: no turn came."""
         self._admission.press(address)

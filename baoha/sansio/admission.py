@@ -46,6 +46,8 @@ _SMOOTHING: Final = 0.1
 # Places after a change of the node that executes, and for how long there are fewer than usual.
 _AT_RESTART: Final = 2.0
 _RAMP_S: Final = 0.4
+# Whoever was announced and has not come by then does not come: it was refused, or lost, on its way.
+_COMING_S: Final = 0.25
 # Addresses whose guard is kept though nobody waits; above, the one longest quiet is forgotten.
 _QUIET_FLOWS_MAX: Final = 1024
 
@@ -182,6 +184,7 @@ class Lane(Generic[W]):
         self._queued: OrderedDict[str, _Flow[W]] = OrderedDict()  # next to be served first
         self._quiet: OrderedDict[str, _Flow[W]] = OrderedDict()  # longest quiet first
         self._returning: deque[W] = deque()
+        self._coming: deque[float] = deque()  # until when those who were announced are expected
         self._running: OrderedDict[W, float] = OrderedDict()  # since when, oldest first
         self._long: set[W] = set()
         self._progress_at = 0.0  # the last end of a request, or the begin after idleness
@@ -222,13 +225,24 @@ class Lane(Generic[W]):
         """
         flow = self._queued.get(address) or self._quiet.get(address)
         is_shed = self._is_full_for(flow)
-        if flow is not None and not self.is_stalled(now):
-            delay_s = self._delay_s(flow, now)
-            flow.guard.observe(delay_s, self.target_s, now)
-            limit_s = self.target_s if flow.guard.is_shedding else self.limits.wait_max_s
+        if not self.is_stalled(now):
+            delay_s, limit_s = self._delay_s(flow, now), self.limits.wait_max_s
+            if flow is not None:
+                flow.guard.observe(delay_s, self.target_s, now)
+                limit_s = self.target_s if flow.guard.is_shedding else limit_s
             is_shed = is_shed or delay_s > limit_s
         self.refused += is_shed
         return is_shed
+
+    def announce(self, now: float) -> None:
+        """Take note of one who was not refused and is on its way to ``enter``, in a fraction of a
+        second: those who come together would not see each other in any queue."""
+        self._coming.append(now + _COMING_S)
+
+    def arrive(self) -> None:
+        """Take note that one of those who were announced is here, or will not come."""
+        if self._coming:
+            self._coming.popleft()
 
     def is_stalled(self, now: float) -> bool:
         """Whether those that run stand still, all of them."""
@@ -306,13 +320,17 @@ class Lane(Generic[W]):
             served.append(waiter)
         return served
 
-    def _delay_s(self, flow: _Flow[W], now: float) -> float:
+    def _delay_s(self, flow: _Flow[W] | None, now: float) -> float:
         """How long the head of a queue has waited, or a newcomer would (Little's law)."""
-        if not self.is_contended:
+        while self._coming and self._coming[0] < now:
+            self._coming.popleft()
+        free = 0 if self.is_contended else self.limit.places - len(self._running)
+        if len(self._coming) < free:
             return 0.0
-        turns = (len(flow.waiting) + 1) * max(len(self._queued), 1)
+        waiting = len(flow.waiting) if flow is not None else 0
+        turns = (waiting + 1) * max(len(self._queued), 1) + len(self._coming) - free
         expected_s = (turns + self.backlog) * self.limit.typical_s / self.limit.places
-        return max(flow.delay_s(now), expected_s)
+        return max(flow.delay_s(now) if flow is not None else 0.0, expected_s)
 
     def _next(self) -> W:
         """Take the head of the next queue, and put that queue behind the others."""

@@ -33,7 +33,7 @@ import outcome
 import trio
 
 from baoha.api.door import Look
-from baoha.server.http.intake import Intake
+from baoha.server.http.intake import NOTHING_YET, Intake, Opening
 from baoha.server.http.turns import Turn
 
 # Connections that are read in one round.
@@ -73,17 +73,26 @@ class Seat:
         "guest",
         "has_turn",
         "is_known",
+        "opening",
         "task",
         "turn",
     )
 
-    def __init__(self, arrivals: Arrivals, fileno: int, guest: Guest, address: str) -> None:
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        fileno: int,
+        guest: Guest,
+        address: str,
+        opening: Opening = NOTHING_YET,
+    ) -> None:
         """Take the descriptor of a socket that ``guest`` reads, a client at ``address``."""
         self._arrivals = arrivals
         self.fileno = fileno
         self.guest = guest
         self.address = address
         self.data = b""
+        self.opening = opening
         self.is_known = False  # to the kernel's list; it forgets a descriptor that is closed
         self.has_turn = False  # the bytes that were returned last may be parsed
         self.task: trio.lowlevel.Task | None = None
@@ -157,7 +166,14 @@ class Arrivals:
     async def _receive(self, seat: Seat) -> bytes:
         seat.task = trio.lowlevel.current_task()
         seat.has_turn = False
-        self._arm(seat)
+        if seat.opening.data:
+            opening, seat.opening = seat.opening, NOTHING_YET
+            if self._has_turn_for(seat, opening.data, opening.look):
+                seat.has_turn = True
+                seat.task = None
+                return opening.data
+        else:
+            self._arm(seat)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._forget(seat)
@@ -196,39 +212,38 @@ class Arrivals:
             self._resume(seat, outcome.Value(data))
             return
         look = self._intake.look(data)
-        seat.guest.begin(look, len(data))
-        if self._intake.is_in_vain(look, seat.address):
+        if not self._intake.lets_in(look, seat.address):
+            seat.guest.begin(look, len(data))
             self._refuse(seat, look)
-            return
+        elif self._has_turn_for(seat, data, look):
+            self._resume(seat, outcome.Value(data), has_turn=True)
+
+    def _has_turn_for(self, seat: Seat, data: bytes, look: Look) -> bool:
+        """Whether a request that was let in may be parsed at once; if not, its turn comes."""
+        seat.guest.begin(look, len(data))
         turn = _Arrived(self, seat, look, len(data))
-        seat.data = data
         turns, expires = self._intake.turns, look.is_refusable
         if turns.claim(turn, look.urgency, seat.address, expires=expires):
-            self._hand_over(seat)
-        else:
-            seat.turn = turn
+            return True
+        seat.data, seat.turn = data, turn
+        return False
 
     def _turn_came(self, seat: Seat, look: Look) -> bool:
         """Wake the task, or refuse after all; return whether it was woken."""
         seat.turn = None
-        if self._intake.is_in_vain(look, seat.address):
+        data, seat.data = seat.data, b""
+        if not self._intake.still_lets_in(look, seat.address):
             self._refuse(seat, look)
             return False
-        self._hand_over(seat)
+        self._resume(seat, outcome.Value(data), has_turn=True)
         return True
 
     def _turn_expired(self, seat: Seat, look: Look) -> None:
-        seat.turn = None
-        self._intake.press(seat.address)
+        seat.turn, seat.data = None, b""
+        self._intake.press(look, seat.address)
         self._refuse(seat, look)
 
-    def _hand_over(self, seat: Seat) -> None:
-        data, seat.data = seat.data, b""
-        seat.has_turn = True
-        self._resume(seat, outcome.Value(data))
-
     def _refuse(self, seat: Seat, look: Look) -> None:
-        seat.data = b""
         keeps_alive = look.keeps_alive and seat.guest.keeps_alive
         answer = self._intake.refusal(keeps_alive=keeps_alive)
         sent = 0
@@ -240,7 +255,8 @@ class Arrivals:
         else:
             self._resume(seat, outcome.Error(Refused(answer, sent)))
 
-    def _resume(self, seat: Seat, result: outcome.Outcome[Any]) -> None:
+    def _resume(self, seat: Seat, result: outcome.Outcome[Any], *, has_turn: bool = False) -> None:
         assert seat.task is not None
+        seat.has_turn = has_turn
         task, seat.task = seat.task, None
         trio.lowlevel.reschedule(task, result)

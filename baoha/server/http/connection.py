@@ -48,6 +48,7 @@ from baoha.asgi import TLS_EXTENSION
 from baoha.server.http.app_tasks import AppTasks
 from baoha.server.http.arrivals import Refused, Seat
 from baoha.server.http.http1 import HTTP1
+from baoha.server.http.intake import NOTHING_YET, Opening
 from baoha.server.http.surroundings import Surroundings
 
 logger = logging.getLogger("baoha.server.listener")
@@ -118,7 +119,13 @@ class _Protocol(Protocol):
 class Connection(TCPServer):
     """One connection. ``run`` returns when it is closed and its last request has ended."""
 
-    def __init__(self, stream: trio.abc.Stream, around: Surroundings, address: str) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        around: Surroundings,
+        address: str,
+        opening: Opening = NOTHING_YET,
+    ) -> None:
         """Take a connection; ``address`` is what counts as its client (``shares``)."""
         super().__init__(
             cast(Any, around.app), around.config, around.context, cast(Any, {}), cast(Any, stream)
@@ -143,6 +150,7 @@ class Connection(TCPServer):
         self._broken = False
         self._seen_eof = False
         self._refused_at = -math.inf  # the last request, on trio's clock
+        self._opening = opening
         self._seat: Seat | None = None  # without TLS
         self._tasks: AppTasks
 
@@ -156,7 +164,7 @@ class Connection(TCPServer):
             extensions[TLS_EXTENSION] = {"client_cert_chain": _client_certificates(self.stream)}
         else:
             fileno = self.stream.socket.fileno()
-            self._seat = Seat(self.around.arrivals, fileno, self, self._address)
+            self._seat = Seat(self.around.arrivals, fileno, self, self._address, self._opening)
         self._task_group = self._tasks = AppTasks(self.around.app, extensions)
         async with self._tasks:
             self.protocol = cast(Any, self._open_protocol(tls=tls))

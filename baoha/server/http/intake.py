@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import Final
 
 from baoha.api.door import Door, Look, Urgency
@@ -17,10 +18,19 @@ from baoha.server.http.refusals import Refusals
 from baoha.server.http.turns import Turns
 
 # Enough for a whole plain request.
-_PEEK_BYTES: Final = 65_536
-# New connections with a request that are let in at a time, in a crowd.
-_TAKEN_IN_A_CROWD: Final = 4
+_OPENING_BYTES: Final = 65_536
 _UNSEEN: Final = Look(urgency=Urgency.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a new connection had sent by the time it was accepted, and how it looks."""
+
+    data: bytes
+    look: Look
+
+
+NOTHING_YET: Final = Opening(b"", _UNSEEN)
 
 
 class Intake:
@@ -54,57 +64,65 @@ class Intake:
         """
         if not is_first or not look.is_refusable:
             return await self.turns.take(look.urgency, address, size_bytes)
-        if self.is_in_vain(look, address):
+        if not self.lets_in(look, address):
             return False
         if not await self.turns.take(look.urgency, address, size_bytes, expires=True):
-            self.press(address)
+            self.press(look, address)
             return False
-        return not self.is_in_vain(look, address)
+        return self.still_lets_in(look, address)
 
-    def is_in_vain(self, look: Look, address: str) -> bool:
-        """Whether a request is refused now."""
+    def lets_in(self, look: Look, address: str) -> bool:
+        """Whether a request may wait for its turn; if not, it is refused now."""
         if self._door is None or look.kind is None or not look.is_whole:
-            return False
+            return True
         if self.turns.refuses(look.urgency, address):
             self._door.press(address)
-            return True
-        return self._door.refuses(look.kind, address)
+            return False
+        if self._door.refuses(look.kind, address):
+            return False
+        self._door.announce(look.kind)
+        return True
 
-    def press(self, address: str) -> None:
-        """Take note that a client was refused because no turn came."""
+    def still_lets_in(self, look: Look, address: str) -> bool:
+        """Whether a request that was let in may go on now that its turn has come."""
+        if self._door is None or look.kind is None or not look.is_whole:
+            return True
+        self._door.arrive(look.kind)
+        return self.lets_in(look, address)
+
+    def press(self, look: Look, address: str) -> None:
+        """Take note that a client that was let in is refused because no turn came."""
         if self._door is not None:
             self._door.press(address)
+            if look.kind is not None:
+                self._door.arrive(look.kind)
 
-    def turns_away(self, accepted: socket.socket, address: str, taken: int = 0) -> bool:
+    def open(self, accepted: socket.socket, address: str) -> Opening | None:
         """
-        Answer a connection that was just accepted with a refusal, and let it go.
+        Look at a connection that was just accepted; a refusal answers and closes it.
 
         In a crowd, most new connections have sent their request by the time they are accepted. To
         make a task, a stream and a parser for those that are refused costs ten times the refusal.
 
         Args:
-            accepted: without TLS. It is closed if True is returned, and only then.
-            taken: how many were let in just before: they wait for a place, too, and are not seen
-                in any queue yet.
+            accepted: without TLS.
+
+        Returns:
+            What the connection begins with, empty where there is no crowd; None: it was refused.
         """
         if self._door is None or not self.is_crowded:
-            return False
+            return NOTHING_YET
         try:
-            data = accepted.recv(_PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            data = accepted.recv(_OPENING_BYTES, socket.MSG_DONTWAIT)
         except OSError:
-            return False  # nothing yet, or the end: whoever reads it finds out
+            return NOTHING_YET  # or the end: whoever reads it finds out
         look = self.look(data)
-        if not self.is_in_vain(look, address):
-            if taken < _TAKEN_IN_A_CROWD or not look.is_refusable:
-                return False
-            self.press(address)
+        if self.lets_in(look, address):
+            return Opening(data, look)
         with contextlib.suppress(OSError):  # a client that has left: nothing is owed to it
-            accepted.recv(
-                _PEEK_BYTES, socket.MSG_DONTWAIT
-            )  # unread input would turn the answer into a reset
             accepted.send(self.refusal(keeps_alive=False), socket.MSG_DONTWAIT)
         accepted.close()
-        return True
+        return None
 
     def refusal(self, *, keeps_alive: bool) -> bytes:
         """Return the answer to a request that was not taken."""

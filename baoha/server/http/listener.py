@@ -44,6 +44,7 @@ from baoha.sansio.shares import Claim, client_address
 from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.http.connection import Connection, serve_connection
 from baoha.server.http.forwarded_for import ForwardedForSettings, with_forwarded_for
+from baoha.server.http.intake import NOTHING_YET, Opening
 from baoha.server.http.limits import Limits
 from baoha.server.http.response_headers import CustomHeaders, HeadersByStatus
 from baoha.server.http.surroundings import Surroundings, surroundings
@@ -198,12 +199,13 @@ class APIListener:
                 if cause:
                     continue  # a client that is gone already
                 claim = _claim(peer)
-                if self.tls is None and self._around.intake.turns_away(
-                    accepted, claim.address, taken
-                ):
-                    continue
+                opening: Opening | None = NOTHING_YET
+                if self.tls is None:
+                    opening = self._around.intake.open(accepted, claim.address)
+                    if opening is None:
+                        continue
                 taken += 1
-                connection, is_placed = self._connection(accepted, claim.address), False
+                connection, is_placed = self._connection(accepted, claim.address, opening), False
                 try:
                     await self._find_place(connection, claim)
                     is_placed = True
@@ -247,10 +249,10 @@ class APIListener:
             self._full_reported_at = now
             logger.warning("%s", what)
 
-    def _connection(self, accepted: socket.socket, address: str) -> Connection:
+    def _connection(self, accepted: socket.socket, address: str, opening: Opening) -> Connection:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         if self.tls is None:
-            return Connection(stream, self._around, address)
+            return Connection(stream, self._around, address, opening)
         # https_compatible: clients close without a TLS goodbye, and may.
         secured = trio.SSLStream(stream, self.tls.context, server_side=True, https_compatible=True)
         return Connection(secured, self._around, address)
