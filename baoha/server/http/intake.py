@@ -88,7 +88,10 @@ class Intake:
         if self._door is None or look.kind is None or not look.is_whole:
             return True
         self._door.arrive(look.kind)
-        return self.lets_in(look, address)
+        if self._door.refuses(look.kind, address):
+            return False
+        self._door.announce(look.kind)
+        return True
 
     def press(self, look: Look, address: str) -> None:
         """Take note that a client that was let in is refused because no turn came."""

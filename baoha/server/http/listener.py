@@ -199,11 +199,9 @@ class APIListener:
                 if cause:
                     continue  # a client that is gone already
                 claim = _claim(peer)
-                opening: Opening | None = NOTHING_YET
-                if self.tls is None:
-                    opening = self._around.intake.open(accepted, claim.address)
-                    if opening is None:
-                        continue
+                opening = self._open(accepted, claim.address)
+                if opening is None:
+                    continue
                 taken += 1
                 connection, is_placed = self._connection(accepted, claim.address, opening), False
                 try:
@@ -213,6 +211,11 @@ class APIListener:
                     if not is_placed:
                         accepted.close()
                 connections.start_soon(serve_connection, connection)
+
+    def _open(self, accepted: socket.socket, address: str) -> Opening | None:
+        if self.tls is not None:
+            return NOTHING_YET
+        return self._around.intake.open(accepted, address)
 
     async def _find_place(self, connection: Connection, claim: Claim) -> None:
         """Take a place, somebody else's if need be; wait only while all are being answered."""

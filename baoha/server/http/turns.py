@@ -53,6 +53,7 @@ _EXPIRING_MAX: Final = 64  # in one round
 _DELAY_S: Final = 0.1
 _INTERVAL_S: Final = 0.2
 _GUARDS_MAX: Final = 1024
+_SMOOTHING: Final = 0.1
 
 
 class Turn(ABC):
@@ -113,6 +114,7 @@ class Turns:
         self._window_ends = -math.inf
         self._allowed = _AT_FIRST
         self._handed_out = 0  # so far, to those who had to wait
+        self._turn_s = 0.0  # smoothed: what one of those who wait takes until the next one's turn
         self._work = trio.Event()
         self._expiring: deque[Turn] = deque()  # in the order in which they came
         # Of the queues that were long lately, the oldest first.
@@ -126,7 +128,10 @@ class Turns:
     def refuses(self, urgency: Urgency, address: str) -> bool:
         """Whether a newcomer should not wait for a turn: those before it have for too long."""
         now = trio.current_time()
-        delay_s = self._queues[urgency].delay_s(address, now)
+        queue = self._queues[urgency]
+        delay_s = queue.delay_s(address, now)
+        if (queue.length(address) + 1) * self._turn_s > WAIT_MAX_S:
+            return True
         guard = self._guards.get((urgency, address))
         if guard is None:
             if delay_s <= _DELAY_S:
@@ -194,12 +199,16 @@ class Turns:
             await self._work.wait()
             self._work = trio.Event()
             while self._waiting:
-                began = time.thread_time()
+                began, handed_out = time.thread_time(), self._handed_out
+                began_at = trio.current_time()
                 self._taken = 0.0
                 self._expire()
                 self._hand_out()
                 await trio.lowlevel.checkpoint()
                 self._adapt(time.thread_time() - began)
+                round_s = trio.current_time() - began_at
+                turn_s = round_s / max(self._handed_out - handed_out, 1)
+                self._turn_s += _SMOOTHING * (turn_s - self._turn_s)
 
     def _has_room(self, units: float) -> bool:
         # What is larger than a round has one of its own, but for refusals.
@@ -263,6 +272,9 @@ class _Queue:
     def delay_s(self, address: str, now: float) -> float:
         flow = self._flows.get(address)
         return now - flow[0].since if flow else 0.0
+
+    def length(self, address: str) -> int:
+        return len(self._flows.get(address, ()))
 
     def add(self, turn: Turn) -> None:
         self._flows.setdefault(turn.address, deque()).append(turn)
