@@ -5,7 +5,7 @@ Rules of this file:
 
 1. A refusal wakes no task. It costs a look and two calls of the kernel, or it would be no help.
 2. Only so many connections are read at a time (``_BATCH``), however many have something to say, and
-   in a crowd then none for ``_PAUSE_S``: refusing has a bounded share of the node's time, and what
+   in a crowd then none for ``CROWD_PAUSE_S``: refusing has a bounded share of the node's time, and what
    came meanwhile shares the cost of waking up. It waits in the kernel, in the order in which it
    came.
 3. Bytes are read once and reach their connection in order; a connection waits for one thing at a
@@ -33,13 +33,11 @@ import outcome
 import trio
 
 from baoha.api.door import Look
-from baoha.server.http.intake import NOTHING_YET, Intake, Opening
+from baoha.server.http.intake import CROWD_PAUSE_S, NOTHING_YET, Intake, Opening
 from baoha.server.http.turns import Turn
 
 # Connections that are read in one round.
 _BATCH: Final = 128
-# Between two batches in a crowd.
-_PAUSE_S: Final = 0.008
 _RECEIVE_BYTES: Final = 65_536
 _ARMED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
@@ -158,7 +156,7 @@ class Arrivals:
                     if (seat := self._armed.pop(fileno, None)) is not None:
                         self._attend(seat)
                 if is_crowded:
-                    await trio.sleep(_PAUSE_S)
+                    await trio.sleep(CROWD_PAUSE_S)
         finally:
             trio.lowlevel.notify_closing(self._poll.fileno())
             self._poll.close()

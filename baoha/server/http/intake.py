@@ -19,6 +19,8 @@ from baoha.server.http.turns import Turns
 
 # Enough for a whole plain request.
 _OPENING_BYTES: Final = 65_536
+# Between two batches in a crowd: what comes meanwhile shares the cost of waking up.
+CROWD_PAUSE_S: Final = 0.008
 _UNSEEN: Final = Look(urgency=Urgency.OTHER)
 
 

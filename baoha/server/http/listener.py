@@ -44,7 +44,7 @@ from baoha.sansio.shares import Claim, client_address
 from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.http.connection import Connection, serve_connection
 from baoha.server.http.forwarded_for import ForwardedForSettings, with_forwarded_for
-from baoha.server.http.intake import NOTHING_YET, Opening
+from baoha.server.http.intake import CROWD_PAUSE_S, NOTHING_YET, Opening
 from baoha.server.http.limits import Limits
 from baoha.server.http.response_headers import CustomHeaders, HeadersByStatus
 from baoha.server.http.surroundings import Surroundings, surroundings
@@ -180,6 +180,7 @@ class APIListener:
     async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
+            is_crowded = self._around.intake.is_crowded
             taken = 0
             for _ in range(ACCEPTS_PER_TURN):
                 if taken >= TAKEN_PER_TURN:
@@ -211,6 +212,8 @@ class APIListener:
                     if not is_placed:
                         accepted.close()
                 connections.start_soon(serve_connection, connection)
+            if is_crowded:
+                await trio.sleep(CROWD_PAUSE_S)
 
     def _open(self, accepted: socket.socket, address: str) -> Opening | None:
         if self.tls is not None:

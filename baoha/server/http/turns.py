@@ -54,6 +54,7 @@ _DELAY_S: Final = 0.1
 _INTERVAL_S: Final = 0.2
 _GUARDS_MAX: Final = 1024
 _SMOOTHING: Final = 0.1
+_TURN_MOST_S: Final = 0.05
 
 
 class Turn(ABC):
@@ -130,8 +131,8 @@ class Turns:
         now = trio.current_time()
         queue = self._queues[urgency]
         delay_s = queue.delay_s(address, now)
-        if (queue.length(address) + 1) * self._turn_s > WAIT_MAX_S:
-            return True
+        if queue.length(address) * self._turn_s > WAIT_MAX_S:
+            return True  # it would not come in time
         guard = self._guards.get((urgency, address))
         if guard is None:
             if delay_s <= _DELAY_S:
@@ -208,7 +209,8 @@ class Turns:
                 self._adapt(time.thread_time() - began)
                 round_s = trio.current_time() - began_at
                 turn_s = round_s / max(self._handed_out - handed_out, 1)
-                self._turn_s += _SMOOTHING * (turn_s - self._turn_s)
+                # A process that was suspended learns nothing from it.
+                self._turn_s += _SMOOTHING * (min(turn_s, _TURN_MOST_S) - self._turn_s)
 
     def _has_room(self, units: float) -> bool:
         # What is larger than a round has one of its own, but for refusals.
