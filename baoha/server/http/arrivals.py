@@ -5,9 +5,9 @@ Rules of this file:
 
 1. A refusal wakes no task. It costs a look and two calls of the kernel, or it would be no help.
 2. Only so many connections are read at a time (``_BATCH``), however many have something to say, and
-   in a crowd then none for ``CROWD_PAUSE_S``: refusing has a bounded share of the node's time, and what
-   came meanwhile shares the cost of waking up. It waits in the kernel, in the order in which it
-   came.
+   in a crowd then none for ``CROWD_PAUSE_S``: refusing has a bounded share of the node's time, and
+   what came meanwhile shares the cost of waking up. It waits in the kernel, in the order in which
+   it came.
 3. Bytes are read once and reach their connection in order; a connection waits for one thing at a
    time.
 

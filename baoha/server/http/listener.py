@@ -58,7 +58,7 @@ FULL_REPORT_S = 10.0
 # As many of those that wait are taken before everybody else runs once.
 # Each costs up to a millisecond until it waits for its client, a tenth if it is turned away.
 TAKEN_PER_TURN = 16
-ACCEPTS_PER_TURN = 64
+ACCEPTS_PER_TURN = 128
 # When descriptors or memory have run out. Source: trio, ``serve_listeners``.
 DESCRIPTORS_PAUSE_S = 0.1
 _NOBODY_WAITS = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
@@ -212,7 +212,7 @@ class APIListener:
                     if not is_placed:
                         accepted.close()
                 connections.start_soon(serve_connection, connection)
-            if is_crowded:
+            if is_crowded and taken < TAKEN_PER_TURN:
                 await trio.sleep(CROWD_PAUSE_S)
 
     def _open(self, accepted: socket.socket, address: str) -> Opening | None:
