@@ -30,6 +30,46 @@ def crowded_lane(waiting: int, *, address: str = "a", now: float = 0.0) -> Lane[
     return made
 
 
+# --- those who are on their way ---------------------------------------------------------------
+
+
+def test_lane_newcomers_of_one_moment_are_counted_before_they_are_seen() -> None:
+    """Two places, half a second each: 0.3 s of waiting are one request, however many come."""
+    made = lane()
+    made.limit.typical_s = 0.5
+    let_in = 0
+    for _ in range(100):
+        if not made.refuses("a", 0.0):
+            made.announce(0.0)
+            let_in += 1
+    assert let_in == 2 + 1
+
+
+def test_lane_announced_who_do_not_come_are_forgotten() -> None:
+    made = lane()
+    made.limit.typical_s = 0.5
+    for _ in range(3):
+        made.announce(0.0)
+    assert made.refuses("a", 0.1)
+    assert not made.refuses("a", 0.3)
+
+
+def test_lane_announced_who_arrive_are_counted_once() -> None:
+    made = lane()
+    made.limit.typical_s = 0.5
+    for number in range(2):
+        made.announce(0.0)
+        made.arrive()
+        assert made.enter(number, "a", 0.0)
+    assert not made.refuses("a", 0.0)  # the first to wait
+
+
+def test_lane_arrival_without_announcement_is_no_error() -> None:
+    made = lane()
+    made.arrive()
+    assert not made.refuses("a", 0.0)
+
+
 # --- the limit of concurrency -----------------------------------------------------------------
 
 

@@ -166,6 +166,26 @@ async def test_turns_standing_queue_is_not_joined(autojump_clock: MockClock) -> 
     assert verdicts[-1]
 
 
+async def test_turns_queue_too_long_to_be_served_in_time_is_not_joined(
+    mock_clock: MockClock,
+) -> None:
+    """Before anybody in it has waited for long: what comes before a newcomer is counted."""
+    turns = Turns()
+    async with trio.open_nursery() as nursery:
+        for _ in range(60):
+            nursery.start_soon(turns.take, Urgency.OTHER, "a", 64 * 1024)  # each a round
+        await trio.testing.wait_all_tasks_blocked()
+        assert not turns.refuses(Urgency.OTHER, "a")
+        nursery.start_soon(turns.run)
+        for _ in range(6):
+            mock_clock.jump(0.02)
+            await trio.lowlevel.checkpoint()
+        assert trio.current_time() < WAIT_MAX_S / 2
+        assert turns.refuses(Urgency.OTHER, "a")
+        assert not turns.refuses(Urgency.OTHER, "b")
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("expires", [True, False])
 async def test_turns_cancelled_waiter_leaves_its_place(
     expires: bool, mock_clock: MockClock
