@@ -24,6 +24,7 @@ import trio
 
 from baoha import names
 from baoha.api.answers import TEXT_TYPE, TOO_LARGE_TEXT, error_answer
+from baoha.api.local import body_bytes_max
 from baoha.api.paths import decoded_path, is_printable
 from baoha.api.uploads import SMALL_BYTES, Upload
 from baoha.asgi import LISTENER_EXTENSION, TLS_EXTENSION, Receive, Scope, Send
@@ -77,7 +78,7 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
         upload: takes the room for its body.
 
     Raises:
-        PayloadTooLarge: the body is over the listener's limit.
+        PayloadTooLarge: the body is over the listener's limit, or over what its endpoint can need.
         NoRoomError: too many large bodies at once.
         ClientGone: the client left.
     """
@@ -97,10 +98,11 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
         client_certificates=tuple(tls.get("client_cert_chain") or ()),
         listener=policy,
     )
-    if _declared_bytes(headers) > policy.max_request_bytes:
+    bytes_max = min(policy.max_request_bytes, body_bytes_max(request()))
+    if _declared_bytes(headers) > bytes_max:
         raise PayloadTooLarge(TOO_LARGE_TEXT)
     with upload.reading():
-        body = await _read_body(receive, policy.max_request_bytes, upload, request)
+        body = await _read_body(receive, bytes_max, upload, request)
     return request(body=body)
 
 
@@ -200,7 +202,7 @@ def _declared_bytes(headers: list[tuple[str, str]]) -> int:
 
 
 async def _read_body(
-    receive: Receive, bytes_max: int, upload: Upload, request: Callable[[], HTTPRequest]
+    receive: Receive, bytes_max: float, upload: Upload, request: Callable[[], HTTPRequest]
 ) -> bytes:
     """Return the whole body of ``request()``, which is as yet without it."""
     # It grows in place, and gives its content away without a copy: 32 MiB would be 20 ms.

@@ -6,6 +6,8 @@ Rules of this file:
 1. Nothing here waits for a lock, a store or another node, except init, unseal and seal, which wait
    for exactly what they do.
 2. One request is answered from one ``NodeStatus``.
+3. A stranger may ask all of this, so a body is no larger than its endpoint can need; it is judged
+   before it is read.
 
 Source: docs/spec/openbao-ha.md sections 5.1, 5.2 and 5.4, and what OpenBao answered
 (tests/conformance/test_http_api.py). ``sys/ha/...`` and the two HA fields of ``sys/health`` are
@@ -14,6 +16,7 @@ ours (docs/divergence.md).
 
 from __future__ import annotations
 
+import math
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -41,6 +44,23 @@ Handler = Callable[[NodeView, HTTPRequest], Awaitable[HTTPResponse]]
 _WRITE: Final = frozenset({"PUT", "POST"})
 _CODE: Final = re.compile("[+-]?[0-9]{1,18}")
 _CODES: Final = range(200, 1000)  # what HTTP allows for a final answer
+# A share of a key is 66 characters, and 1,024 are read; there is nothing else of any length.
+_BODY_BYTES_MAX: Final = 4 * 1024
+# Of what has a body by nature: PGP keys of five shares, certificates of a raft leader.
+_BODIES_BYTES_MAX: Final[Mapping[str, int]] = {
+    "sys/init": 16 * 1024,
+    "sys/storage/raft/join": 16 * 1024,
+}
+# Answered elsewhere, also to who has no token; none of them has a body that is looked at.
+_OTHERS_WITHOUT_TOKEN: Final = ("sys/rekey/", "sys/generate-root/", "sys/internal/ui/mounts")
+
+
+def body_bytes_max(request: HTTPRequest) -> float:
+    """Return how large a body an endpoint without a token can need; infinite for all others."""
+    path = api_path(request)
+    if path in _METHODS or path.startswith(_OTHERS_WITHOUT_TOKEN):
+        return _BODIES_BYTES_MAX.get(path, _BODY_BYTES_MAX)
+    return math.inf
 
 
 async def serve_local(view: NodeView, request: HTTPRequest) -> HTTPResponse | None:

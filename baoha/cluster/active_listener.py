@@ -1,8 +1,12 @@
 """
 The cluster listener: what the active node opens for its standbys.
 
-Rules of this file: a stranger can delay nobody (handshakes run side by side, each with a deadline,
-and their number is bounded), and a request is executed only while the listener lives.
+Rules of this file:
+
+1. A stranger can delay nobody: handshakes run side by side, each with a deadline, and their number
+   is bounded.
+2. Who belongs to the cluster cannot take all either: sessions are bounded, of each node and in all.
+3. A request is executed only while the listener lives.
 
 Each connection has two tasks. The *owner* is cancelled with the listener and holds the nursery of
 the requests. The *carrier* does the handshake and then shields itself, because what was already
@@ -39,6 +43,8 @@ from baoha.timing import PATIENCE_MAX, HATiming
 SILENCE_FACTOR: Final = 4
 
 _LEAVING: Final = "the active node stops its active duty"
+_NODE_FULL: Final = "the node has too many sessions, this one was silent for the longest time"
+_FULL: Final = "there are too many sessions"
 
 
 def _ignore_count(_count: int) -> None:
@@ -83,6 +89,7 @@ async def serve_cluster(
         timing=timing,
         limits=bounds,
         pending=_Pending(bounds.pending_max, on_pending),
+        sessions=_Sessions(bounds, timing),
         problems=ProblemLog(on_problem),
         wall_clock=wall_clock,
     )
@@ -116,6 +123,50 @@ class _Pending:
         self._on_change(len(self._scopes))
 
 
+class _Sessions:
+    """
+    The connections that have said hello, by the node that they say they come from.
+
+    All standbys have the same certificate, so a node's name is a claim. One node makes room for
+    itself: a standby that dials anew after a cut must get in, and its dead session, without
+    heartbeats, is what goes. In all, who is heard stays and the newcomer is refused: else whoever
+    makes up names would push out the standbys.
+    """
+
+    def __init__(self, limits: ChannelLimits, timing: HATiming) -> None:
+        self._limits = limits
+        self._timing = timing
+        self._open: dict[_Connection, PeerSession] = {}
+
+    def make_room(self, node_id: str) -> bool:
+        """Make room for one more session of a node. False: there is none."""
+        own = [each for each, session in self._open.items() if session.info.node_id == node_id]
+        if len(own) >= self._limits.node_sessions_max:
+            self._dismiss(own, _NODE_FULL)
+        elif len(self._open) >= self._limits.sessions_max:
+            silent = [each for each, session in self._open.items() if self._is_silent(session)]
+            if not silent:
+                return False
+            self._dismiss(silent, _FULL)
+        return True
+
+    def enter(self, connection: _Connection, session: PeerSession) -> None:
+        """Count a session; ``make_room`` has just said that it may come."""
+        self._open[connection] = session
+
+    def leave(self, connection: _Connection) -> None:
+        """Count it no more, if it was counted."""
+        self._open.pop(connection, None)
+
+    def _is_silent(self, session: PeerSession) -> bool:
+        return session.echoed_s_ago >= session.patience.allow(self._timing.heartbeat_timeout_s)
+
+    def _dismiss(self, candidates: list[_Connection], reason: str) -> None:
+        longest = max(candidates, key=lambda each: self._open[each].echoed_s_ago)
+        del self._open[longest]
+        longest.dismiss(reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Service:
     """What all connections of one listener share."""
@@ -126,6 +177,7 @@ class _Service:
     timing: HATiming
     limits: ChannelLimits
     pending: _Pending
+    sessions: _Sessions
     problems: ProblemLog
     wall_clock: Callable[[], float]
 
@@ -162,6 +214,13 @@ class _Connection:
             finally:
                 self._leave()
 
+    def dismiss(self, reason: str) -> None:
+        """End the session: its requests are cancelled, what was answered still leaves."""
+        assert self._session is not None
+        self._service.problems.report(self._address, f"closed: {reason}")
+        self._farewell = reason
+        self._session.end()
+
     def _leave(self) -> None:
         self._owner_left = True
         if self._session is None or self._session.is_stuck:
@@ -182,6 +241,7 @@ class _Connection:
             cause = str(exc)
         finally:
             self._service.pending.leave(self._carrier)
+            self._service.sessions.leave(self)
             self._greeted.set()
             if self._session is not None:
                 self._session.end()
@@ -204,11 +264,12 @@ class _Connection:
             try:
                 hello = await _receive_hello(transport)
             except FrameError as exc:
-                service.problems.report(self._address, f"protocol error: {exc}")
-                transport.outbox.finish(str(exc).encode(errors="replace"))
-                await self._linger(transport)
+                await self._refuse(transport, f"protocol error: {exc}", str(exc))
                 return
             if self._owner_left:
+                return
+            if not service.sessions.make_room(hello.node.node_id):
+                await self._refuse(transport, f"refused: {_FULL}", _FULL)
                 return
             transport.outbox.control(Kind.WELCOME, 0, pack(_welcome(service.limits)))
             # From here on the owner's end is what sets the deadline, see _leave.
@@ -223,6 +284,7 @@ class _Connection:
                 service.wall_clock,
                 heartbeat_s=service.timing.heartbeat_s,
             )
+            service.sessions.enter(self, self._session)
             self._greeted.set()
             await self._session.accepting.wait()
             try:
@@ -242,6 +304,12 @@ class _Connection:
                 session.handle(await transport.receive())
             if silence.cancelled_caught:
                 raise ChannelBroken(f"no heartbeat for {silence_max_s:g} s")
+
+    async def _refuse(self, transport: Transport, cause: str, farewell: str) -> None:
+        """Tell both sides why there is no session."""
+        self._service.problems.report(self._address, cause)
+        transport.outbox.finish(farewell.encode(errors="replace"))
+        await self._linger(transport)
 
     async def _linger(self, transport: Transport) -> None:
         """Wait until the peer hangs up: closing with unread bytes would cut off our last words."""

@@ -386,8 +386,13 @@ def _engine_key(entry: MountEntry) -> tuple[object, ...]:
 
 async def _read_table(transaction: BarrierTransaction, table: str) -> list[MountEntry]:
     prefix = _TABLES[table]
-    blobs = [await transaction.get(prefix + name) for name in await transaction.list(prefix)]
-    return [MountEntry.from_bytes(blob) for blob in blobs if blob is not None]
+    found = []
+    for name in await transaction.list(prefix):
+        blob = await transaction.get(prefix + name)
+        # One by one, as they come: thousands at once would hold up everybody else.
+        if blob is not None:
+            found.append(MountEntry.from_bytes(blob))
+    return found
 
 
 async def _delete_below(barrier: Barrier, prefix: str) -> None:

@@ -47,7 +47,7 @@ from baoha.ha.links import linger_limit_s
 from baoha.ha.passing import Passed
 from baoha.ha.readiness import listen_problem, listen_subject, refresh_keys
 from baoha.ha.standbys import PeerRegistry, is_named
-from baoha.ha.successor import prepare_successor, successor_after_drain
+from baoha.ha.successor import prepare_successor, successor_after_drain, wait_appearance
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement
 from baoha.sansio.ha_state import HAEvent
@@ -297,20 +297,27 @@ async def _serve_leave_requests(
     ctx: HAContext, tenure: Tenure, *, peers: PeerRegistry, desk: LeaveDesk
 ) -> None:
     """Serve until one request to leave was carried out."""
-    while True:
-        request = await desk.next()
-        prepared: Peer | None = None
-        try:
-            with desk.searching() as search:
-                prepared = await _find_successor(ctx, request, peers)
-        except StepDownRefused as exc:
-            log.warning("%s: reason=%r", exc, request.reason)
-            desk.refuse(exc)
-            continue
-        if search.cancelled_caught:
-            continue
-        await _hand_over(ctx, tenure, request, prepared, peers=peers)
-        return
+
+    async def wait(request: LeaveRequest) -> None:
+        if ctx.lock is not None:
+            await wait_appearance(request, peers, ctx.timing)
+        desk.give_turn(request)
+
+    async with trio.open_nursery() as waiting:
+        while True:
+            request = await desk.next(lambda begun: waiting.start_soon(wait, begun))
+            prepared: Peer | None = None
+            try:
+                with desk.searching() as search:
+                    prepared = await _find_successor(ctx, request, peers)
+            except StepDownRefused as exc:
+                log.warning("%s: reason=%r", exc, request.reason)
+                desk.refuse(exc)
+                continue
+            if not search.cancelled_caught:
+                break
+        waiting.cancel_scope.cancel()
+    await _hand_over(ctx, tenure, request, prepared, peers=peers)
 
 
 async def _find_successor(

@@ -7,12 +7,14 @@ Rules of this file:
 2. Requests that meet are one: what was carried out, or refused, for the first of them answers all
    that wished the same.
 3. A node that has to go waits for nobody who may ask in vain: its own wish is served first.
+4. Who waits for a successor to appear stands in nobody's way: its turn comes when there is one, or
+   when its time is over.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -30,6 +32,8 @@ class LeaveRequest:
         force: leave even if nobody is ready to take over.
         wait_s: how long to wait for a ready standby before refusing.
         is_final: the node itself has to go (it ends, or is being sealed); never refused.
+        has_waited: it has its turn: there is a ready standby, or its time to wait is over. One that
+            is final has its turn at once, and waits in it.
         passed: what was done about the lock; None before anything was, or without a lock.
     """
 
@@ -41,6 +45,7 @@ class LeaveRequest:
         self.force = force
         self.wait_s = wait_s
         self.is_final = is_final
+        self.has_waited = False
         self.passed: Passed | None = None
         self._done = trio.Event()
         self._error: BaohaError | None = None
@@ -79,9 +84,13 @@ class LeaveRequest:
 
 
 class LeaveDesk:
-    """Takes requests while this node is active; one duty serves them in order, final ones first."""
+    """
+    Takes requests while this node is active; one duty serves them, final ones first, the others in
+    the order in which their turns come.
+    """
 
     def __init__(self) -> None:
+        self._unseen: deque[LeaveRequest] = deque()  # nobody waits for their successors yet
         self._waiting: deque[LeaveRequest] = deque()
         self._current: LeaveRequest | None = None
         self._searching: trio.CancelScope | None = None
@@ -113,6 +122,7 @@ class LeaveDesk:
         for request in [*([current] if current else []), *self._waiting]:
             request.answer(NotActive(f"active duty ended: {cause}"))
         self._waiting.clear()
+        self._unseen.clear()
 
     def refuse(self, error: BaohaError) -> None:
         """Answer the current request, and all that wish the same: nothing has changed."""
@@ -138,6 +148,7 @@ class LeaveDesk:
                 self._searching.cancel()
         else:
             self._waiting.append(request)
+            self._unseen.append(request)
         self._arrived.set()
         return await request.wait_answer()
 
@@ -162,10 +173,30 @@ class LeaveDesk:
             self._current = None
             self._waiting.append(current)
 
-    async def next(self) -> LeaveRequest:
-        """Return the next request, waiting for it. For the duty alone."""
-        while not self._waiting:
+    async def next(self, begin_waiting: Callable[[LeaveRequest], None]) -> LeaveRequest:
+        """
+        Return the next request that has its turn, waiting for it. For the duty alone.
+
+        Args:
+            begin_waiting: called once for each request that is not final; sees to it that
+                ``give_turn`` is called for it.
+        """
+        while True:
+            while self._unseen:
+                begin_waiting(self._unseen.popleft())
+            for request in self._waiting:
+                if request.is_final or request.has_waited:
+                    self._waiting.remove(request)
+                    self._current = request
+                    return request
             self._arrived = trio.Event()
             await self._arrived.wait()
-        self._current = self._waiting.popleft()
-        return self._current
+
+    def give_turn(self, request: LeaveRequest) -> None:
+        """Let a request be served: it need not wait for its successor any more."""
+        request.has_waited = True
+        # Behind those whose turn came earlier.
+        if request in self._waiting:
+            self._waiting.remove(request)
+            self._waiting.append(request)
+        self._arrived.set()

@@ -27,13 +27,24 @@ log = logging.getLogger("baoha.ha")
 RECENT_HEARTBEATS = 1.5
 
 
+async def wait_appearance(request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> None:
+    """Wait until a standby seems ready for a request, for as long as ``prepare_successor`` says."""
+    try:
+        await peers.wait_successor(
+            to=request.to, timing=timing, wait_s=request.wait_s, stretch=_stretch(request)
+        )
+    except StepDownRefused:
+        return  # said when it is its turn: who is there now may be asked what is true
+
+
 async def prepare_successor(request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> Peer:
     """
     Return a standby that is ready, and has just prepared itself; the best one that can.
 
-    Takes ``request.wait_s`` to find one and ``handover_wait_s`` to prepare it. Where nobody would
-    mean a refusal, slow ones get ``PATIENCE_MAX`` times as long; a request that is forced gives the
-    lock back instead, and whoever is fastest takes it.
+    Takes ``request.wait_s`` to find one, unless the request has waited already, and
+    ``handover_wait_s`` to prepare it. Where nobody would mean a refusal, slow ones get
+    ``PATIENCE_MAX`` times as long; a request that is forced gives the lock back instead, and
+    whoever is fastest takes it.
 
     Raises:
         StepDownRefused: there is none; the text says why.
@@ -73,6 +84,10 @@ def successor_after_drain(
     return found
 
 
+def _stretch(request: LeaveRequest) -> float:
+    return 1.0 if request.force else PATIENCE_MAX
+
+
 class _Search:
     """Asks one standby after the other to prepare; those that were asked may still answer."""
 
@@ -82,7 +97,7 @@ class _Search:
         self._request = request
         self._peers = peers
         self._timing = timing
-        self._stretch = 1.0 if request.force else PATIENCE_MAX
+        self._stretch = _stretch(request)
         self._asked: dict[Peer, str] = {}  # -> why it is not the one
         self._pending: set[Peer] = set()
         self._answered = trio.Event()
@@ -116,7 +131,7 @@ class _Search:
             return await self._peers.wait_successor(
                 to=to,
                 timing=timing,
-                wait_s=0.0 if self._asked else self._request.wait_s,
+                wait_s=0.0 if self._asked or self._request.has_waited else self._request.wait_s,
                 stretch=self._stretch,
                 without=self._asked.keys(),
             )

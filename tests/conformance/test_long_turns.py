@@ -16,10 +16,11 @@ import pytest
 import trio
 
 from baoha.api.app import build_app
+from baoha.core.engines.kv2.records import VERSIONS_MAX, Secret, Version
 from baoha.node import Node
 from tests.support.asgi_client import http_scope
 from tests.support.loop_watch import step_clock
-from tests.support.node_lab import Lab, lab
+from tests.support.node_lab import EPOCH, Lab, lab
 
 STEP_S_MAX = 0.02
 CHUNK = 64 * 1024
@@ -86,6 +87,31 @@ def rules(line: str) -> Prepare:
             for policy in range(10)
         )
     )
+
+
+async def with_mounts(here: Lab, node: Node) -> str:
+    """Three thousand mounts, as if they had been enabled one by one."""
+    mounts = node._core._mounts
+    async with mounts._barrier.transaction() as transaction:
+        for number in range(3000):
+            entry = mounts.new_entry("mounts", f"many{number}/", "kv")
+            transaction.put(entry.storage_key, entry.to_bytes())
+    await mounts.load()
+    return here.token
+
+
+async def with_versions(here: Lab, node: Node) -> str:
+    """A secret with as many versions as one may have."""
+    match = node._core._mounts.match("secret/")
+    assert match is not None
+    storage = match.target.storage
+    secret = Secret.new(EPOCH)
+    for number in range(1, VERSIONS_MAX + 1):
+        secret.versions[number] = Version(created_time=secret.created_time)
+        await storage.put(f"versions/x/{number}", b"{}")
+    secret.current_version = secret.max_versions = VERSIONS_MAX
+    await storage.put("metadata/x", secret.to_bytes())
+    return here.token
 
 
 WRITTEN = after("POST", "secret/data/x", {"data": {}})
@@ -187,6 +213,22 @@ ASKS = {
     "mount_of_many_segments": Ask(
         "GET", "x/" + "a/" * 29_000, prepare=mounted("b/" * 500 + "q")
     ),
+    "mount_among_many": Ask("POST", "sys/mounts/q", sent({"type": "kv"}), with_mounts),
+    "mounts_listed": Ask("GET", "sys/mounts", prepare=with_mounts),
+    "mounts_shown": Ask("GET", "sys/internal/ui/mounts", prepare=with_mounts),
+    "versions_read": Ask("GET", "secret/data/x", prepare=with_versions),
+    "versions_written": Ask("POST", "secret/data/x", sent({"data": {}}), with_versions),
+    "versions_deleted": Ask(
+        "POST", "secret/delete/x", sent({"versions": [*range(1, 9900)]}), with_versions
+    ),
+    "versions_destroyed": Ask(
+        "POST", "secret/destroy/x", sent({"versions": [*range(1, 9900)]}), with_versions
+    ),
+    "versions_shown": Ask("GET", "secret/metadata/x", prepare=with_versions),
+    "versions_tuned": Ask(
+        "POST", "secret/metadata/x", sent({"custom_metadata": {"a": "b"}}), with_versions
+    ),
+    "versions_removed": Ask("DELETE", "secret/metadata/x", prepare=with_versions),
     "path_escapes": Ask("GET", "nowhere/" + "%3c" * 20_000),
     "path_no_utf8": Ask("GET", "kv/" + "%ff" * 20_000),
 }  # fmt: skip

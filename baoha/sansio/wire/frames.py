@@ -84,6 +84,8 @@ class ChannelLimits:
         in_flight_bytes_max: heads and bodies of those, in memory at once.
         control_frames_max: control frames waiting for a peer that does not read.
         pending_max: connections without a hello; above it the oldest is closed.
+        sessions_max: connections with one, of all standbys together.
+        node_sessions_max: those of one standby, which has two while it changes from one to another.
     """
 
     head_bytes_max: int = 1_048_576
@@ -94,6 +96,8 @@ class ChannelLimits:
     in_flight_bytes_max: int = 268_435_456
     control_frames_max: int = 16_384
     pending_max: int = 512
+    sessions_max: int = 256
+    node_sessions_max: int = 4
 
     @property
     def payload_bytes_max(self) -> int:

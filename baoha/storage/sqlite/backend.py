@@ -3,14 +3,17 @@ The sqlite store: embedded default, HA among the processes of one machine, stand
 
 Rules of this file:
 
-1. Reads run in trio's thread; writes run in the writer's thread and nowhere else.
+1. Reads run in trio's thread, but for large values; writes run in the writer's thread and nowhere
+   else.
 2. Only ``baoha.errors`` leaves this module.
 
 Theory of operation. A point read that finds its pages in the page cache takes some microseconds,
 while a hop to a thread and back costs ten times that. So reads are direct calls on one connection.
 The price: a read that must wait for the disk stops the event loop meanwhile. Where that
 matters (a network disk, a database much larger than memory) another store is the better choice.
-What can be long is cut: a list is read in pages with a checkpoint after each. A reader in WAL mode
+What can be long is cut: a list is read in pages with a checkpoint after each. A value above
+``COPIED_INLINE_BYTES_MAX`` is read in a worker thread, piece by piece, over a connection of its
+own. A reader in WAL mode
 does not wait for writers; where SQLite asks for patience all the same (recovery after a crash) the
 wait is a sleeping task. Writes: ``writer``. The lock: ``lock``.
 
@@ -25,12 +28,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from baoha import names
+from baoha import names, offload
 from baoha.errors import ConfigError, StorageUnavailable
 from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
 from baoha.storage.keys import check_key, check_prefix
@@ -90,7 +94,23 @@ class SqliteBackend(Backend, HABackend):
 
     async def get(self, key: str) -> bytes | None:
         check_key(key)
-        return await self._read(lambda connection: sqlite_file.get(connection, key))
+        bytes_max = offload.COPIED_INLINE_BYTES_MAX
+        deadline = trio.current_time() + self._op_timeout_s
+        while True:
+            found = await self._read(lambda shared: sqlite_file.get_up_to(shared, key, bytes_max))
+            if not isinstance(found, int):
+                return found
+            try:
+                value = await offload.run(partial(sqlite_file.get_large, self.path, key), found)
+            except sqlite3.Error as exc:
+                may_pass = sqlite_file.is_busy(exc) or self._companions.are_removed()
+                if not may_pass or trio.current_time() >= deadline:
+                    raise sqlite_file.map_error(exc, "read") from exc
+            else:
+                # With new companions it may have seen the file without the latest commits.
+                if not self._companions.are_removed():
+                    return value
+            await trio.sleep(_BUSY_RETRY_S)
 
     async def list(self, prefix: str) -> Keys:
         return await self.list_page(prefix, "", -1)

@@ -22,7 +22,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,6 +52,8 @@ _SYNCHRONOUS_FULL = 2
 _RETRY_S = 0.005  # between two attempts at what SQLite's busy handler does not cover
 # The WAL shrinks back to this after a checkpoint, so that one big import does not keep the space.
 _WAL_BYTES_MAX = 64 * 1024 * 1024
+
+_PIECE_BYTES = 1024 * 1024  # of a large value: less than a millisecond
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS entry (path TEXT NOT NULL UNIQUE, value BLOB NOT NULL)",
@@ -270,6 +274,47 @@ def get(connection: sqlite3.Connection, path: str) -> bytes | None:
     """Return a value, or None."""
     row = connection.execute("SELECT value FROM entry WHERE path = ?", (path,)).fetchone()
     return None if row is None else row[0]
+
+
+def get_up_to(connection: sqlite3.Connection, path: str, bytes_max: int) -> bytes | int | None:
+    """Return a value, or None; of one that is longer, its length alone, which costs nothing."""
+    row = connection.execute(
+        "SELECT length(value), CASE WHEN length(value) <= ? THEN value END"
+        " FROM entry WHERE path = ?",
+        (bytes_max, path),
+    ).fetchone()
+    if row is None:
+        return None
+    size, value = row
+    found: bytes | int = size if value is None else value
+    return found
+
+
+def get_large(file: Path, path: str, pause: Callable[[], None]) -> bytes | None:
+    """
+    Return a value, or None, piece by piece, over a connection of its own. Blocks.
+
+    While its handle is open a connection sees nothing newer, so no other reader may share it.
+
+    Args:
+        pause: called before each piece; what it raises ends the reading.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(connect(file, 0.0)) as connection:
+        connection.execute("BEGIN")  # the row stays what was found
+        row = connection.execute("SELECT rowid FROM entry WHERE path = ?", (path,)).fetchone()
+        if row is None:
+            return None
+        value = BytesIO()
+        with connection.blobopen("entry", "value", row[0], readonly=True) as blob:
+            while True:
+                pause()
+                piece = blob.read(_PIECE_BYTES)
+                if not piece:
+                    return value.getvalue()
+                value.write(piece)
 
 
 def list_children(

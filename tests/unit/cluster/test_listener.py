@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -57,9 +57,12 @@ class Listener:
 
     @asynccontextmanager
     async def link(
-        self, identity: TenureIdentity = IDENTITY, timing: HATiming | None = None
+        self,
+        identity: TenureIdentity = IDENTITY,
+        timing: HATiming | None = None,
+        name: str = "standby",
     ) -> AsyncIterator[tuple[ClusterLink, RecordingStandby]]:
-        async with open_link(self.port, identity, timing) as opened:
+        async with open_link(self.port, identity, timing, name) as opened:
             yield opened
 
     async def wait_problem(self, text: str) -> None:
@@ -69,9 +72,12 @@ class Listener:
 
 @asynccontextmanager
 async def open_link(
-    port: int, identity: TenureIdentity = IDENTITY, timing: HATiming | None = None
+    port: int,
+    identity: TenureIdentity = IDENTITY,
+    timing: HATiming | None = None,
+    name: str = "standby",
 ) -> AsyncIterator[tuple[ClusterLink, RecordingStandby]]:
-    handler = RecordingStandby()
+    handler = RecordingStandby(name=name)
     link = ClusterLink(
         TCPNetwork(), advertise(identity, HOST, port), handler, timing=timing or HATiming()
     )
@@ -178,6 +184,34 @@ async def test_too_many_pending_connections_the_oldest_has_to_go() -> None:
             assert await streams[0].receive_some(1) == b""
         assert len(listener.problems) == 1
         async with listener.link() as (link, handler):
+            await wait_up(link, handler)
+
+
+async def test_sessions_of_one_node_are_bounded_and_the_most_silent_goes() -> None:
+    """Goal: a standby that dials anew gets in, whatever became of its former connections."""
+    async with open_listener(limits=ChannelLimits(node_sessions_max=2)) as listener:
+        async with AsyncExitStack() as stack:
+            links = []
+            for _ in range(3):
+                links.append(await stack.enter_async_context(listener.link()))
+                await wait_up(*links[-1])
+                await trio.sleep(0.05)
+            await listener.wait_problem("closed: the node has too many sessions")
+            await wait_until(lambda: len(listener.active.peers) == 2)
+
+
+async def test_sessions_in_all_are_bounded_and_who_is_heard_stays() -> None:
+    """Goal: whoever makes up names pushes no standby out; who is gone makes room."""
+    async with open_listener(limits=ChannelLimits(sessions_max=2)) as listener:
+        async with AsyncExitStack() as stack:
+            for name in ("a", "b"):
+                await wait_up(*await stack.enter_async_context(listener.link(name=name)))
+            async with listener.link(name="c"):
+                await listener.wait_problem("refused: there are too many sessions")
+            names = sorted(peer.info.node_id for peer in listener.active.peers)
+            assert names == ["a", "b"]
+        await wait_until(lambda: not listener.active.peers)
+        async with listener.link(name="c") as (link, handler):
             await wait_up(link, handler)
 
 

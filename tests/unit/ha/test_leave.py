@@ -19,6 +19,62 @@ async def ask(here: Lab, node: Node, to: str | None, answers: list[int]) -> None
     answers.append(status)
 
 
+async def ask_later(here: Lab, node: Node, answers: list[int]) -> None:
+    await trio.sleep(0.1)
+    await ask(here, node, None, answers)
+
+
+async def hold_up(node: Node, for_s: float) -> None:
+    """Keep a request inside a node, so that its drain takes time."""
+    with trio.move_on_after(for_s), node.admit():
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("to", [None, "n1"])
+async def test_step_down_behind_many_to_nobody_is_done_at_once(
+    autojump_clock: object, to: str | None
+) -> None:
+    """
+    Goal: whoever waits for a successor that may be about to connect holds up nobody else.
+
+    Method: many misspelt wishes, then one that can be carried out; the others are told in the end.
+    """
+    async with lab() as here:
+        node = await here.active("n0")
+        heir = await here.start("n1")
+        await here.unseal(heir)
+        await trio.sleep(2)
+        vain: list[int] = []
+        async with trio.open_nursery() as nursery:
+            for name in VAIN_WISHES:
+                nursery.start_soon(ask, here, node, name, vain)
+            await trio.sleep(0.1)
+            began = trio.current_time()
+            good: list[int] = []
+            await ask(here, node, to, good)
+            assert good == [204]
+            assert trio.current_time() - began < 0.5
+            await until(heir, Role.ACTIVE, 0.5)
+        assert len(vain) == len(VAIN_WISHES)
+        assert 204 not in vain
+
+
+async def test_step_downs_to_nobody_wait_side_by_side(autojump_clock: object) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        heir = await here.start("n1")
+        await here.unseal(heir)
+        await trio.sleep(2)
+        answers: list[int] = []
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for to in VAIN_WISHES:
+                nursery.start_soon(ask, here, node, to, answers)
+        assert answers == [409] * len(VAIN_WISHES)
+        assert trio.current_time() - began < 4  # one patience, not eight
+        assert node.status().role is Role.ACTIVE
+
+
 @pytest.mark.parametrize("goes", ["leave", "seal"])
 async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
     goes: str, autojump_clock: object
@@ -38,8 +94,8 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
             for to in VAIN_WISHES:
                 nursery.start_soon(ask, here, node, to, answers)
             await trio.sleep(0.5)
-            nursery.start_soon(ask, here, node, None, answers)
-            await trio.sleep(0.1)
+            nursery.start_soon(hold_up, node, 0.3)
+            nursery.start_soon(ask_later, here, node, answers)
             began = trio.current_time()
             if goes == "leave":
                 await node.leave()

@@ -27,6 +27,7 @@ from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite import open_backend as open_sqlite
 from baoha.storage.sqlite import presence as sqlite_presence
 from baoha.storage.sqlite.writer import Writer
+from tests.support.loop_watch import step_clock
 
 
 async def open_at(path: Path, **settings: object) -> SqliteBackend:
@@ -471,3 +472,32 @@ def test_boot_id_that_is_hidden_is_an_error_that_says_why(
     monkeypatch.setattr(sqlite_file, "BOOT_ID", tmp_path / "hidden")
     with pytest.raises(ConfigError, match="ProcSubset"):
         sqlite_file.read_boot_id()
+
+
+async def test_large_value_is_read_whole_and_in_no_long_step(tmp_path: Path) -> None:
+    """Goal: a value as large as a body may be holds up nobody, and is what was written last."""
+    backend = await open_sqlite({"path": str(tmp_path / "baoha.db")})
+    value = bytes(range(256)) * (32 * 4096)  # 32 MiB
+    for stored in (value, value[:-1], value[: 1024 * 1024 + 1]):
+        await backend.put("a", stored)
+        with step_clock() as clock:
+            found = await backend.get("a")
+        assert found == stored
+        assert clock.longest_s < 0.01
+    await backend.delete("a")
+    assert await backend.get("a") is None
+    await backend.aclose()
+
+
+async def test_large_value_after_the_removal_of_the_companions_is_the_latest(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "baoha.db"
+    backend = await open_sqlite({"path": str(path)})
+    await backend.put("a", b"x" * 2_000_000)
+    assert await backend.get("a") == b"x" * 2_000_000
+    await backend.put("a", b"y" * 3_000_000)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    assert await backend.get("a") == b"y" * 3_000_000
+    await backend.aclose()
