@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +37,7 @@ from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
 from baoha.storage.keys import check_key, check_prefix
 from baoha.storage.settings import Settings
 from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite.companions import Companions, Removed
 from baoha.storage.sqlite.host import check_clock, check_file_system
 from baoha.storage.sqlite.lock import SqliteLock
 from baoha.storage.sqlite.obstacle import Obstacle
@@ -66,6 +68,7 @@ class SqliteBackend(Backend, HABackend):
 
     def __init__(self, settings: SqliteSettings, *, boot_clock: BootClock, folder: Folder) -> None:
         self.path = settings.path
+        companions = Companions(self.path, folder)
         self.op_timeout_s = self._op_timeout_s = settings.op_timeout_s
         self.capabilities = Capabilities(
             ha=True, fencing=True, watch=folder.can_bind(), hand_over=True, session_lock=True
@@ -82,8 +85,10 @@ class SqliteBackend(Backend, HABackend):
             busy_timeout_s=settings.busy_timeout_s,
             op_timeout_s=settings.op_timeout_s,
             reserve=Reserve(folder),
+            companions=companions,
         )
-        self._companions = self._writer.companions
+        self._companions = companions
+        self._reader: sqlite3.Connection | None = None
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self.path}>"
@@ -153,7 +158,7 @@ class SqliteBackend(Backend, HABackend):
         self._closed = True
         for lock in self._locks:
             lock.close()
-        self._companions.drop_reader()
+        self._drop_reader()
         try:
             await self._writer.aclose()
         finally:
@@ -172,19 +177,19 @@ class SqliteBackend(Backend, HABackend):
         deadline = trio.current_time() + self._op_timeout_s
         while True:
             self._require_open()
-            if self._companions.are_removed():
-                # By the writer's thread, which may have to wait for other processes.
-                await self._writer.submit(lambda _: None, urgent=True)
             try:
-                result = query(self._connect_reader())
-                self._companions.note()
-                return result
+                reader = self._connect_reader()
+                self._companions.ensure()
+                return query(reader)
+            except Removed as exc:
+                if trio.current_time() >= deadline:
+                    raise StorageUnavailable(f"cannot read sqlite storage: {exc}") from exc
             except OSError as exc:
-                self._companions.drop_reader()
+                self._drop_reader()
                 raise StorageUnavailable(f"cannot read sqlite storage: {exc.strerror}") from exc
             except sqlite3.Error as exc:
                 if sqlite_file.must_reopen(exc):
-                    self._companions.drop_reader()
+                    self._drop_reader()
                 if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
                     raise sqlite_file.map_error(exc, "read") from exc
             await trio.sleep(_BUSY_RETRY_S)
@@ -194,13 +199,17 @@ class SqliteBackend(Backend, HABackend):
         status = os.stat(self.path)
         inode = (status.st_dev, status.st_ino)
         if inode != self._inode:
-            self._companions.drop_reader()
-        reader = self._companions.reader
-        if reader is None:
+            self._drop_reader()
+        if self._reader is None:
             # No busy handler: it would sleep in trio's thread.
-            reader = self._companions.reader = sqlite_file.connect(self.path, 0.0)
+            self._reader = self._companions.open(0.0)
             self._inode = inode
-        return reader
+        return self._reader
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._companions.close(reader)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -285,14 +294,24 @@ def _create(settings: SqliteSettings) -> Folder:
     if not settings.allow_network_filesystem:
         check_file_system(Path(os.path.realpath(path)).parent)
     folder = Folder(path.with_name(path.name + SUFFIX))
+    companions = Companions(path, folder)
+
+    @contextmanager
+    def opened() -> Iterator[sqlite3.Connection]:
+        connection = companions.open_patiently(settings.busy_timeout_s)
+        try:
+            yield connection
+        finally:
+            companions.close(connection)
+
     try:
         try:
-            sqlite_file.create(path, settings.busy_timeout_s)
+            sqlite_file.create(path, settings.busy_timeout_s, opened)
         except sqlite_file.NoSpace:
             # The first process after all had ended needs some for the WAL: as much as the lock.
             if not Reserve(folder).give_up():
                 raise
-            sqlite_file.create(path, settings.busy_timeout_s)
+            sqlite_file.create(path, settings.busy_timeout_s, opened)
     except BaseException:
         folder.close()
         raise
