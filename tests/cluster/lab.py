@@ -52,14 +52,8 @@ async def under_load(
     *,
     writes_per_s: float = 50.0,
     reads_per_s: float = 25.0,
-    may_lose: bool = False,
 ) -> AsyncIterator[Load]:
-    """
-    Write and read through every node; at the end nothing acknowledged may be lost or stale.
-
-    Args:
-        may_lose: what is done to the cluster may cost acknowledged writes.
-    """
+    """Write and read through every node; at the end nothing acknowledged may be lost or stale."""
     plan = LoadPlan(writes_per_s=writes_per_s, reads_per_s=reads_per_s, timeout_s=TIMEOUT_S)
     targets = [Target(node.host, node.port) for node in cluster.nodes]
     async with run_load(targets, cluster.root_token, plan) as load:
@@ -69,8 +63,6 @@ async def under_load(
     assert load.skipped == 0
     damage = await load.read_back()
     assert damage.executed_twice == []
-    if may_lose:
-        return
     assert damage.lost == []
     assert damage.overwritten == []
     assert damage.behind == []

@@ -11,7 +11,7 @@ import re
 import resource
 import sqlite3
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from tests.support.small_disk import fill_disk, small_disk
 pytestmark = pytest.mark.cluster
 
 READY = "/v1/sys/ha/ready"
+BOTH = ("-wal", "-shm")
 # Nobody renews a lock that nobody can write: by then every node has noticed.
 NOTICED_S = TTL_S + 4.0
 # What a failed request may say while the store is at fault: never 200, never "not found".
@@ -171,17 +172,15 @@ async def test_database_file_that_is_gone_is_said_so_and_survived(cluster: Clust
     _check_failures(load.records, well)
 
 
-@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")])
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), BOTH])
 async def test_files_beside_the_database_that_are_removed_do_not_end_the_cluster(
     suffixes: tuple[str, ...], cluster: Cluster
 ) -> None:
     database = _database(cluster)
     active = await cluster.wait_active()
-    # Writes of the moment before the nodes notice may be lost, see docs/failover.md.
-    async with under_load(cluster, may_lose=True) as load:
+    async with under_load(cluster) as load:
         await trio.sleep(1.0)
-        for suffix in suffixes:
-            os.unlink(f"{database}{suffix}")
+        _remove(database, suffixes)
         await trio.sleep(3.0)
         # The next node reads what the last one has written, and so does one that starts anew.
         await active.kill()
@@ -192,7 +191,54 @@ async def test_files_beside_the_database_that_are_removed_do_not_end_the_cluster
         await trio.sleep(1.0)
     survivors = [record for record in load.records if record.node != active.index]
     assert set(failures(survivors)) <= {"status 503 outcome unknown"}
-    assert "what it held is saved" in _logs(cluster)
+    assert "was put back" in _logs(cluster)
+    _check_pages(database)
+
+
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), BOTH])
+@pytest.mark.parametrize("lose", ["remove", "move"])
+async def test_files_beside_the_database_that_are_removed_again_and_again_cost_no_write(
+    lose: str, suffixes: tuple[str, ...], cluster: Cluster
+) -> None:
+    """Meanwhile one node dies, and starts in the middle of it."""
+    database = _database(cluster)
+    active = await cluster.wait_active()
+    async with under_load(cluster) as load:
+        await trio.sleep(1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_remove_repeatedly, database, suffixes, lose == "move")
+            await trio.sleep(1.0)
+            await active.kill()
+            await other_active(cluster, active)
+            await cluster.start_node(active)
+            await trio.sleep(1.0)
+            nursery.cancel_scope.cancel()
+        await _wait_all_well(cluster)
+        await trio.sleep(1.0)
+    survivors = [record for record in load.records if record.node != active.index]
+    assert set(failures(survivors)) <= {"status 503 outcome unknown"}
+    _check_pages(database)
+
+
+@pytest.mark.parametrize("end", ["killed", "terminated"])
+@pytest.mark.parametrize("all_nodes", [False, True])
+async def test_files_beside_the_database_that_are_removed_just_before_an_end_lose_no_write(
+    all_nodes: bool, end: str, cluster: Cluster
+) -> None:
+    database = _database(cluster)
+    active = await cluster.wait_active()
+    ended = list(cluster.nodes) if all_nodes else [active]
+    async with under_load(cluster):
+        await trio.sleep(1.0)
+        _remove(database, BOTH)
+        async with trio.open_nursery() as nursery:
+            for node in ended:
+                nursery.start_soon(node.kill if end == "killed" else node.terminate)
+        for node in ended:
+            await cluster.start_node(node)
+        await _wait_all_well(cluster)
+        await trio.sleep(1.0)
+    _check_pages(database)
 
 
 async def _wait_all_well(cluster: Cluster) -> None:
@@ -210,6 +256,26 @@ def _check_failures(records: Sequence[Record], end: float) -> None:
 
 def _database(cluster: Cluster) -> Path:
     return cluster.nodes[0].folder.parent / "baoha.db"
+
+
+def _remove(database: Path, suffixes: Sequence[str], *, move: bool = False) -> None:
+    for suffix in suffixes:
+        with suppress(FileNotFoundError):
+            if move:
+                os.rename(f"{database}{suffix}", f"{database}.aside{suffix}")
+            else:
+                os.unlink(f"{database}{suffix}")
+
+
+async def _remove_repeatedly(database: Path, suffixes: Sequence[str], move: bool) -> None:
+    while True:
+        _remove(database, suffixes, move=move)
+        await trio.sleep(0.05)
+
+
+def _check_pages(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def _wal_size(database: Path) -> int:

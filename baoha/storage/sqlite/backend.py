@@ -40,6 +40,7 @@ from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
 from baoha.storage.keys import check_key, check_prefix
 from baoha.storage.settings import Settings
 from baoha.storage.sqlite import file as sqlite_file
+from baoha.storage.sqlite.companions import Companions, Removed
 from baoha.storage.sqlite.host import check_clock, check_file_system
 from baoha.storage.sqlite.lock import SqliteLock
 from baoha.storage.sqlite.obstacle import Obstacle
@@ -70,6 +71,7 @@ class SqliteBackend(Backend, HABackend):
 
     def __init__(self, settings: SqliteSettings, *, boot_clock: BootClock, folder: Folder) -> None:
         self.path = settings.path
+        companions = Companions(self.path, folder)
         self.op_timeout_s = self._op_timeout_s = settings.op_timeout_s
         self.capabilities = Capabilities(
             ha=True, fencing=True, watch=folder.can_bind(), hand_over=True, session_lock=True
@@ -86,8 +88,10 @@ class SqliteBackend(Backend, HABackend):
             busy_timeout_s=settings.busy_timeout_s,
             op_timeout_s=settings.op_timeout_s,
             reserve=Reserve(folder),
+            companions=companions,
         )
-        self._companions = self._writer.companions
+        self._companions = companions
+        self._reader: sqlite3.Connection | None = None
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self.path}>"
@@ -100,16 +104,17 @@ class SqliteBackend(Backend, HABackend):
             found = await self._read(lambda shared: sqlite_file.get_up_to(shared, key, bytes_max))
             if not isinstance(found, int):
                 return found
+            opened = partial(self._companions.opened, 0.0)
             try:
-                value = await offload.run(partial(sqlite_file.get_large, self.path, key), found)
+                value = await offload.run(partial(sqlite_file.get_large, opened, key), found)
+                self._companions.ensure()  # else it may have seen other files than the rest
+                return value
+            except Removed as exc:
+                if trio.current_time() >= deadline:
+                    raise StorageUnavailable(f"cannot read sqlite storage: {exc}") from exc
             except sqlite3.Error as exc:
-                may_pass = sqlite_file.is_busy(exc) or self._companions.are_removed()
-                if not may_pass or trio.current_time() >= deadline:
+                if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
                     raise sqlite_file.map_error(exc, "read") from exc
-            else:
-                # With new companions it may have seen the file without the latest commits.
-                if not self._companions.are_removed():
-                    return value
             await trio.sleep(_BUSY_RETRY_S)
 
     async def list(self, prefix: str) -> Keys:
@@ -173,7 +178,7 @@ class SqliteBackend(Backend, HABackend):
         self._closed = True
         for lock in self._locks:
             lock.close()
-        self._companions.drop_reader()
+        self._drop_reader()
         try:
             await self._writer.aclose()
         finally:
@@ -192,19 +197,19 @@ class SqliteBackend(Backend, HABackend):
         deadline = trio.current_time() + self._op_timeout_s
         while True:
             self._require_open()
-            if self._companions.are_removed():
-                # By the writer's thread, which may have to wait for other processes.
-                await self._writer.submit(lambda _: None, urgent=True)
             try:
-                result = query(self._connect_reader())
-                self._companions.note()
-                return result
+                reader = self._connect_reader()
+                self._companions.ensure()
+                return query(reader)
+            except Removed as exc:
+                if trio.current_time() >= deadline:
+                    raise StorageUnavailable(f"cannot read sqlite storage: {exc}") from exc
             except OSError as exc:
-                self._companions.drop_reader()
+                self._drop_reader()
                 raise StorageUnavailable(f"cannot read sqlite storage: {exc.strerror}") from exc
             except sqlite3.Error as exc:
                 if sqlite_file.must_reopen(exc):
-                    self._companions.drop_reader()
+                    self._drop_reader()
                 if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
                     raise sqlite_file.map_error(exc, "read") from exc
             await trio.sleep(_BUSY_RETRY_S)
@@ -214,13 +219,17 @@ class SqliteBackend(Backend, HABackend):
         status = os.stat(self.path)
         inode = (status.st_dev, status.st_ino)
         if inode != self._inode:
-            self._companions.drop_reader()
-        reader = self._companions.reader
-        if reader is None:
+            self._drop_reader()
+        if self._reader is None:
             # No busy handler: it would sleep in trio's thread.
-            reader = self._companions.reader = sqlite_file.connect(self.path, 0.0)
+            self._reader = self._companions.open(0.0)
             self._inode = inode
-        return reader
+        return self._reader
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._companions.close(reader)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -305,14 +314,17 @@ def _create(settings: SqliteSettings) -> Folder:
     if not settings.allow_network_filesystem:
         check_file_system(Path(os.path.realpath(path)).parent)
     folder = Folder(path.with_name(path.name + SUFFIX))
+    companions = Companions(path, folder)
+
+    opened = partial(companions.opened, settings.busy_timeout_s)
     try:
         try:
-            sqlite_file.create(path, settings.busy_timeout_s)
+            sqlite_file.create(path, settings.busy_timeout_s, opened)
         except sqlite_file.NoSpace:
             # The first process after all had ended needs some for the WAL: as much as the lock.
             if not Reserve(folder).give_up():
                 raise
-            sqlite_file.create(path, settings.busy_timeout_s)
+            sqlite_file.create(path, settings.busy_timeout_s, opened)
     except BaseException:
         folder.close()
         raise

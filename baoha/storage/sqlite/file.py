@@ -23,7 +23,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
@@ -41,6 +41,8 @@ from baoha.storage import lock_rules
 from baoha.storage.base import Batch, Fence, Keys
 from baoha.storage.keys import children
 from baoha.storage.lock_rules import LockRow
+
+Opened = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 # "baoh": marks the file as ours, so that a path to another program's database is not written to.
 _APPLICATION_ID = 0x62616F68
@@ -166,9 +168,14 @@ def create_folder(path: Path) -> None:
         raise StorageUnavailable(f"cannot open sqlite storage: {path}: {exc.strerror}") from exc
 
 
-def create(path: Path, busy_timeout_s: float) -> None:
+def create(path: Path, busy_timeout_s: float, opened: Opened | None = None) -> None:
     """
     Create the file (0600), its folder (0700) and its tables where they are missing. Blocks.
+
+    Args:
+        path: the file.
+        busy_timeout_s: how long to wait for other processes.
+        opened: makes the connection once there is a file; None: as ``connect`` does.
 
     Raises:
         ConfigError: BH-926, its file system has no shared memory for the WAL.
@@ -181,17 +188,13 @@ def create(path: Path, busy_timeout_s: float) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE_FILE))
     except OSError as exc:
         raise StorageUnavailable(f"cannot open sqlite storage: {path}: {exc.strerror}") from exc
-    connection = None
     try:
-        connection = connect(path, busy_timeout_s)
-        _switch_to_wal(connection, busy_timeout_s)
-        _check_or_create_tables(connection, path)
+        with closing(connect(path, busy_timeout_s)) if opened is None else opened() as connection:
+            _switch_to_wal(connection, busy_timeout_s)
+            _check_or_create_tables(connection, path)
     except sqlite3.Error as exc:
         error = map_error(exc, "open", place=f" {path}")
         raise NoSpace(str(error)) if is_no_space(exc) else error from exc
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
@@ -290,19 +293,20 @@ def get_up_to(connection: sqlite3.Connection, path: str, bytes_max: int) -> byte
     return found
 
 
-def get_large(file: Path, path: str, pause: Callable[[], None]) -> bytes | None:
+def get_large(opened: Opened, path: str, pause: Callable[[], None]) -> bytes | None:
     """
     Return a value, or None, piece by piece, over a connection of its own. Blocks.
 
     While its handle is open a connection sees nothing newer, so no other reader may share it.
 
     Args:
+        opened: makes the connection.
         pause: called before each piece; what it raises ends the reading.
 
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    with closing(connect(file, 0.0)) as connection:
+    with opened() as connection:
         connection.execute("BEGIN")  # the row stays what was found
         row = connection.execute("SELECT rowid FROM entry WHERE path = ?", (path,)).fetchone()
         if row is None:

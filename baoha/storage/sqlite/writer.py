@@ -112,9 +112,8 @@ class _Failure:
     def error(self) -> StorageError:
         if isinstance(self.cause, sqlite3.Error):
             return sqlite_file.map_error(self.cause, "write", self.outcome)
-        if isinstance(self.cause, StorageUnavailable):
-            return StorageUnavailable(f"cannot write sqlite storage: {self.cause}")
-        return StorageUnavailable(f"cannot write sqlite storage: {self.cause.strerror}")
+        cause = self.cause.strerror if isinstance(self.cause, OSError) else self.cause
+        return StorageUnavailable(f"cannot write sqlite storage: {cause}", outcome=self.outcome)
 
 
 class Writer:
@@ -126,10 +125,10 @@ class Writer:
         busy_timeout_s: how long to wait for another process's write.
         op_timeout_s: how long a caller waits for its answer.
         reserve: the space that is kept for urgent jobs; None: there is none.
+        companions: the files beside the database; None: without second names.
 
     Attributes:
         problem: what to tell an operator, with a diagnostic code; "" when there is space.
-        companions: the files beside the database, and the process's reading connection.
 
     Owns: its thread and connection, until ``aclose``. Must be made inside ``trio.run``.
     """
@@ -141,9 +140,10 @@ class Writer:
         busy_timeout_s: float,
         op_timeout_s: float,
         reserve: Reserve | None = None,
+        companions: Companions | None = None,
     ) -> None:
         self.problem = ""
-        self.companions = Companions(path)
+        self._companions = companions or Companions(path, None)
         self._path = path
         self._reserve = reserve
         self._busy_timeout_s = busy_timeout_s
@@ -294,6 +294,9 @@ class Writer:
                 job.execute(connection)
             step = "commit"
             connection.execute("COMMIT")
+            step = "acknowledge"
+            # Files that have lost their names meanwhile would be missed by who opens the store.
+            self._companions.ensure_patiently()
         except sqlite3.Error as exc:
             self._roll_back()
             if sqlite_file.must_reopen(exc):
@@ -304,21 +307,16 @@ class Writer:
             return _Failure(exc, outcome, is_of_a_job=step == "jobs")
         except OSError as exc:
             self._disconnect()
-            return _Failure(exc)
+            return _Failure(exc, "unknown" if step == "acknowledge" else "not_applied")
         except StorageUnavailable as exc:
-            return _Failure(exc)
+            self._roll_back()
+            return _Failure(exc, "unknown" if step == "acknowledge" else "not_applied")
         return None
 
     def _begin(self) -> sqlite3.Connection:
         connection = self._connect()
         connection.execute("BEGIN IMMEDIATE")
-        self.companions.note()
-        if self.companions.are_removed():
-            # In this moment. Whoever rescues them waits for our lock, so we may not go on later.
-            connection.execute("ROLLBACK")
-            connection = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
-            self.companions.note()
+        self._companions.ensure_patiently()
         return connection
 
     def _transact_with_reserve(self, group: list[_Job[object]]) -> _Failure | None:
@@ -352,24 +350,10 @@ class Writer:
         inode = (status.st_dev, status.st_ino)
         if self._connection is not None and inode != self._inode:
             self._disconnect()
-        if self.companions.are_removed():
-            self._rescue()
         if self._connection is None:
-            self._connection = sqlite_file.connect(self._path, self._busy_timeout_s)
+            self._connection = self._companions.open_patiently(self._busy_timeout_s)
             self._inode = inode
         return self._connection
-
-    def _rescue(self) -> None:
-        """Let go of companions that were removed, when nothing is in them any more."""
-        self.companions.rescue(self._connection)
-        self._disconnect()
-        trio.from_thread.run_sync(self.companions.drop_reader, trio_token=self._token)
-        self.companions.forget()
-        log.error(
-            "the -wal or -shm file of the sqlite store was removed while it was in use, and what "
-            "it held is saved; leave these files alone: path=%s",
-            self._path,
-        )
 
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors; then there is nothing left to do.
@@ -385,7 +369,7 @@ class Writer:
             self._checkpoint()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            self._companions.close(connection)
 
     def _checkpoint(self) -> None:
         """Move the WAL into the file as far as that goes without waiting for anybody."""
