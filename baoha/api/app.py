@@ -31,7 +31,6 @@ from baoha.api.asgi import (
     ClientGone,
     early_refusal,
     finished,
-    listener_policy,
     read_request,
     refuse_websocket,
     run_lifespan,
@@ -111,8 +110,7 @@ async def _serve_http(
     answer = early_refusal(scope)
     try:
         if answer is None:
-            with trio.fail_after(listener_policy(scope).max_request_s):
-                request = await read_request(scope, receive, upload)
+            request = await read_request(scope, receive, upload)
     except PayloadTooLarge:
         answer = too_large()
     except NoRoomError:
@@ -145,23 +143,21 @@ async def _serve_attended(
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
+        # One scope ends both: the client has left, or the time is up.
+        nursery.cancel_scope.deadline = trio.current_time() + request.listener.max_request_s
         nursery.start_soon(watch)
-        answer = await _serve_bounded(serve, request, is_abandoned=lambda: gone)
+        try:
+            answer = await serve(request, is_abandoned=lambda: gone)
+        except Exception as exc:
+            answer = unforeseen(request, exc)
         nursery.cancel_scope.cancel()
+    if answer is None and not (gone and is_read(request)):
+        answer = _took_too_long(request)
     return answer
 
 
-async def _serve_bounded(
-    serve: Serve, request: HTTPRequest, *, is_abandoned: Callable[[], bool]
-) -> HTTPResponse:
-    """Serve a request within the listener's time limit; whatever goes wrong is an answer."""
-    try:
-        with trio.fail_after(request.listener.max_request_s):
-            return await serve(request, is_abandoned=is_abandoned)
-    except trio.TooSlowError:
-        log.warning("request took too long: method=%s path=%.200r", request.method, request.path)
-        if is_read(request):
-            return error_answer(503, _TIMEOUT_TEXT, retry_after_s=RETRY_AFTER_S)
-        return unknown_outcome()
-    except Exception as exc:
-        return unforeseen(request, exc)
+def _took_too_long(request: HTTPRequest) -> HTTPResponse:
+    log.warning("request took too long: method=%s path=%.200r", request.method, request.path)
+    if is_read(request):
+        return error_answer(503, _TIMEOUT_TEXT, retry_after_s=RETRY_AFTER_S)
+    return unknown_outcome()

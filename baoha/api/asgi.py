@@ -79,6 +79,7 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
     Raises:
         PayloadTooLarge: the body is over the listener's limit.
         NoRoomError: too many large bodies at once.
+        trio.TooSlowError: it took longer than the listener's limit.
         ClientGone: the client left.
     """
     policy = listener_policy(scope)
@@ -99,7 +100,7 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
     )
     if _declared_bytes(headers) > policy.max_request_bytes:
         raise PayloadTooLarge(TOO_LARGE_TEXT)
-    with upload.reading():
+    with upload.reading(policy.max_request_s):
         body = await _read_body(receive, policy.max_request_bytes, upload, request)
     return request(body=body)
 

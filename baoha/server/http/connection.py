@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import ssl
 from typing import Any, Protocol, cast
 
@@ -283,7 +284,8 @@ class Connection(TCPServer):
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._broken = True
                     return
-            if self._read_scope.cancelled_caught:
+            is_late, self._read_scope = self._read_scope.cancelled_caught, None
+            if is_late:
                 if self._was_refused_lately():
                     continue
                 # Strangers that came together run out of time together: one after the other.
@@ -418,6 +420,8 @@ class Connection(TCPServer):
         self._set_deadline(deadline)
 
     def _set_deadline(self, deadline: float) -> None:
+        if deadline == self._read_deadline:
+            return
         self._read_deadline = deadline
         if self._read_scope is not None:
             self._read_scope.deadline = deadline
@@ -434,6 +438,9 @@ class Connection(TCPServer):
             self._set_idle(event.idle)
 
     async def _send_bytes(self, data: bytes) -> None:
+        sent = self._send_at_once(data)
+        if sent == len(data):
+            return
         async with self.send_lock:
             if self._broken:
                 return
@@ -443,17 +450,35 @@ class Connection(TCPServer):
             try:
                 view = memoryview(data)
                 with trio.CancelScope() as self._sending:
-                    for start in range(0, len(data), SEND_BYTES):
+                    for start in range(sent, len(data), SEND_BYTES):
                         self._weigh()
-                        with trio.fail_after(self.around.limits.write_stall_s):
-                            await self.stream.send_all(view[start : start + SEND_BYTES])
+                        # One scope for all pieces: its deadline moves on with each of them.
+                        stalls_at = trio.current_time() + self.around.limits.write_stall_s
+                        self._sending.deadline = stalls_at
+                        await self.stream.send_all(view[start : start + SEND_BYTES])
                     self._broken = False
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+                if self._broken:
+                    logger.debug("response could not be sent: it was not read in time")
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 logger.debug("response could not be sent: error=%s", type(error).__name__)
             finally:
                 self._sending = None
         if self._broken:
             await self._end()
+
+    def _send_at_once(self, data: bytes) -> int:
+        """
+        Return how many bytes the kernel has taken without anybody waiting: mostly all there are.
+
+        To wait for what need not be waited for (a lock, a deadline, a round of the loop) costs more
+        than to send. Whatever is in the way, an error too, is left to whoever waits.
+        """
+        if self._seat is None or self._broken or self.send_lock.locked():
+            return 0
+        try:
+            return os.write(self.stream.socket.fileno(), memoryview(data)[:SEND_BYTES])
+        except OSError:
+            return 0
 
     async def _end(self) -> None:
         await self.protocol.handle(Closed())
