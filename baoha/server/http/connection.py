@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import ssl
 from typing import Any, Protocol, cast
 
@@ -49,13 +48,13 @@ from baoha.asgi import TLS_EXTENSION
 from baoha.server.http.app_tasks import AppTasks
 from baoha.server.http.arrivals import Refused, Seat
 from baoha.server.http.http1 import HTTP1
+from baoha.server.http.sending import SEND_BYTES, send_at_once
 from baoha.server.http.surroundings import Surroundings
+from baoha.server.http.tls import client_certificates
 
 logger = logging.getLogger("baoha.server.listener")
 
 RECEIVE_BYTES = 65_536
-# A response leaves in pieces of this size; each piece has ``write_stall_s`` of its own.
-SEND_BYTES = 65_536
 # A request that grows by so much has made progress: it counts as the youngest of its client.
 PROGRESS_BYTES = 16_384
 # How long unread input is discarded before the socket is closed. Source: Go net/http, 500 ms.
@@ -154,7 +153,7 @@ class Connection(TCPServer):
         if tls:
             if not await self._shake_hands():
                 return
-            extensions[TLS_EXTENSION] = {"client_cert_chain": _client_certificates(self.stream)}
+            extensions[TLS_EXTENSION] = {"client_cert_chain": client_certificates(self.stream)}
         else:
             fileno = self.stream.socket.fileno()
             self._seat = Seat(self.around.arrivals, fileno, self, self._address)
@@ -438,7 +437,8 @@ class Connection(TCPServer):
             self._set_idle(event.idle)
 
     async def _send_bytes(self, data: bytes) -> None:
-        sent = self._send_at_once(data)
+        is_free = self._seat is not None and not self._broken and not self.send_lock.locked()
+        sent = send_at_once(cast(trio.SocketStream, self.stream), data) if is_free else 0
         if sent == len(data):
             return
         async with self.send_lock:
@@ -466,20 +466,6 @@ class Connection(TCPServer):
         if self._broken:
             await self._end()
 
-    def _send_at_once(self, data: bytes) -> int:
-        """
-        Return how many bytes the kernel has taken without anybody waiting: mostly all there are.
-
-        To wait for what need not be waited for (a lock, a deadline, a round of the loop) costs more
-        than to send. Whatever is in the way, an error too, is left to whoever waits.
-        """
-        if self._seat is None or self._broken or self.send_lock.locked():
-            return 0
-        try:
-            return os.write(self.stream.socket.fileno(), memoryview(data)[:SEND_BYTES])
-        except OSError:
-            return 0
-
     async def _end(self) -> None:
         await self.protocol.handle(Closed())
         self._reading.cancel()
@@ -505,12 +491,3 @@ class Connection(TCPServer):
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client was faster: there is nothing left to close gently
         await trio.aclose_forcefully(self.stream)
-
-
-def _client_certificates(stream: trio.SSLStream[trio.SocketStream]) -> tuple[bytes, ...]:
-    # The chain is public from Python 3.13 on; before, only the leaf is.
-    chain = getattr(stream, "get_unverified_chain", None)
-    if chain is not None:
-        return tuple(chain())
-    leaf = stream.getpeercert(binary_form=True)
-    return (leaf,) if leaf else ()
