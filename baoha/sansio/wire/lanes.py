@@ -81,7 +81,10 @@ class Lanes(Generic[Item]):
         return any(item in line.inside or item in line.waiting for line in self._lines)
 
     def ask(self, item: Item, size_bytes: int) -> None:
-        """Let an item in, now or when its turn comes. Every item that asked must leave."""
+        """
+        Let an item in, now or when its turn comes. Every item that asked must leave, and may ask
+        again only then.
+        """
         for line in self._lines:
             if size_bytes <= line.lane.item_bytes_max:
                 break
