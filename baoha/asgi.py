@@ -8,7 +8,7 @@ Source: ASGI 3.0, HTTP connection scope; the extension keys are ours.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,3 +23,18 @@ LISTENER_EXTENSION: Final = "baoha.listener"
 # first, empty when the client showed none. Absent without TLS. (The ASGI draft has PEM texts
 # there; the cluster channel carries DER.)
 TLS_EXTENSION: Final = "tls"
+# scope[DEPARTURE] is the ``Departure`` of the client. Absent where the listener is not ours.
+DEPARTURE: Final = "baoha.departure"
+
+
+class Departure(Protocol):
+    """
+    That a client has left: what ``http.disconnect`` says, without a task that waits to receive it.
+    """
+
+    @property
+    def has_come(self) -> bool:
+        """Whether the client has left."""
+
+    def tell(self, then: Callable[[], None]) -> None:
+        """Call back when it leaves: at once if it has left. The last one given is called."""

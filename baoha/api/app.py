@@ -31,7 +31,6 @@ from baoha.api.asgi import (
     ClientGone,
     early_refusal,
     finished,
-    listener_policy,
     read_request,
     refuse_websocket,
     run_lifespan,
@@ -44,7 +43,7 @@ from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
 from baoha.api.standby_policy import RETRY_AFTER_S
 from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
-from baoha.asgi import ASGIApp, Receive, Scope, Send
+from baoha.asgi import DEPARTURE, ASGIApp, Departure, Receive, Scope, Send
 from baoha.core.view import NodeView
 from baoha.errors import PayloadTooLarge
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
@@ -111,8 +110,7 @@ async def _serve_http(
     answer = early_refusal(scope)
     try:
         if answer is None:
-            with trio.fail_after(listener_policy(scope).max_request_s):
-                request = await read_request(scope, receive, upload)
+            request = await read_request(scope, receive, upload)
     except PayloadTooLarge:
         answer = too_large()
     except NoRoomError:
@@ -122,7 +120,11 @@ async def _serve_http(
     except ClientGone:
         return
     if request is not None:
-        served = await _serve_attended(serve, request, receive)
+        departure = scope.get(DEPARTURE)
+        if departure is None:
+            served = await _serve_watching(serve, request, receive)
+        else:
+            served = await _serve_attended(serve, request, departure)
         if served is None:
             return
         answer = finished(request, served, common)
@@ -130,38 +132,61 @@ async def _serve_http(
     await send_response(answer, send, method=method)
 
 
-async def _serve_attended(
+class _Watched:
+    """The departure of a client of a listener that is not ours: found by waiting for it."""
+
+    def __init__(self) -> None:
+        self._then: Callable[[], None] | None = None
+        self.has_come = False
+
+    def tell(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    async def watch(self, receive: Receive) -> None:
+        await wait_disconnect(receive)
+        self.has_come = True
+        if self._then is not None:
+            self._then()
+
+
+async def _serve_watching(
     serve: Serve, request: HTTPRequest, receive: Receive
 ) -> HTTPResponse | None:
-    """Serve a request while watching its client; None: a read whose client has left."""
-    gone = False
-    answer: HTTPResponse | None = None
-
-    async def watch() -> None:
-        nonlocal gone
-        await wait_disconnect(receive)
-        gone = True
-        if is_read(request):
-            nursery.cancel_scope.cancel()
-
+    """As ``_serve_attended``, with a task that waits for the client's departure."""
+    watched = _Watched()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        answer = await _serve_bounded(serve, request, is_abandoned=lambda: gone)
+        nursery.start_soon(watched.watch, receive)
+        answer = await _serve_attended(serve, request, watched)
         nursery.cancel_scope.cancel()
     return answer
 
 
-async def _serve_bounded(
-    serve: Serve, request: HTTPRequest, *, is_abandoned: Callable[[], bool]
-) -> HTTPResponse:
-    """Serve a request within the listener's time limit; whatever goes wrong is an answer."""
-    try:
-        with trio.fail_after(request.listener.max_request_s):
-            return await serve(request, is_abandoned=is_abandoned)
-    except trio.TooSlowError:
-        log.warning("request took too long: method=%s path=%.200r", request.method, request.path)
-        if is_read(request):
-            return error_answer(503, _TIMEOUT_TEXT, retry_after_s=RETRY_AFTER_S)
-        return unknown_outcome()
-    except Exception as exc:
-        return unforeseen(request, exc)
+async def _serve_attended(
+    serve: Serve, request: HTTPRequest, departure: Departure
+) -> HTTPResponse | None:
+    """
+    Serve a request within the listener's time limit; whatever goes wrong is an answer.
+
+    Returns:
+        None: a read whose client has left.
+    """
+    answer: HTTPResponse | None = None
+    may_be_left = is_read(request)
+    # One scope ends both: the client has left, or the time is up.
+    with trio.CancelScope(deadline=trio.current_time() + request.listener.max_request_s) as scope:
+        if may_be_left:
+            departure.tell(scope.cancel)
+        try:
+            answer = await serve(request, is_abandoned=lambda: departure.has_come)
+        except Exception as exc:
+            answer = unforeseen(request, exc)
+    if answer is None and not (departure.has_come and may_be_left):
+        answer = _took_too_long(request)
+    return answer
+
+
+def _took_too_long(request: HTTPRequest) -> HTTPResponse:
+    log.warning("request took too long: method=%s path=%.200r", request.method, request.path)
+    if is_read(request):
+        return error_answer(503, _TIMEOUT_TEXT, retry_after_s=RETRY_AFTER_S)
+    return unknown_outcome()

@@ -80,6 +80,7 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
     Raises:
         PayloadTooLarge: the body is over the listener's limit, or over what its endpoint can need.
         NoRoomError: too many large bodies at once.
+        trio.TooSlowError: it took longer than the listener's limit.
         ClientGone: the client left.
     """
     policy = listener_policy(scope)
@@ -101,7 +102,7 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
     bytes_max = min(policy.max_request_bytes, body_bytes_max(request()))
     if _declared_bytes(headers) > bytes_max:
         raise PayloadTooLarge(TOO_LARGE_TEXT)
-    with upload.reading():
+    with upload.reading(policy.max_request_s):
         body = await _read_body(receive, bytes_max, upload, request)
     return request(body=body)
 

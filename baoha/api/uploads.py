@@ -21,8 +21,10 @@ Source: ours; OpenBao has no bound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 import trio
@@ -69,15 +71,9 @@ class UploadRoom:
         """How much is taken now."""
         return self._shares.used
 
-    @contextmanager
-    def visit(self) -> Iterator[Upload]:
-        """Hold what one request takes; the end of the block gives it back."""
-        upload = Upload(self)
-        try:
-            yield upload
-        finally:
-            self._shares.leave(upload)
-            self._free()
+    def visit(self) -> Upload:
+        """Hold what one request takes; the end of its block gives it back."""
+        return Upload(self)
 
     async def _extend(self, upload: Upload, claim: Claim, size: int) -> None:
         if self._try(upload, claim, size):
@@ -101,8 +97,9 @@ class UploadRoom:
         return giving is not None
 
     def _free(self) -> None:
-        self._freed.set()
-        self._freed = trio.Event()
+        if self._waiting:
+            self._freed.set()
+            self._freed = trio.Event()
 
 
 class Upload:
@@ -114,18 +111,38 @@ class Upload:
         self._reading = trio.CancelScope()
         self._is_displaced = False
 
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._claim is not None:  # else it has never held anything
+            self._room._shares.leave(self)
+            self._room._free()
+
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, limit_s: float = math.inf) -> Iterator[None]:
         """
         Read the body within this block.
 
+        Args:
+            limit_s: how long it may take in all.
+
         Raises:
             NoRoomError: the room that it had was taken for somebody else.
+            trio.TooSlowError: it took longer.
         """
+        self._reading.deadline = trio.current_time() + limit_s
         with self._reading:
             yield
         if self._is_displaced:
             raise NoRoomError
+        if self._reading.cancelled_caught:
+            raise trio.TooSlowError
 
     async def grow(self, size: int, request: HTTPRequest) -> None:
         """
@@ -146,7 +163,7 @@ class Upload:
 
     def complete(self, size: int) -> None:
         """The body is whole: keep no more than it is, whoever comes."""
-        if not self._is_displaced:
+        if self._claim is not None and not self._is_displaced:
             self._room._shares.keep_only(self, size)
             self._room._shares.firm(self)
             self._room._free()

@@ -181,8 +181,11 @@ class Core:
 
     async def _execute(self, match: Match[Mount], request: Request) -> Response:
         inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
-        with self._mounts.using(match.target):
+        self._mounts.use(match.target)
+        try:
             response = await match.target.engine.handle(inner, match.target.storage)
+        finally:
+            self._mounts.end_use(match.target)
         response.mount_type = response.mount_type or match.target.entry.type
         return response
 

@@ -329,10 +329,9 @@ class MountStore:
             self._upgrade_begun = trio.Event()
             await self._upgrade_begun.wait()
 
-    @contextmanager
-    def using(self, mount: Mount) -> Iterator[None]:
+    def use(self, mount: Mount) -> None:
         """
-        Use a mount's data, for the time of one request.
+        Use a mount's data from now until ``end_use``, for one request.
 
         Raises:
             InvalidRequest: an upgrade has begun to move it since the request was routed.
@@ -341,14 +340,15 @@ class MountStore:
         if prefix in self._left:
             raise InvalidRequest(UPGRADING)
         self._uses[prefix] = self._uses.get(prefix, 0) + 1
-        try:
-            yield
-        finally:
-            self._uses[prefix] -= 1
-            if not self._uses[prefix]:
-                del self._uses[prefix]
-                if (event := self._unused.pop(prefix, None)) is not None:
-                    event.set()
+
+    def end_use(self, mount: Mount) -> None:
+        """Take note that the request is over."""
+        prefix = mount.storage.prefix
+        self._uses[prefix] -= 1
+        if not self._uses[prefix]:
+            del self._uses[prefix]
+            if (event := self._unused.pop(prefix, None)) is not None:
+                event.set()
 
     async def wait_unused(self, prefix: str) -> None:
         """Return when no request uses the data below a prefix any more."""

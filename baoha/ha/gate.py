@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import trio
 
-from baoha.core.keys.landed_writes import counting_writes
+from baoha.core.keys.landed_writes import CountedWrites
 from baoha.errors import (
     FencedWrite,
     LeadershipLost,
@@ -106,7 +106,7 @@ class RequestGate:
         if len(self._inside) == 1:
             self._empty = trio.Event()
         try:
-            with counting_writes() as landed, admission.scope:
+            with CountedWrites() as landed, admission.scope:
                 yield admission
         except (FencedWrite, ReadOnly, Sealed) as exc:
             if isinstance(exc, FencedWrite):

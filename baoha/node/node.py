@@ -29,7 +29,7 @@ from baoha.cluster.network import Network
 from baoha.core.access.vouching import TokenHints
 from baoha.core.dispatch import Core
 from baoha.core.keys.barrier import Barrier
-from baoha.core.keys.landed_writes import counting_writes
+from baoha.core.keys.landed_writes import CountedWrites
 from baoha.core.keys.seal import Seal
 from baoha.core.maintenance import Maintenance
 from baoha.core.request import Operation, Request, Response
@@ -422,7 +422,7 @@ class Node:
             raise Sealed
         if self._board.phase is not Phase.ACTIVE:
             raise NotActive("this node is not active")
-        with counting_writes() as spent, self._gate.admit():
+        with CountedWrites() as spent, self._gate.admit():
             who = await self._core.require_sudo(token, "sys/step-down", Operation.UPDATE)
         if self._lock is None:
             return  # nobody to hand over to; OpenBao answers 204 without effect

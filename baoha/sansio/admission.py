@@ -200,12 +200,9 @@ class Lane(Generic[W]):
     @property
     def is_contended(self) -> bool:
         """Whether a newcomer would have to wait: for others, or with them for an active node."""
-        return bool(
-            self.waiting
-            or self._returning
-            or self.parked
-            or len(self._running) >= self.limit.places
-        )
+        if self.waiting or self._returning or self.parked:
+            return True
+        return len(self._running) >= self.limit.places
 
     @property
     def target_s(self) -> float:

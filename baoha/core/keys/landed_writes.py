@@ -11,24 +11,27 @@ every engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 _landed: ContextVar[list[None] | None] = ContextVar("landed", default=None)
 
 
-@contextmanager
-def counting_writes() -> Iterator[list[None]]:
+class CountedWrites:
     """Lend a list that gets an item for each write of this task's block that has landed."""
-    landed: list[None] = []
-    token = _landed.set(landed)
-    try:
-        yield landed
-    finally:
-        _landed.reset(token)
+
+    __slots__ = ("_landed", "_token")
+
+    def __init__(self) -> None:
+        self._landed: list[None] = []
+
+    def __enter__(self) -> list[None]:
+        self._token: Token[list[None] | None] = _landed.set(self._landed)
+        return self._landed
+
+    def __exit__(self, *_error: object) -> None:
+        _landed.reset(self._token)
         if (outer := _landed.get()) is not None:
-            outer += landed  # what has landed inside has landed for whoever counts around it
+            outer += self._landed  # landed for whoever counts around it, too
 
 
 def count_landed() -> None:

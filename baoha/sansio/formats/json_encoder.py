@@ -31,7 +31,7 @@ _PIECE_CHARS: Final = 32 * 1024
 # So many short parts are joined at once.
 _PARTS_MAX: Final = 1024
 
-# All after the first belong to texts that are not ASCII.
+# Of texts that are not ASCII it takes the others, too.
 _ASCII_ESCAPES: Final = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
 _OTHER_ESCAPES: Final = (("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -59,7 +59,9 @@ def cost(value: Any) -> int:
         item = pending.pop()
         if isinstance(item, str):
             chars += len(item)
-        elif isinstance(item, Mapping):
+        elif item is None or isinstance(item, int):
+            continue  # counted by what it is in
+        elif isinstance(item, dict | Mapping):  # dict first: the other question is a slow one
             values += len(item)
             if values > _COST_VALUES_MAX:
                 return _HEAVY
@@ -188,8 +190,8 @@ def _write(value: Any, out: _Output) -> None:
 
 def _go_string(text: str) -> str:
     quoted = encode_basestring(text)
-    for char, escape in _ASCII_ESCAPES:
-        if char in quoted:
+    if "<" in quoted or ">" in quoted or "&" in quoted:
+        for char, escape in _ASCII_ESCAPES:
             quoted = quoted.replace(char, escape)
     if quoted.isascii():
         return quoted

@@ -60,11 +60,12 @@ class Lanes(Generic[Item]):
         self._count_max = count_max
         self._enter = enter
         self._turn = 0
+        self._waiting_count = self._inside_count = 0  # in all lanes
         self.is_closed = False  # nobody gets in any more
 
     def __len__(self) -> int:
         """Return how many are inside or wait."""
-        return sum(len(line.inside) + len(line.waiting) for line in self._lines)
+        return self._waiting_count + self._inside_count
 
     @property
     def inside_bytes(self) -> int:
@@ -80,20 +81,32 @@ class Lanes(Generic[Item]):
         return any(item in line.inside or item in line.waiting for line in self._lines)
 
     def ask(self, item: Item, size_bytes: int) -> None:
-        """Let an item in, now or when its turn comes. Every item that asked must leave."""
-        fitting = (line for line in self._lines if size_bytes <= line.lane.item_bytes_max)
-        next(fitting, self._lines[-1]).waiting[item] = size_bytes
+        """
+        Let an item in, now or when its turn comes. Every item that asked must leave, and may ask
+        again only then.
+        """
+        for line in self._lines:
+            if size_bytes <= line.lane.item_bytes_max:
+                break
+        line.waiting[item] = size_bytes
+        self._waiting_count += 1
         self._admit()
 
     def leave(self, item: Item) -> None:
         """Take an item out, wherever it is; one that is nowhere may leave too."""
         for line in self._lines:
-            line.waiting.pop(item, None)
-            line.bytes -= line.inside.pop(item, 0)
+            if item in line.inside:
+                line.bytes -= line.inside.pop(item)
+                self._inside_count -= 1
+                break
+            if item in line.waiting:
+                del line.waiting[item]
+                self._waiting_count -= 1
+                break
         self._admit()
 
     def _admit(self) -> None:
-        while not self.is_closed and self._count() < self._count_max:
+        while self._waiting_count and not self.is_closed and self._inside_count < self._count_max:
             for offset in range(len(self._lines)):
                 turn = (self._turn + offset) % len(self._lines)
                 line = self._lines[turn]
@@ -106,7 +119,6 @@ class Lanes(Generic[Item]):
             size = line.waiting.pop(item)
             line.inside[item] = size
             line.bytes += size
+            self._waiting_count -= 1
+            self._inside_count += 1
             self._enter(item)
-
-    def _count(self) -> int:
-        return sum(len(line.inside) for line in self._lines)

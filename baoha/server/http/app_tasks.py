@@ -22,13 +22,56 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 
-from baoha.asgi import ASGIApp, Message, Receive, Scope, Send
+from baoha.asgi import DEPARTURE, ASGIApp, Message, Receive, Scope, Send
 from baoha.errors import type_and_place
 
 logger = logging.getLogger("baoha.server.listener")
 
 # Body messages an app may leave unread before the connection stops reading (each <= 64 KiB).
 APP_QUEUE_MESSAGES = 2
+
+
+class _Incoming:
+    """What the app of one request has still to receive; ``Departure`` for it."""
+
+    def __init__(self) -> None:
+        self._put, self._take = trio.open_memory_channel[Message](APP_QUEUE_MESSAGES)
+        self._then: Callable[[], None] | None = None
+        self.has_come = False
+
+    def tell(self, then: Callable[[], None]) -> None:
+        self._then = then
+        if self.has_come:
+            then()
+
+    async def put(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            self.end()
+            return
+        try:
+            await self._put.send(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the app has ended, or was told that the client is gone
+
+    async def receive(self) -> Message:
+        try:
+            return await self._take.receive()
+        except trio.EndOfChannel:
+            return {"type": "http.disconnect"}
+
+    def end(self) -> None:
+        """The client sends nothing more."""
+        self._put.close()
+        if not self.has_come:
+            self.has_come = True
+            if self._then is not None:
+                self._then()
+
+    def close(self) -> None:
+        """The app has ended: it is told nothing more."""
+        self._then = None
+        self._put.close()
+        self._take.close()
 
 
 class AppTasks(TaskGroup):
@@ -43,12 +86,12 @@ class AppTasks(TaskGroup):
         super().__init__()
         self._app = app
         self._extensions = extensions
-        self._incoming: set[trio.MemorySendChannel[Message]] = set()
+        self._incoming: set[_Incoming] = set()
 
     def disconnect(self) -> None:
         """Tell every running app that its client will send nothing more."""
         for incoming in self._incoming:
-            incoming.close()
+            incoming.end()
 
     def end_within(self, seconds: float) -> None:
         """Cancel what still runs after so many seconds."""
@@ -59,39 +102,23 @@ class AppTasks(TaskGroup):
         self, app: Any, config: Config, scope: Any, send: Callable[..., Awaitable[None]]
     ) -> Callable[..., Awaitable[None]]:
         """Start the app for one request and return the function that passes it messages."""
-        incoming, messages = trio.open_memory_channel[Message](APP_QUEUE_MESSAGES)
+        incoming = _Incoming()
         scope.setdefault("extensions", {}).update(self._extensions)
+        scope[DEPARTURE] = incoming
         self._incoming.add(incoming)
         assert self._nursery is not None
-        self._nursery.start_soon(self._run_app, scope, incoming, messages, send)
-
-        async def put(message: Message) -> None:
-            if message["type"] == "http.disconnect":
-                incoming.close()
-                return
-            try:
-                await incoming.send(message)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # the app has ended, or was told that the client is gone
-
-        return put
+        self._nursery.start_soon(self._run_app, scope, incoming, send)
+        return incoming.put
 
     async def _run_app(
         self,
         scope: Scope,
-        incoming: trio.MemorySendChannel[Message],
-        messages: trio.MemoryReceiveChannel[Message],
+        incoming: _Incoming,
         send: Callable[..., Awaitable[None]],
     ) -> None:
-        async def receive() -> Message:
-            try:
-                return await messages.receive()
-            except trio.EndOfChannel:
-                return {"type": "http.disconnect"}
-
         app = self._app if scope["type"] == "http" else _refuse_websocket
         try:
-            await app(scope, receive, send)
+            await app(scope, incoming.receive, send)
         except Exception as error:
             # One request ends with 500 (hypercorn sends it when nothing was sent yet).
             logger.error(
@@ -101,7 +128,6 @@ class AppTasks(TaskGroup):
             )
         finally:
             incoming.close()
-            messages.close()
             self._incoming.discard(incoming)
         await send(None)
 

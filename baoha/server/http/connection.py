@@ -49,13 +49,13 @@ from baoha.server.http.app_tasks import AppTasks
 from baoha.server.http.arrivals import Refused, Seat
 from baoha.server.http.http1 import HTTP1
 from baoha.server.http.intake import NOTHING_YET, Opening
+from baoha.server.http.sending import SEND_BYTES, send_at_once
 from baoha.server.http.surroundings import Surroundings
+from baoha.server.http.tls import client_certificates
 
 logger = logging.getLogger("baoha.server.listener")
 
 RECEIVE_BYTES = 65_536
-# A response leaves in pieces of this size; each piece has ``write_stall_s`` of its own.
-SEND_BYTES = 65_536
 # A request that grows by so much has made progress: it counts as the youngest of its client.
 PROGRESS_BYTES = 16_384
 # How long unread input is discarded before the socket is closed. Source: Go net/http, 500 ms.
@@ -161,7 +161,7 @@ class Connection(TCPServer):
         if tls:
             if not await self._shake_hands():
                 return
-            extensions[TLS_EXTENSION] = {"client_cert_chain": _client_certificates(self.stream)}
+            extensions[TLS_EXTENSION] = {"client_cert_chain": client_certificates(self.stream)}
         else:
             fileno = self.stream.socket.fileno()
             self._seat = Seat(self.around.arrivals, fileno, self, self._address, self._opening)
@@ -291,7 +291,8 @@ class Connection(TCPServer):
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._broken = True
                     return
-            if self._read_scope.cancelled_caught:
+            is_late, self._read_scope = self._read_scope.cancelled_caught, None
+            if is_late:
                 if self._was_refused_lately():
                     continue
                 # Strangers that came together run out of time together: one after the other.
@@ -426,6 +427,8 @@ class Connection(TCPServer):
         self._set_deadline(deadline)
 
     def _set_deadline(self, deadline: float) -> None:
+        if deadline == self._read_deadline:
+            return
         self._read_deadline = deadline
         if self._read_scope is not None:
             self._read_scope.deadline = deadline
@@ -442,6 +445,10 @@ class Connection(TCPServer):
             self._set_idle(event.idle)
 
     async def _send_bytes(self, data: bytes) -> None:
+        is_free = self._seat is not None and not self._broken and not self.send_lock.locked()
+        sent = send_at_once(cast(trio.SocketStream, self.stream), data) if is_free else 0
+        if sent == len(data):
+            return
         async with self.send_lock:
             if self._broken:
                 return
@@ -451,12 +458,16 @@ class Connection(TCPServer):
             try:
                 view = memoryview(data)
                 with trio.CancelScope() as self._sending:
-                    for start in range(0, len(data), SEND_BYTES):
+                    for start in range(sent, len(data), SEND_BYTES):
                         self._weigh()
-                        with trio.fail_after(self.around.limits.write_stall_s):
-                            await self.stream.send_all(view[start : start + SEND_BYTES])
+                        # One scope for all pieces: its deadline moves on with each of them.
+                        stalls_at = trio.current_time() + self.around.limits.write_stall_s
+                        self._sending.deadline = stalls_at
+                        await self.stream.send_all(view[start : start + SEND_BYTES])
                     self._broken = False
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+                if self._broken:
+                    logger.debug("response could not be sent: it was not read in time")
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 logger.debug("response could not be sent: error=%s", type(error).__name__)
             finally:
                 self._sending = None
@@ -488,12 +499,3 @@ class Connection(TCPServer):
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client was faster: there is nothing left to close gently
         await trio.aclose_forcefully(self.stream)
-
-
-def _client_certificates(stream: trio.SSLStream[trio.SocketStream]) -> tuple[bytes, ...]:
-    # The chain is public from Python 3.13 on; before, only the leaf is.
-    chain = getattr(stream, "get_unverified_chain", None)
-    if chain is not None:
-        return tuple(chain())
-    leaf = stream.getpeercert(binary_form=True)
-    return (leaf,) if leaf else ()

@@ -251,3 +251,13 @@ def _fingerprint(names: tuple[str, ...]) -> tuple[tuple[int, int, int] | None, .
         else:
             found.append((status.st_ino, status.st_mtime_ns, status.st_size))
     return tuple(found)
+
+
+def client_certificates(stream: trio.SSLStream[trio.SocketStream]) -> tuple[bytes, ...]:
+    """Return the chain that a client has shown, in DER, leaf first; empty without one."""
+    # The chain is public from Python 3.13 on; before, only the leaf is.
+    chain = getattr(stream, "get_unverified_chain", None)
+    if chain is not None:
+        return tuple(chain())
+    leaf = stream.getpeercert(binary_form=True)
+    return (leaf,) if leaf else ()

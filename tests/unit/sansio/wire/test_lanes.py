@@ -55,6 +55,21 @@ def test_free_places_go_round_the_lanes() -> None:
     assert rig.entered == [0, 3, 5, 1, 4, 2]
 
 
+def test_count_of_items_leaving_from_anywhere_or_twice_is_right() -> None:
+    rig = Rig()
+    rig.lanes.ask(0, 500)
+    rig.lanes.ask(1, 500)
+    rig.lanes.ask(2, 5)
+    assert len(rig.lanes) == 3
+    rig.lanes.leave(1)
+    assert len(rig.lanes) == 2
+    for _ in range(2):
+        rig.lanes.leave(0)
+        assert len(rig.lanes) == 1
+    rig.lanes.leave(7)
+    assert [item in rig.lanes for item in range(3)] == [False, False, True]
+
+
 def test_closed_lanes_let_nobody_in() -> None:
     rig = Rig()
     rig.lanes.ask(0, 500)
