@@ -21,28 +21,30 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
+import trio
+
+from baoha.core.access.logins import describe_auth, new_login_template
 from baoha.core.access.policies import PolicyStore, put_default_policy
 from baoha.core.access.policy_rules import keeps_to
 from baoha.core.access.token_entry import USES_SPENT, make_root_token, new_salt, put_salt
-from baoha.core.access.token_requests import TTLLimits
 from baoha.core.access.tokens import TokenStore
-from baoha.core.access.ttl import TTL_SYSTEM_S
-from baoha.core.engines.kv1 import PlainKVEngine
-from baoha.core.engines.kv2.engine import KVEngine
-from baoha.core.engines.kv2.upgrade import KVUpgrades
-from baoha.core.engines.sys.engine import SysEngine, SysHooks
-from baoha.core.engines.token import TokenEngine
-from baoha.core.framework.engine import Engine
-from baoha.core.framework.routes import PathEngine, wrapped
+from baoha.core.framework.engine_type import EngineType, EngineTypes
+from baoha.core.framework.mount_entry import Table
+from baoha.core.framework.routes import wrapped
+from baoha.core.framework.ttl import SYSTEM_TTLS, TTLs
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
-from baoha.core.mounts import Mount, MountEntry, MountStore, has_versions, put_default_mounts
-from baoha.core.request import Caller, Operation, Request, Response
+from baoha.core.mounts import Mount, MountStore, put_default_mounts
+from baoha.core.request import Auth, Caller, Login, Operation, Request, Response
+from baoha.core.services import Services, SysHooks
 from baoha.errors import (
     BaohaError,
+    FencedWrite,
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    ReadOnly,
     StorageError,
+    type_and_place,
 )
 from baoha.sansio.routing import Match
 from baoha.timing import BootClock, boot_time_s
@@ -50,17 +52,31 @@ from baoha.timing import BootClock, boot_time_s
 log = logging.getLogger("baoha.core")
 T = TypeVar("T")
 
+TICK_S: Final = 10.0  # for one engine
 _LISTINGS: Final = frozenset({Operation.LIST, Operation.SCAN})
 _WRITES: Final = frozenset({Operation.CREATE, Operation.UPDATE, Operation.PATCH})
 
 
 class Core:
-    """The logical server of one node: everything between the API and the barrier."""
+    """
+    The logical server of one node: everything between the API and the barrier.
+
+    Args:
+        engine_types: returns the rows of the server's own engines, given what they may use.
+        installed: the rows of installed engines.
+        ttl: the lifetimes of mounts that are not tuned.
+
+    Raises:
+        ConfigError: two engines have the same name.
+    """
 
     def __init__(
         self,
         barrier: Barrier,
         *,
+        engine_types: Callable[[Services], Sequence[EngineType]],
+        installed: Sequence[EngineType] = (),
+        ttl: TTLs = SYSTEM_TTLS,
         random_bytes: Callable[[int], bytes] = os.urandom,
         now: Callable[[], datetime],
         boot_clock: BootClock = boot_time_s,
@@ -72,41 +88,16 @@ class Core:
             barrier, random_bytes=random_bytes, now=now, boot_clock=boot_clock
         )
         self._policies = PolicyStore(barrier, now=now)
-        self._mounts = MountStore(
-            barrier,
-            {
-                ("mounts", "kv"): self._open_kv,
-                ("mounts", "generic"): self._open_kv,
-                ("mounts", "system"): lambda entry: self._system,
-                ("auth", "token"): lambda entry: self._token_engine,
-            },
-            random_bytes=random_bytes,
-        )
-        self._upgrades = KVUpgrades(barrier, self._mounts, now=now)
-        self._token_engine: Engine = TokenEngine(
-            self._tokens, self._policies, limits=self._token_limits, now=now
-        )
-        self._system: Engine = SysEngine(
-            barrier,
+        self._mounts = MountStore(barrier, now=now, random_bytes=random_bytes, ttl=ttl)
+        services = Services(
+            barrier=barrier,
             tokens=self._tokens,
             policies=self._policies,
             mounts=self._mounts,
             hooks=sys_hooks,
+            ttl=ttl,
         )
-
-    def _token_limits(self) -> TTLLimits:
-        entry = self._mounts.entry("auth", "token/")
-        config = {} if entry is None else entry.config
-        return TTLLimits(
-            default_s=config.get("default_lease_ttl") or TTL_SYSTEM_S,
-            most_s=config.get("max_lease_ttl") or TTL_SYSTEM_S,
-        )
-
-    def _open_kv(self, entry: MountEntry) -> Engine:
-        if has_versions(entry):
-            return KVEngine(now=self._now, is_upgrading=bool(entry.upgrade_from))
-        ttl_s = entry.config.get("default_lease_ttl") or TTL_SYSTEM_S
-        return PlainKVEngine(default_ttl_s=ttl_s)
+        self._mounts.types = EngineTypes((*engine_types(services), *installed))
 
     # --- life -------------------------------------------------------------------------------
 
@@ -147,11 +138,54 @@ class Core:
 
     async def sweep(self) -> int | None:
         """Remove ended tokens; for a background task of active duty. As ``TokenStore.sweep``."""
-        return await self._tokens.sweep()
+        await self._mounts.ensure_fresh()
+        mounts = {mount.entry.uuid for mount in self._mounts.mounts()}
+        return await self._tokens.sweep(mounts=mounts)
 
-    async def run_upgrades(self) -> None:
-        """Carry out the upgrades of mounts, for as long as active duty lasts."""
-        await self._upgrades.run()
+    async def tick(self) -> None:
+        """
+        Let every engine do what time brings; for a background task of active duty.
+
+        An engine that takes too long is cut short, and one that fails holds up no other.
+
+        Raises:
+            FencedWrite: the tenure is over, as the store knows.
+        """
+        await self._mounts.ensure_fresh()
+        for mount in self._mounts.mounts():
+            await self._tick(mount)
+
+    async def _tick(self, mount: Mount) -> None:
+        path = mount.entry.full_path
+        if self._mounts.find(mount.entry.uuid) is not mount:
+            return  # it was disabled or tuned meanwhile
+        try:
+            self._mounts.use(mount)
+        except InvalidRequest:
+            return  # its data is moving
+        try:
+            with trio.move_on_after(TICK_S) as limit:
+                await mount.engine.tick()
+            if limit.cancelled_caught:
+                log.warning("tick cut short: mount=%s after_s=%g", path, TICK_S)
+        except FencedWrite:
+            raise
+        except ReadOnly:
+            log.debug("tick waits: active duty is ending")
+        except StorageError as exc:
+            log.warning("tick failed: mount=%s cause=%r", path, str(exc))
+        except Exception as exc:
+            # A fault of one engine ends neither active duty nor the ticks of the others.
+            log.error("tick failed: mount=%s error=%s", path, type_and_place(exc))
+        finally:
+            self._mounts.end_use(mount)
+
+    async def run_background(self) -> None:
+        """Run what the kinds of engines have to do for as long as active duty lasts."""
+        async with trio.open_nursery() as nursery:
+            for row in self._mounts.types:
+                if row.background is not None:
+                    nursery.start_soon(row.background)
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -183,11 +217,30 @@ class Core:
         inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
         self._mounts.use(match.target)
         try:
-            response = await match.target.engine.handle(inner, match.target.storage)
+            response = await match.target.engine.handle(inner)
         finally:
             self._mounts.end_use(match.target)
+        if response.login is not None:
+            response.auth = await self._log_in(match.target, request, response.login, response)
         response.mount_type = response.mount_type or match.target.entry.type
         return response
+
+    async def _log_in(
+        self, mount: Mount, request: Request, login: Login, response: Response
+    ) -> Auth:
+        """Make the token of a client that an auth method has recognised."""
+        if mount.entry.table != Table.AUTH:
+            raise TypeError(f"{mount.entry.type} is a secret engine: it logs nobody in")
+        grant = new_login_template(
+            login, mount.entry, path=request.path, ttl=mount.context.ttl, now=self._now()
+        )
+        token, entry = await self._tokens.create(grant.entry, ttl_s=grant.ttl_s)
+        if self._mounts.find(mount.entry.uuid) is None:
+            # Disabled meanwhile: whoever ended its tokens may not have seen this one.
+            await self._tokens.revoke(entry.id)
+            raise PermissionDenied
+        response.warnings += grant.warnings
+        return describe_auth(entry, token=token, ttl_s=grant.ttl_s)
 
     async def require_sudo(self, token: str, path: str, operation: Operation) -> str:
         """
@@ -259,10 +312,7 @@ def _is_listed(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _needs_no_token(match: Match[Mount]) -> bool:
-    engine = match.target.engine
-    return isinstance(engine, PathEngine) and _is_listed(
-        match.relative_path, engine.unauthenticated_paths
-    )
+    return _is_listed(match.relative_path, match.target.engine.unauthenticated_paths)
 
 
 async def _resolve_create(match: Match[Mount] | None, request: Request, caller: Caller) -> Request:
@@ -270,7 +320,7 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
     if match is None or request.operation is not Operation.UPDATE:
         return request
     engine = match.target.engine
-    if isinstance(engine, PathEngine) and not engine.needs_create:
+    if not engine.needs_create:
         # The same rule decides about both, so its restrictions make no difference.
         verdicts = {
             caller.acl.decide(op.value, request.path).allowed
@@ -279,18 +329,15 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
         if len(verdicts) == 1:
             return request
     inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
-    if await engine.exists(inner, match.target.storage) is False:
+    if await engine.exists(inner) is False:
         return replace(request, operation=Operation.CREATE)
     return request
 
 
 async def _authorise(match: Match[Mount] | None, request: Request, caller: Caller) -> None:
     decision, rule = caller.acl.decide_path(request.operation.value, request.path)
-    engine = match.target.engine if match is not None else None
-    needs_sudo = (
-        match is not None
-        and isinstance(engine, PathEngine)
-        and _is_listed(match.relative_path, engine.sudo_paths)
+    needs_sudo = match is not None and _is_listed(
+        match.relative_path, match.target.engine.sudo_paths
     )
     if (
         not decision.allowed

@@ -1,5 +1,5 @@
 """
-What active duty does in the background: ended tokens, counts and rotation of keys, upgrades.
+What active duty does in the background: ended tokens, counts and rotation of keys, engines' ticks.
 
 Rules of this file:
 
@@ -27,6 +27,8 @@ log = logging.getLogger("baoha.core")
 
 # Ended tokens are never valid, only garbage; the keys' counters may lag.
 INTERVAL_S: Final = 60.0
+# Every standby has followed a new data key by then, or follows it with its root key.
+UPGRADES_KEPT_S: Final = 300.0
 # Whoever has just become active has requests to answer; but a short tenure counts, too.
 FIRST_S: Final = 5.0
 
@@ -47,7 +49,12 @@ class Maintenance:
             seal.upgrade_stored_keys,
             core.sweep,
             self._rotate_if_due,
+            self._clear_upgrades,
+            core.tick,
         )
+        self._term = 0
+        self._term_seen_at = 0.0
+        self._are_upgrades_cleared = False
 
     async def run(self) -> None:
         """
@@ -59,7 +66,7 @@ class Maintenance:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._rounds)
-                nursery.start_soon(self._core.run_upgrades)
+                nursery.start_soon(self._core.run_background)
         except BaseExceptionGroup as group:
             if group.subgroup(FencedWrite) is None:
                 raise
@@ -100,3 +107,12 @@ class Maintenance:
             await self._seal.rotate_encryption_key()
         else:
             await rotation.persist_encryptions(self._barrier)
+
+    async def _clear_upgrades(self) -> None:
+        """Delete what leads from former data keys to the present one, some time after it came."""
+        term, now = self._barrier.term, trio.current_time()
+        if term != self._term:
+            self._term, self._term_seen_at, self._are_upgrades_cleared = term, now, False
+        if not self._are_upgrades_cleared and now - self._term_seen_at >= UPGRADES_KEPT_S:
+            await rotation.clear_upgrades(self._barrier)
+            self._are_upgrades_cleared = True

@@ -10,141 +10,80 @@ Rules of this file:
    as its new version; nobody enters the former one any more, and ``core/engines/kv2/upgrade.py``
    empties it.
 
-Source: OpenBao 2.7.2: one entry per mount below ``core/mounts/`` and ``core/auth/``; data below
-``logical/<uuid>/``. Texts as recorded (tests/conformance/recordings/mounts-auth-audit.json) and
+Source: OpenBao 2.7.2; texts as recorded (tests/conformance/recordings/mounts-auth-audit.json) and
 measured.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import trio
 
-from baoha import names
-from baoha.core.framework.engine import Engine
+from baoha import names, offload
+from baoha.core.framework.engine import Engine, EngineContext
+from baoha.core.framework.engine_type import EngineType, EngineTypes, Options
+from baoha.core.framework.mount_entry import AUTH_PATH, TABLE_PREFIXES, MountEntry, Table
+from baoha.core.framework.ttl import TTLs
 from baoha.core.keys.barrier import Barrier, BarrierTransaction, BarrierView
 from baoha.errors import InvalidRequest, StorageCorrupt, StorageError
 from baoha.sansio.routing import Match, MountTable
 
-AUTH_PATH: Final = "auth/"
-_TABLES: Final = {"mounts": names.MOUNTS_PREFIX, "auth": names.AUTH_PREFIX}
 # Nothing else is mounted at or below these. Source: OpenBao's protected mounts.
 RESERVED_PATHS: Final = ("auth/", "sys/", "cubbyhole/", "identity/", "audit/")
-# Secret engines that may have versions: "generic" is the old name of "kv" without them.
-VERSIONED_TYPES: Final = frozenset({"kv", "generic"})
 UPGRADING: Final = (
     "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief "
     "period and will resume service shortly."
 )
-# Mounts without an engine that could be enabled by a client.
-_BUILT_IN_TYPES: Final = frozenset({"system", "token", "cubbyhole", "identity"})
-# "generic" was there before plug-ins had versions.
-_TYPES_WITHOUT_STATUS: Final = _BUILT_IN_TYPES | {"generic"}
+# Built in as in OpenBao, and not there yet.
+_ABSENT_TYPES: Final = frozenset({"cubbyhole", "identity"})
 _PATH_CHARS_MAX: Final = 1024  # of a new mount: every request looks so far into its own path
 _DELETE_BATCH: Final = 200  # keys of an unmounted engine that are deleted in one transaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountEntry:
-    """
-    One mount as stored.
-
-    Attributes:
-        table: "mounts" for secret engines, "auth" for auth methods.
-        path: inside its table, with a trailing slash.
-        options: of the engine; None where it has none by nature.
-        folder: where its data is, below ``logical/``; "" means its uuid.
-        upgrade_from: the folder of its former version, while data is moved from there; "" else.
-        config: ``default_lease_ttl`` and ``max_lease_ttl`` in seconds (0: the system's),
-            ``force_no_cache``, and what else was tuned.
-        revision: counts the changes of this entry.
-    """
-
-    table: str
-    path: str
-    type: str
-    uuid: str
-    accessor: str
-    description: str = ""
-    options: dict[str, str] | None = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    local: bool = False
-    seal_wrap: bool = False
-    revision: int = 1
-    folder: str = ""
-    upgrade_from: str = ""
-
-    def to_bytes(self) -> bytes:
-        """Return the stored form."""
-        # By hand: dataclasses.asdict copies every value of the lists in it.
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
-
-    @classmethod
-    def from_bytes(cls, blob: bytes) -> MountEntry:
-        """Return the entry of a stored form. Raises StorageCorrupt: it is none of ours."""
-        try:
-            return cls(**json.loads(blob))
-        except (ValueError, TypeError) as exc:
-            raise StorageCorrupt("a mount entry is malformed, or of a newer version") from exc
-
-    @property
-    def full_path(self) -> str:
-        """The path that requests are routed by."""
-        return AUTH_PATH + self.path if self.table == "auth" else self.path
-
-    @property
-    def storage_key(self) -> str:
-        """Where the entry is stored."""
-        return _TABLES[self.table] + self.uuid
-
-    @property
-    def data_prefix(self) -> str:
-        """Where its data is stored."""
-        return f"{names.LOGICAL_PREFIX}{self.folder or self.uuid}/"
-
-    @property
-    def former_prefix(self) -> str:
-        """Where the data is stored that an upgrade has still to move."""
-        assert self.upgrade_from
-        return f"{names.LOGICAL_PREFIX}{self.upgrade_from}/"
-
-    @property
-    def is_built_in(self) -> bool:
-        """Whether the server itself made it; it is never removed."""
-        return self.type in _BUILT_IN_TYPES
-
-
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A mount in use: its entry, its engine, its storage."""
+    """A mount in use: its entry, its engine, and what the engine may use."""
 
     entry: MountEntry
     engine: Engine
-    storage: BarrierView
+    context: EngineContext
 
-
-EngineFactory = Callable[[MountEntry], Engine]
+    @property
+    def storage(self) -> BarrierView:
+        """The engine's data."""
+        return self.context.storage
 
 
 class MountStore:
-    """The mounts of this cluster. Safe for concurrent use by many tasks."""
+    """
+    The mounts of this cluster. Safe for concurrent use by many tasks.
+
+    Args:
+        ttl: the lifetimes of mounts that are not tuned.
+
+    Attributes:
+        types: the engines that there are; put in before the first ``load``.
+    """
 
     def __init__(
         self,
         barrier: Barrier,
-        factories: Mapping[tuple[str, str], EngineFactory],
         *,
+        now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
+        ttl: TTLs,
     ) -> None:
+        self.types = EngineTypes()
         self._barrier = barrier
-        self._factories = factories
+        self._now = now
         self._random_bytes = random_bytes
+        self._ttl = ttl
         self._table: MountTable[Mount] = MountTable()
         # Counts what has happened to the table in memory, so that a reading notices it is outdated.
         self._changes = 0
@@ -155,13 +94,21 @@ class MountStore:
         self._unused: dict[str, trio.Event] = {}
         # Prefixes whose data an upgrade moves away: no request enters them any more.
         self._left: set[str] = set()
-        self._upgrade_begun = trio.Event()
+        self._move_begun = trio.Event()
 
     # --- reading ----------------------------------------------------------------------------
 
     def match(self, path: str) -> Match[Mount] | None:
         """Return where a full path leads."""
         return self._table.match(path)
+
+    def mounts(self) -> list[Mount]:
+        """Return all mounts, sorted by path."""
+        return [mount for _, mount in self._table]
+
+    def find(self, uuid: str) -> Mount | None:
+        """Return the mount with a uuid."""
+        return next((mount for _, mount in self._table if mount.entry.uuid == uuid), None)
 
     def entries(self, table: str) -> list[MountEntry]:
         """Return the entries of one table, sorted by path."""
@@ -197,7 +144,7 @@ class MountStore:
 
     async def _read(self) -> MountTable[Mount]:
         found: list[MountEntry] = []
-        for prefix in _TABLES.values():
+        for prefix in TABLE_PREFIXES.values():
             for name in await self._barrier.list(prefix):
                 blob = await self._barrier.get(prefix + name)
                 if blob is not None:
@@ -215,12 +162,26 @@ class MountStore:
     def _open(self, entry: MountEntry, *, reuse: bool = True) -> Mount:
         known = self._table.get(entry.full_path) if reuse else None
         if known is not None and _same_engine(known.entry, entry):
-            return Mount(entry, known.engine, known.storage)
-        make_engine = self._factories.get((entry.table, entry.type))
-        if make_engine is None:
+            return Mount(entry, known.engine, known.context)
+        context = EngineContext(
+            storage=self._barrier.view(entry.data_prefix),
+            now=self._now,
+            random_bytes=self._random_bytes,
+            offload=offload.current(),
+            ttl=self._ttl.of_mount(entry.config),
+        )
+        return Mount(entry, self._type(entry).make(entry, context), context)
+
+    def _type(self, entry: MountEntry) -> EngineType:
+        found = self.types.get(entry.table, entry.type)
+        if found is None:
             raise StorageCorrupt(f"this version has no engine {entry.type!r} for {entry.path!r}")
-        engine = make_engine(entry)
-        return Mount(entry, engine, self._barrier.view(entry.data_prefix))
+        return found
+
+    def describe(self, entry: MountEntry) -> dict[str, Any]:
+        """Return the object that ``sys/mounts`` shows for a mount."""
+        found = self._type(entry)
+        return _describe(entry, shows_status=found.shows_status and not found.built_in)
 
     # --- changing ---------------------------------------------------------------------------
 
@@ -231,9 +192,9 @@ class MountStore:
         Raises:
             InvalidRequest: no such engine, or it cannot be enabled.
         """
-        if mount_type in _BUILT_IN_TYPES:
+        if mount_type in _ABSENT_TYPES or self.types.is_built_in(mount_type):
             raise InvalidRequest(f'mount type of "{mount_type}" is not mountable')
-        if (table, mount_type) not in self._factories:
+        if self.types.get(table, mount_type) is None:
             raise InvalidRequest(f"plugin not found in the catalog: {mount_type}")
         return _new_entry(table, path, mount_type, self._random_bytes, **fields)
 
@@ -310,24 +271,36 @@ class MountStore:
             self._leave_former(changed)
         return old, changed
 
-    # --- an upgrade -------------------------------------------------------------------------
+    # --- data that moves --------------------------------------------------------------------
 
-    def with_options(self, entry: MountEntry, options: dict[str, str]) -> MountEntry:
-        """Return an entry with other options; a KV engine that gets versions begins an upgrade."""
+    def with_options(self, entry: MountEntry, asked: Options) -> MountEntry:
+        """
+        Return an entry with its options tuned, and a new folder where that means another layout.
+
+        Raises:
+            InvalidRequest: of the engine: these options cannot be had.
+        """
+        found, before = self._type(entry), entry.options or {}
+        options = dict(found.merge_options(before, asked))
         changed = replace(entry, options=options)
-        if has_versions(entry) or not has_versions(changed):
+        if not found.moves_data(before, options):
             return changed
         folder = str(UUID(bytes=self._random_bytes(16), version=4))
         return replace(changed, folder=folder, upgrade_from=entry.folder or entry.uuid)
 
-    async def wait_upgrade(self) -> MountEntry:
-        """Return a mount whose data has to be moved, as soon as there is one."""
+    def option_warnings(self, before: MountEntry, after: MountEntry) -> list[str]:
+        """Return what a client is told of a tuning."""
+        return self._type(after).warn_options(before.options or {}, after.options or {})
+
+    async def wait_moving(self, types: Collection[str]) -> MountEntry:
+        """Return a mount of some types whose data has to be moved, as soon as there is one."""
         while True:
             for _, mount in self._table:
-                if mount.entry.upgrade_from:
+                if mount.entry.upgrade_from and mount.entry.type in types:
                     return mount.entry
-            self._upgrade_begun = trio.Event()
-            await self._upgrade_begun.wait()
+            if self._move_begun.is_set():
+                self._move_begun = trio.Event()
+            await self._move_begun.wait()
 
     def use(self, mount: Mount) -> None:
         """
@@ -358,7 +331,7 @@ class MountStore:
     def _leave_former(self, entry: MountEntry) -> None:
         if entry.upgrade_from:
             self._left.add(entry.former_prefix)
-            self._upgrade_begun.set()
+            self._move_begun.set()
 
     @contextmanager
     def _unless_unknown(self) -> Iterator[None]:
@@ -371,11 +344,6 @@ class MountStore:
             raise
 
 
-def has_versions(entry: MountEntry) -> bool:
-    """Say whether a mount of a KV engine keeps versions (KV v2)."""
-    return entry.type in VERSIONED_TYPES and (entry.options or {}).get("version") == "2"
-
-
 def _same_engine(a: MountEntry, b: MountEntry) -> bool:
     return _engine_key(a) == _engine_key(b)
 
@@ -385,7 +353,7 @@ def _engine_key(entry: MountEntry) -> tuple[object, ...]:
 
 
 async def _read_table(transaction: BarrierTransaction, table: str) -> list[MountEntry]:
-    prefix = _TABLES[table]
+    prefix = TABLE_PREFIXES[Table(table)]
     found = []
     for name in await transaction.list(prefix):
         blob = await transaction.get(prefix + name)
@@ -444,8 +412,7 @@ def put_default_mounts(
         transaction.put(entry.storage_key, entry.to_bytes())
 
 
-def describe_mount(entry: MountEntry) -> dict[str, Any]:
-    """Return the object that ``sys/mounts`` shows for a mount."""
+def _describe(entry: MountEntry, *, shows_status: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0}
     if entry.table == "auth":
         config |= {"token_type": "default-service"}
@@ -464,6 +431,6 @@ def describe_mount(entry: MountEntry) -> dict[str, Any]:
         "type": entry.type,
         "uuid": entry.uuid,
     }
-    if entry.type not in _TYPES_WITHOUT_STATUS:
+    if shows_status:
         described["deprecation_status"] = "supported"
     return described

@@ -71,6 +71,28 @@ class Request:
     mount_path: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """
+    What an auth method says of a client that it has recognised. Dispatch makes a token of it.
+
+    Attributes:
+        policies: of the token; the default policy is added, the root policy is refused.
+        display_name: for logs; the mount's path is put before it.
+        alias: whom the method knows the client as. It is kept for ``Engine.renew``.
+        ttl_s: how long the token lives; 0: as the mount says.
+        max_ttl_s: how long with all renewals; 0: as the mount says, which is never exceeded.
+        metadata: shown to whoever looks the token up.
+    """
+
+    policies: tuple[str, ...]
+    display_name: str
+    alias: str = ""
+    ttl_s: int = 0
+    max_ttl_s: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True, kw_only=True)
 class Auth:
     """The ``auth`` object of a response: a token that was made."""
@@ -95,6 +117,7 @@ class Response:
 
     Attributes:
         data: the ``data`` object; None answers 204 where nothing else is set.
+        login: of an auth method: dispatch makes a token and puts it into ``auth``.
         top_level: ``data`` is repeated at the top level too (the sys endpoints' habit).
         status: overrides the status that the API layer would choose.
         raw: a body that is answered as it is, without an envelope.
@@ -102,6 +125,7 @@ class Response:
 
     data: dict[str, Any] | None = field(default=None, repr=False)
     auth: Auth | None = None
+    login: Login | None = None
     warnings: list[str] = field(default_factory=list)
     lease_id: str = ""
     lease_duration: int = 0

@@ -28,6 +28,9 @@ from baoha.api.requests import serve_forwarded
 from baoha.cluster.network import Network
 from baoha.core.access.vouching import TokenHints
 from baoha.core.dispatch import Core
+from baoha.core.engines.registry import engine_types
+from baoha.core.framework.engine_type import EngineType
+from baoha.core.framework.ttl import SYSTEM_TTLS, TTLs
 from baoha.core.keys.barrier import Barrier
 from baoha.core.keys.landed_writes import CountedWrites
 from baoha.core.keys.seal import Seal
@@ -67,6 +70,7 @@ class NodeSettings:
         cluster_addr: "" switches clustering off.
         cluster_listen: (host, port) of every cluster listener.
         forwarding: off makes a standby redirect every client.
+        ttl: the lifetimes of tokens and leases of mounts that are not tuned.
     """
 
     api_addr: str
@@ -74,6 +78,7 @@ class NodeSettings:
     cluster_listen: tuple[tuple[str, int], ...] = ()
     cluster_name: str = ""
     forwarding: bool = True
+    ttl: TTLs = SYSTEM_TTLS
     timing: HATiming = field(default_factory=HATiming)
     static_seal_key: StaticSealKey | None = field(default=None, repr=False)
     hostname: str = field(default_factory=platform.node)
@@ -94,7 +99,15 @@ def _now() -> datetime:
 
 
 class Node:
-    """A node: ``NodeView`` for the API layer, ``run`` for whoever supervises it."""
+    """
+    A node: ``NodeView`` for the API layer, ``run`` for whoever supervises it.
+
+    Args:
+        engines: the rows of installed engines.
+
+    Raises:
+        ConfigError: two engines have the same name.
+    """
 
     def __init__(
         self,
@@ -103,6 +116,7 @@ class Node:
         backend: Backend,
         ha_backend: HABackend | None,
         network: Network,
+        engines: Sequence[EngineType] = (),
         boot_clock: BootClock = boot_time_s,
         now: Callable[[], datetime] = _now,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -125,6 +139,9 @@ class Node:
         )
         self._core = Core(
             self._barrier,
+            engine_types=engine_types,
+            installed=engines,
+            ttl=settings.ttl,
             random_bytes=random_bytes,
             now=now,
             boot_clock=boot_clock,

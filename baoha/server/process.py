@@ -26,6 +26,7 @@ from baoha.asgi import ASGIApp
 from baoha.cluster.network import TCPNetwork
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.model import ServerConfig
+from baoha.core.engines.registry import installed_engine_types
 from baoha.errors import ConfigError
 from baoha.node import Node
 from baoha.offload import SWITCH_INTERVAL_S
@@ -108,7 +109,11 @@ def run(
 
 def _make_node(config: ServerConfig, stores: Stores) -> RunnableNode:
     return Node(
-        node_settings(config), backend=stores.data, ha_backend=stores.ha, network=TCPNetwork()
+        node_settings(config),
+        backend=stores.data,
+        ha_backend=stores.ha,
+        network=TCPNetwork(),
+        engines=installed_engine_types(),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from baoha.config.model import ListenerConfig, SealConfig, ServerConfig
+from baoha.core.framework.ttl import TTLs
 from baoha.node import NodeSettings
 from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.sansio.wire.messages import ListenerPolicy
@@ -41,6 +42,7 @@ def node_settings(config: ServerConfig) -> NodeSettings:
         cluster_listen=() if config.disable_clustering else listening,
         cluster_name=config.cluster_name,
         forwarding=config.forwarding,
+        ttl=TTLs(int(config.default_lease_ttl_s), int(config.max_lease_ttl_s)),
         timing=config.ha,
         static_seal_key=_static_seal_key(config.seal),
         park_requests_max=config.park_requests,

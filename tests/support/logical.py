@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from baoha.core.dispatch import Core
+from baoha.core.engines.registry import engine_types
+from baoha.core.framework.engine_type import EngineType
+from baoha.core.framework.ttl import SYSTEM_TTLS, TTLs
 from baoha.core.keys.barrier import Barrier
 from baoha.core.request import Operation, Request, Response
 from baoha.core.view import Member
@@ -103,13 +106,26 @@ class Logical:
         return response.auth.client_token
 
 
-async def open_logical(backend: Backend | None = None) -> Logical:
+async def open_logical(
+    backend: Backend | None = None,
+    *,
+    installed: Sequence[EngineType] = (),
+    ttl: TTLs = SYSTEM_TTLS,
+) -> Logical:
     """Return a new cluster's core."""
     clock, hooks = Clock(), FixedMembers()
     barrier = Barrier(backend or World().open(), now=clock)
     barrier.open(create_keyring(os.urandom(32), os.urandom(32), clock()))
     barrier.begin_writes(None)
-    core = Core(barrier, now=clock, boot_clock=clock.boot, sys_hooks=hooks)
+    core = Core(
+        barrier,
+        engine_types=engine_types,
+        installed=installed,
+        ttl=ttl,
+        now=clock,
+        boot_clock=clock.boot,
+        sys_hooks=hooks,
+    )
     logical = Logical(core, barrier, clock, hooks)
     async with barrier.transaction() as transaction:
         logical.root = await logical.core.populate(transaction)
@@ -123,7 +139,13 @@ async def open_sibling(logical: Logical, backend: Backend) -> Logical:
     barrier.open(logical.barrier.keyring)
     barrier.begin_writes(None)
     clock = logical.clock
-    core = Core(barrier, now=clock, boot_clock=clock.boot, sys_hooks=logical.hooks)
+    core = Core(
+        barrier,
+        engine_types=engine_types,
+        now=clock,
+        boot_clock=clock.boot,
+        sys_hooks=logical.hooks,
+    )
     sibling = Logical(core, barrier, logical.clock, logical.hooks)
     sibling.root = logical.root
     await core.load()

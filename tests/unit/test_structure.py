@@ -45,6 +45,7 @@ ORDER = [
     {"baoha.cluster"},
     {"baoha.core.maintenance"},
     {"baoha.core.dispatch", "baoha.core.engines"},
+    {"baoha.core.services"},
     {"baoha.core.access", "baoha.core.mounts"},
     {"baoha.core.framework"},
     {"baoha.core.keys"},
@@ -72,10 +73,7 @@ ONLY = {"baoha.config": _VALUES, "baoha_cli": {*_VALUES, "baoha.config"}}
 CONFIG_IMPORTED_BY = ("baoha.server", "baoha_cli")
 SERVER_IMPORTED_BY = ("baoha.server", "baoha_cli.commands.server")
 # Arrows against the order, each with the reason why it is still there.
-AGAINST = {
-    # Dispatch makes the engines by name, until they declare themselves.
-    ("baoha.core.dispatch", "baoha.core.engines"),
-}
+AGAINST: set[tuple[str, str]] = set()
 PURE = ("baoha/diagnostics/", "baoha/sansio/")
 
 HOMES = {

@@ -34,6 +34,22 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRecord:
+    """
+    Which login a token comes from.
+
+    Attributes:
+        mount: the uuid of the auth method's mount; the token ends with it.
+        alias: whom the method knows the client as.
+        max_ttl_s: what the method allows, all renewals together; 0: as the mount says.
+    """
+
+    mount: str
+    alias: str = ""
+    max_ttl_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEntry:
     """
     One token as stored. Times are RFC 3339 texts, durations whole seconds; 0 and "" mean none.
@@ -44,6 +60,7 @@ class TokenEntry:
         num_uses: uses left; 0: unlimited; ``USES_SPENT``: the last one is going on.
         uses_granted: the number that it was made with.
         depth: ancestors above it.
+        login: None for one that another token has made.
     """
 
     id: str
@@ -67,10 +84,15 @@ class TokenEntry:
     depth: int = 0
     role: str = ""
     token_type: str = "service"  # noqa: S105 - a kind, not a secret
+    login: LoginRecord | None = None
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
-        return json.dumps(asdict(self)).encode()
+        fields = asdict(self)
+        # Versions that know no logins can still read all other tokens.
+        if self.login is None:
+            del fields["login"]
+        return json.dumps(fields).encode()
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> TokenEntry:
@@ -78,6 +100,8 @@ class TokenEntry:
         try:
             fields = json.loads(blob)
             fields["policies"] = tuple(fields["policies"])
+            if (login := fields.get("login")) is not None:
+                fields["login"] = LoginRecord(**login)
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as exc:
             raise StorageCorrupt("a token entry is malformed, or of a newer version") from exc

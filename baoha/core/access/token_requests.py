@@ -10,14 +10,15 @@ of the checks is the order in which OpenBao reports faults.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from baoha.core.access.policies import DEFAULT_POLICY
 from baoha.core.access.token_entry import SERVICE_PREFIX, TokenEntry
 from baoha.core.framework.fields import Kind
+from baoha.core.framework.ttl import TTLs
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import (
     SECOND_NS,
@@ -127,13 +128,6 @@ def _seconds(fields: Mapping[str, Any], name: str) -> int:
     return max(1, duration_ns // SECOND_NS) if duration_ns else 0
 
 
-class TTLLimits(NamedTuple):
-    """What the method's tuning gives a token that asks for nothing, and allows at most: seconds."""
-
-    default_s: int
-    most_s: int
-
-
 @dataclass(slots=True)
 class Grant:
     """A token to be made: everything but its name and times."""
@@ -150,7 +144,7 @@ def new_token_template(
     path: str,
     has_sudo: bool,
     is_orphan: bool,
-    limits: TTLLimits,
+    ttl: TTLs,
     now: datetime,
 ) -> Grant:
     """
@@ -160,6 +154,7 @@ def new_token_template(
         path: the full path that was used.
         has_sudo: whether the caller may use sudo on it.
         is_orphan: whether the path itself makes orphans.
+        ttl: what a token that asks for nothing gets, and the most that one gets.
 
     Raises:
         InvalidRequest: it asks for more than the caller may give.
@@ -169,7 +164,7 @@ def new_token_template(
     _require_privileges(asked, has_sudo=has_sudo)
     policies = _granted_policies(asked, parent, has_sudo=has_sudo)
     warnings = [_SHA1_WARNING] if asked.id else []
-    ttl_s = _granted_ttl(asked, parent, policies, limits, warnings)
+    ttl_s = _granted_ttl(asked, parent, policies, ttl, warnings)
     entry = TokenEntry(
         id="",
         accessor="",
@@ -204,8 +199,7 @@ def _granted_policies(
     asked: TokenRequest, parent: TokenEntry, *, has_sudo: bool
 ) -> tuple[str, ...]:
     wanted = sanitize_policies(asked.policies)
-    if len(wanted) > _POLICIES_MAX:
-        raise InvalidRequest(f"a token cannot have more than {_POLICIES_MAX} policies")
+    require_few_policies(wanted)
     is_root = ROOT_POLICY in parent.policies
     if not wanted:
         # The parent's own, exactly.
@@ -227,6 +221,12 @@ def _granted_policies(
     return tuple(sorted(wanted))
 
 
+def require_few_policies(policies: Collection[str]) -> None:
+    """Raise InvalidRequest if these are more than a token may have."""
+    if len(policies) > _POLICIES_MAX:
+        raise InvalidRequest(f"a token cannot have more than {_POLICIES_MAX} policies")
+
+
 def sanitize_policies(policies: Iterable[str]) -> set[str]:
     """Return the names as they are stored: lower case, no blanks, no empty ones."""
     return {name.strip().lower() for name in policies} - {""}
@@ -236,15 +236,15 @@ def _granted_ttl(
     asked: TokenRequest,
     parent: TokenEntry,
     policies: tuple[str, ...],
-    limits: TTLLimits,
+    ttl: TTLs,
     warnings: list[str],
 ) -> int:
     explicit_s = asked.explicit_max_ttl_s
-    most = min(explicit_s or limits.most_s, limits.most_s)
+    most = min(explicit_s or ttl.max_s, ttl.max_s)
     if asked.period_s:
         return capped_ttl(asked.period_s, most, warnings, what="period")
     if ROOT_POLICY not in policies:
-        return capped_ttl(asked.ttl_s or limits.default_s, most, warnings)
+        return capped_ttl(asked.ttl_s or ttl.default_s, most, warnings)
     if asked.ttl_s:
         return capped_ttl(asked.ttl_s, most, warnings)
     if not explicit_s and parent.expire_time:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -353,10 +353,25 @@ class TokenStore:
         finally:
             self._drop_all()
 
-    async def sweep(self) -> int | None:
+    async def revoke_logins(self, mount: str) -> None:
+        """End all tokens that come from a login at the mount with this uuid."""
+        for token_id in await self._storage.list("id/"):
+            try:
+                found = await self._entry(token_id, keep=False)
+            except StorageCorrupt:
+                continue  # ``sweep`` says so
+            login = None if found is None else found.entry.login
+            if login is not None and login.mount == mount:
+                await self.revoke(token_id)
+
+    async def sweep(self, *, mounts: Collection[str] | None = None) -> int | None:
         """
         Remove ended tokens and rests of ended trees; return how many there were. None: the wall
         clock has jumped, and nothing is removed until it is steady.
+
+        Args:
+            mounts: the uuids of the mounts that there are: a login at any other one counts as
+                ended, which mends a disabling that was cut short. None: not known.
 
         Cancellation: safe at every checkpoint; what is left is found by the next sweep.
         """
@@ -369,7 +384,10 @@ class TokenStore:
         unreadable = 0
         for token_id in await self._storage.list("id/"):
             try:
-                if await self.find_id(token_id, keep=False, at=now) is None:
+                found = await self.find_id(token_id, keep=False, at=now)
+                login = None if found is None else found.login
+                is_homeless = login is not None and mounts is not None and login.mount not in mounts
+                if found is None or is_homeless:
                     await self.revoke(token_id)
                     removed += 1
             except StorageCorrupt:

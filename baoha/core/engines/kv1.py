@@ -6,6 +6,7 @@ Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/kv1.json).
 
 from __future__ import annotations
 
+from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.fields import FieldError, to_duration_s
 from baoha.core.framework.routes import Call, PathEngine, Route
 from baoha.core.framework.stored_data import decode_any, encode_any
@@ -15,16 +16,11 @@ from baoha.sansio.durations import DurationError
 
 
 class PlainKVEngine(PathEngine):
-    """
-    One KV v1 mount.
+    """One KV v1 mount."""
 
-    Args:
-        default_ttl_s: the lease duration that a read shows where the secret does not name one.
-    """
-
-    def __init__(self, *, default_ttl_s: int) -> None:
-        self._default_ttl_s = default_ttl_s
+    def __init__(self, context: EngineContext) -> None:
         super().__init__(
+            context,
             [
                 Route(
                     r"(?P<path>.*)",
@@ -37,7 +33,7 @@ class PlainKVEngine(PathEngine):
                     },
                     exists=self._exists,
                 )
-            ]
+            ],
         )
 
     async def _exists(self, call: Call) -> bool | None:
@@ -49,7 +45,8 @@ class PlainKVEngine(PathEngine):
         if blob is None:
             raise NotFound
         data = await decode_any(blob)
-        ttl_s = self._default_ttl_s
+        # A lease as long as the mount says, where the secret does not say it itself.
+        ttl_s = self.context.ttl.default_s
         for name in ("ttl", "lease"):
             try:
                 ttl_s = to_duration_s(data[name]) if name in data else ttl_s

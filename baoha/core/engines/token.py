@@ -9,26 +9,25 @@ Source: OpenBao 2.7.2 as recorded (tests/conformance/recordings/token.json) and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from baoha.core.access.logins import describe_auth
-from baoha.core.access.policies import PolicyStore
+from baoha.core.access.logins import describe_auth, longest_s, recorded_login
 from baoha.core.access.token_entry import TokenEntry
 from baoha.core.access.token_requests import (
     CREATE_FIELDS,
     ROOT_PATH,
     Grant,
     TokenRequest,
-    TTLLimits,
     capped_ttl,
     new_token_template,
 )
-from baoha.core.access.tokens import TokenStore
+from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.fields import Kind
 from baoha.core.framework.routes import Call, PathEngine, Route, wrapped
-from baoha.core.request import Caller, Operation, Response
+from baoha.core.framework.ttl import TTLs
+from baoha.core.request import Caller, Login, Operation, Response
+from baoha.core.services import Services
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied
 from baoha.sansio.durations import parse_timestamp
 
@@ -46,29 +45,19 @@ _INCREMENT = {"increment": Kind.DURATION}
 
 
 class TokenEngine(PathEngine):
-    """
-    The token store's own paths. One instance per cluster.
-
-    Args:
-        limits: tells the lifetimes that the method's tuning allows now.
-    """
+    """The token store's own paths."""
 
     sudo_paths = ("accessors/",)
 
-    def __init__(
-        self,
-        tokens: TokenStore,
-        policies: PolicyStore,
-        *,
-        limits: Callable[[], TTLLimits],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._tokens = tokens
-        self._policies = policies
-        self._limits = limits
-        self._now = now
+    def __init__(self, context: EngineContext, services: Services) -> None:
+        self._tokens = services.tokens
+        self._policies = services.policies
+        self._mounts = services.mounts
+        self._ttl = context.ttl
+        self._now = context.now
         update, both = Operation.UPDATE, (Operation.READ, Operation.UPDATE)
         super().__init__(
+            context,
             [
                 Route(r"create", {update: self._create}, CREATE_FIELDS),
                 Route(r"create-orphan", {update: self._create_orphan}, CREATE_FIELDS),
@@ -84,7 +73,7 @@ class TokenEngine(PathEngine):
                 Route(r"revoke-accessor", {update: self._revoke_accessor}, _ACCESSOR),
                 Route(r"accessors/?", {Operation.LIST: self._accessors}),
                 Route(r"tidy", {update: self._tidy}),
-            ]
+            ],
         )
 
     # --- making -----------------------------------------------------------------------------
@@ -109,7 +98,7 @@ class TokenEngine(PathEngine):
             path=full_path,
             has_sudo=has_sudo,
             is_orphan=orphan,
-            limits=self._limits(),
+            ttl=self._ttl,
             now=self._now(),
         )
         await self._warn_unknown_policies(grant)
@@ -184,9 +173,13 @@ class TokenEngine(PathEngine):
             raise InvalidRequest("invalid lease ID")
         if not entry.renewable or not entry.expire_time:
             raise InvalidRequest("lease is not renewable")
-        most_s = self._limits().most_s
+        most_s = self._ttl.max_s
         warnings: list[str] = []
-        if entry.period_s:
+        if entry.login is not None:
+            login, ttl = await self._renewed_login(entry)
+            wanted_s = call.fields.get("increment", 0) or login.ttl_s or ttl.default_s
+            most_s = lifetime_s = longest_s(login, ttl)
+        elif entry.period_s:
             # Without an explicit end it may be renewed for ever.
             wanted_s = capped_ttl(entry.period_s, most_s, warnings, what="period")
             lifetime_s = entry.explicit_max_ttl_s
@@ -204,6 +197,17 @@ class TokenEngine(PathEngine):
         if renewed is None:
             raise InvalidRequest("token not found")
         return Response(auth=describe_auth(renewed, token=token, ttl_s=ttl_s), warnings=warnings)
+
+    async def _renewed_login(self, entry: TokenEntry) -> tuple[Login, TTLs]:
+        """Return what the method says of a login now, and the lifetimes of its mount."""
+        assert entry.login is not None
+        mount = self._mounts.find(entry.login.mount)
+        login = None
+        if mount is not None:
+            login = await mount.engine.renew(recorded_login(entry, mount.entry))
+        if mount is None or login is None:
+            raise InvalidRequest("the auth method does not renew this token")
+        return login, mount.context.ttl
 
     # --- ending -----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from baoha.core.framework.engine import Engine, EngineContext
 from baoha.core.framework.fields import FieldError, Kind, convert
 from baoha.core.keys.barrier import BarrierView
 from baoha.core.request import Operation, Request, Response
@@ -95,30 +96,24 @@ class Route:
         return found
 
 
-class PathEngine:
+class PathEngine(Engine):
     """An engine made of routes. The first route whose pattern matches the whole path is taken."""
 
-    # Relative paths that need no token; a trailing "*" matches what begins so.
-    unauthenticated_paths: Sequence[str] = ()
-    # Relative paths that need the sudo capability as well.
-    sudo_paths: Sequence[str] = ()
-    # Whether a handler treats a create otherwise than an update.
-    needs_create: bool = False
-
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, context: EngineContext, routes: Sequence[Route]) -> None:
+        super().__init__(context)
         self._routes = [(re.compile(route.pattern, re.DOTALL), route) for route in routes]
 
-    async def exists(self, request: Request, storage: BarrierView) -> bool | None:
-        """Say whether an UPDATE would overwrite something (None: the path does not care)."""
+    async def exists(self, request: Request) -> bool | None:
+        """As ``Engine.exists``; None: the path does not care."""
         found = self._find(request.path)
         if found is None or found[0].exists is None:
             return None
         route, captured = found
-        call = _open_call(route, captured, request, storage, prefix="")
+        call = _open_call(route, captured, request, self.context.storage, prefix="")
         assert route.exists is not None
         return await route.exists(call)
 
-    async def handle(self, request: Request, storage: BarrierView) -> Response:
+    async def handle(self, request: Request) -> Response:
         """Carry out one request. Raises RequestError for the client's fault."""
         found = self._find(request.path)
         if found is None:
@@ -127,15 +122,11 @@ class PathEngine:
         handler = route.handler(request.operation)
         if handler is None:
             raise UnsupportedOperation(_below_dispatch("unsupported operation", request))
-        call = _open_call(
-            route, captured, request, storage, prefix=_validation_prefix(route, request.operation)
-        )
+        prefix = _validation_prefix(route, request.operation)
+        call = _open_call(route, captured, request, self.context.storage, prefix=prefix)
         response = await handler(call)
         _warn_about_fields(response, route, captured, request)
         return response
-
-    def forget(self) -> None:
-        """Drop cached state. The base has none."""
 
     def _find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         for pattern, route in self._routes:
@@ -190,7 +181,7 @@ def _open_call(
 def _warn_about_fields(
     response: Response, route: Route, captured: Mapping[str, str], request: Request
 ) -> None:
-    is_empty = response.data is None and response.auth is None
+    is_empty = response.data is None and response.auth is None and response.login is None
     # An answer with a status of its own is final, as one with a body of its own.
     is_final = response.status is not None or response.raw is not None
     if route.takes_any or is_final or (is_empty and not response.warnings):

@@ -22,6 +22,7 @@ from typing import Any, Final
 from baoha.core.engines.kv2.metadata import ATTEMPTS, MetadataPaths, read_secret
 from baoha.core.engines.kv2.records import KVConfig, Secret
 from baoha.core.engines.kv2.stored_secrets import decode_secret, encode_secret, with_versions
+from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.fields import FieldError, Kind, to_int
 from baoha.core.framework.routes import Call, PathEngine, Route
 from baoha.core.framework.stored_data import decode_any, encode_any, with_values
@@ -54,18 +55,18 @@ class KVEngine(PathEngine):
         is_upgrading: data of KV v1 is still being moved here; what would use it is refused.
     """
 
-    def __init__(self, *, now: Callable[[], datetime], is_upgrading: bool = False) -> None:
-        self._now = now
+    def __init__(self, context: EngineContext, *, is_upgrading: bool = False) -> None:
+        self._now = context.now
         self._config: KVConfig | None = None
         self._generation = 0
-        metadata = MetadataPaths(now=now, config=self.config)
+        metadata = MetadataPaths(now=context.now, config=self.config)
         routes = [*self._data_routes(), *metadata.routes()]
         if is_upgrading:
             routes = [
                 replace(route, handlers=dict.fromkeys(route.handlers, _refuse_upgrading))
                 for route in routes
             ]
-        super().__init__([*routes, *self._fallbacks()])
+        super().__init__(context, [*routes, *self._fallbacks()])
 
     def forget(self) -> None:
         """Drop the cached settings."""

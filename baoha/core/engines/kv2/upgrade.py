@@ -20,16 +20,16 @@ Source: the answers of OpenBao 2.7.2, measured; the procedure is ours.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 import trio
 
 from baoha.core.engines.kv2.records import KVConfig, Secret
+from baoha.core.framework.mount_entry import MountEntry
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
-from baoha.core.mounts import MountEntry, MountStore
+from baoha.core.mounts import MountStore
 from baoha.errors import StorageCorrupt, StorageError
 
 log = logging.getLogger("baoha.core")
@@ -44,14 +44,17 @@ class _Unmounted(Exception):
 
 
 class KVUpgrades:
-    """The job that moves the secrets of mounts that are being upgraded."""
+    """
+    The job that moves the secrets of mounts that are being upgraded.
 
-    def __init__(
-        self, barrier: Barrier, mounts: MountStore, *, now: Callable[[], datetime]
-    ) -> None:
+    Args:
+        types: the types of these mounts.
+    """
+
+    def __init__(self, barrier: Barrier, mounts: MountStore, types: Collection[str]) -> None:
         self._barrier = barrier
         self._mounts = mounts
-        self._now = now
+        self._types = types
 
     async def run(self) -> None:
         """
@@ -60,7 +63,7 @@ class KVUpgrades:
         Cancellation: safe at every checkpoint; the next active node goes on.
         """
         while True:
-            entry = await self._mounts.wait_upgrade()
+            entry = await self._mounts.wait_moving(self._types)
             try:
                 await self.upgrade(entry)
             except StorageError as exc:
@@ -132,7 +135,7 @@ class KVUpgrades:
         return len(keys)
 
     async def _move_one(self, data: BarrierTransaction, key: str, blob: bytes) -> None:
-        now = self._now()
+        now = self._barrier.now()
         record = await data.get(f"metadata/{key}")
         secret = Secret.new(now) if record is None else Secret.from_bytes(record)
         secret.add_version(KVConfig(), now)

@@ -11,20 +11,17 @@ and measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from baoha.core.access.policies import PolicyStore
-from baoha.core.access.tokens import TokenStore
 from baoha.core.engines.sys.mounts import SUDO_PATHS, UNAUTHENTICATED_PATHS, MountPaths
 from baoha.core.engines.sys.policies import PolicyPaths
+from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.fields import Kind
 from baoha.core.framework.routes import Call, PathEngine, Route
-from baoha.core.keys.barrier import Barrier
 from baoha.core.keys.rotation import key_status, rotate_encryption_key, set_rotation_config
-from baoha.core.mounts import MountStore
 from baoha.core.request import Operation, Response
+from baoha.core.services import Services
 from baoha.core.view import Member
 from baoha.sansio.durations import SECOND_NS, format_timestamp
 
@@ -39,42 +36,29 @@ _REPLACED_PATHS: Final = (
 )
 
 
-class SysHooks(Protocol):
-    """What ``sys/`` needs of the node."""
-
-    def members(self) -> Sequence[Member]:
-        """Return the rows of ``sys/ha-status``."""
-
-
 class SysEngine(PathEngine):
-    """The system paths. One instance per node."""
+    """The system paths."""
 
     unauthenticated_paths = (*UNAUTHENTICATED_PATHS, *_REPLACED_PATHS)
     sudo_paths = (*SUDO_PATHS, "rotate", "rotate/keyring")
 
-    def __init__(
-        self,
-        barrier: Barrier,
-        *,
-        tokens: TokenStore,
-        policies: PolicyStore,
-        mounts: MountStore,
-        hooks: SysHooks,
-    ) -> None:
-        self._barrier = barrier
-        self._hooks = hooks
+    def __init__(self, context: EngineContext, services: Services) -> None:
+        self._barrier = services.barrier
+        self._hooks = services.hooks
+        policies = PolicyPaths(services.policies, services.tokens, now=context.now)
         read, update = Operation.READ, Operation.UPDATE
         config = {read: self._read_rotation, update: self._write_rotation}
         super().__init__(
+            context,
             [
                 Route(r"ha-status", {read: self._ha_status}),
                 Route(r"key-status", {read: self._key_status}),
                 Route(r"rotate(/keyring)?", {update: self._rotate}),
                 Route(r"rotate(/keyring)?/config", config, _ROTATION),
                 Route("|".join(_REPLACED_PATHS), {}),
-                *PolicyPaths(policies, tokens, now=barrier.now).routes(),
-                *MountPaths(mounts, tokens, policies).routes(),
-            ]
+                *policies.routes(),
+                *MountPaths(services).routes(),
+            ],
         )
 
     async def _ha_status(self, call: Call) -> Response:

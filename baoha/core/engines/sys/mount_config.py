@@ -11,13 +11,12 @@ Enabling takes the types of JSON as they are, tuning converts them: as measured 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from baoha.core.access.ttl import TTL_SYSTEM_S
 from baoha.core.framework.fields import ITEMS_MAX, FieldError, to_duration_ns, to_duration_s
-from baoha.core.mounts import VERSIONED_TYPES, MountEntry
+from baoha.core.framework.mount_entry import MountEntry, Table
+from baoha.core.framework.ttl import TTLs
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import DurationError
 
@@ -30,9 +29,6 @@ LISTS: Final = (
 _TEXTS: Final = ("default_lease_ttl", "max_lease_ttl", "listing_visibility", "token_type")
 _TTLS: Final = (("default_lease_ttl", "default"), ("max_lease_ttl", "max"))
 _VISIBILITIES: Final = frozenset({"", "hidden", "unauth"})
-_VERSIONS: Final = frozenset({1, 2})
-_INTEGER: Final = re.compile("[+-]?[0-9]+")
-_INT_MAX: Final = 2**63 - 1
 
 
 def enabled_config(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,56 +89,18 @@ def tuned_config(stored: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[s
     return config
 
 
-def tuned_options(entry: MountEntry, asked: Mapping[str, str]) -> dict[str, str]:
-    """
-    Return the options of a mount after a tuning; an empty value removes an option.
-
-    Raises:
-        InvalidRequest: no such version, or an older one.
-    """
-    options = dict(entry.options or {})
-    for name, value in asked.items():
-        if name == "version" and entry.type in VERSIONED_TYPES:
-            options[name] = str(_tuned_version(options.get(name, ""), value))
-        elif value:
-            options[name] = value
-        else:
-            options.pop(name, None)
-    return options
-
-
-def _tuned_version(old_text: str, new_text: str) -> int:
-    old, new = _version(old_text), _version(new_text)
-    if new not in _VERSIONS:
-        raise InvalidRequest(f"invalid version provided: {new}")
-    if new < old:
-        raise InvalidRequest(f"cannot downgrade mount from version {old}")
-    return new
-
-
-def upgrade_warning(before: MountEntry, after: MountEntry) -> list[str]:
-    """Return the warning that a tuning has made another version of a mount; else nothing."""
-    old, new = ((entry.options or {}).get("version", "") for entry in (before, after))
-    if after.type not in VERSIONED_TYPES or _version(old) == _version(new):
-        return []
-    # The second number is always 0 in OpenBao.
-    return [
-        f"Upgrading mount from version {_version(old)} to version 0. This mount will be "
-        "unavailable for a brief period and will resume service shortly."
-    ]
-
-
-def describe_tuning(entry: MountEntry) -> dict[str, Any]:
-    """Return the ``data`` object of a read of a mount's tuning."""
+def describe_tuning(entry: MountEntry, system: TTLs) -> dict[str, Any]:
+    """Return the ``data`` object of a read of a mount's tuning, given the system's lifetimes."""
+    ttl = system.of_mount(entry.config)
     described: dict[str, Any] = {
-        "default_lease_ttl": entry.config.get("default_lease_ttl") or TTL_SYSTEM_S,
-        "max_lease_ttl": entry.config.get("max_lease_ttl") or TTL_SYSTEM_S,
+        "default_lease_ttl": ttl.default_s,
+        "max_lease_ttl": ttl.max_s,
         "description": entry.description,
         "force_no_cache": entry.config.get("force_no_cache", False),
     }
     if entry.options:
         described["options"] = entry.options
-    if entry.table == "auth":
+    if entry.table == Table.AUTH:
         described["token_type"] = "default-service"  # noqa: S105 - a kind, not a secret
     shown = ("listing_visibility", *LISTS)
     return described | {name: entry.config[name] for name in shown if name in entry.config}
@@ -192,14 +150,3 @@ def _visibility(value: str) -> dict[str, str]:
     if value not in _VISIBILITIES:
         raise InvalidRequest(f"invalid listing_visibility {value}")
     return {"listing_visibility": value} if value else {}
-
-
-def _version(text: str) -> int:
-    if not text:
-        return 0
-    problem = "invalid syntax"
-    if _INTEGER.fullmatch(text):
-        if abs(int(text)) <= _INT_MAX:
-            return int(text)
-        problem = "value out of range"
-    raise InvalidRequest(f'unable to parse options: strconv.ParseInt: parsing "{text}": {problem}')

@@ -13,21 +13,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from baoha.core.access.policies import PolicyStore
 from baoha.core.access.policy_rules import ask_each
-from baoha.core.access.tokens import TokenStore
 from baoha.core.engines.sys.mount_config import (
     LISTS,
     describe_tuning,
     enabled_config,
     tuned_config,
-    tuned_options,
-    upgrade_warning,
 )
 from baoha.core.framework.fields import Kind
+from baoha.core.framework.mount_entry import AUTH_PATH, MountEntry
 from baoha.core.framework.routes import Call, Handler, Route
-from baoha.core.mounts import AUTH_PATH, VERSIONED_TYPES, MountEntry, MountStore, describe_mount
 from baoha.core.request import Operation, Response
+from baoha.core.services import Services
 from baoha.errors import InvalidRequest, PermissionDenied
 from baoha.sansio.policy import ACL
 
@@ -52,8 +49,6 @@ _TUNE: Final = {
     "user_lockout_config": Kind.MAP,
     **dict.fromkeys(LISTS, Kind.STRINGS),
 }
-# Other names of a secret engine's type, and the version that each stands for.
-_VERSION_NAMES: Final = {"kv-v1": "1", "kv-v2": "2"}
 UNAUTHENTICATED_PATHS: Final = ("internal/ui/mounts", "internal/ui/mounts/*")
 SUDO_PATHS: Final = ("auth/*",)
 
@@ -61,10 +56,11 @@ SUDO_PATHS: Final = ("auth/*",)
 class MountPaths:
     """``mounts``, ``auth`` and ``internal/ui/mounts``."""
 
-    def __init__(self, mounts: MountStore, tokens: TokenStore, policies: PolicyStore) -> None:
-        self._mounts = mounts
-        self._tokens = tokens
-        self._policies = policies
+    def __init__(self, services: Services) -> None:
+        self._mounts = services.mounts
+        self._tokens = services.tokens
+        self._policies = services.policies
+        self._ttl = services.ttl
 
     def routes(self) -> list[Route]:
         """Return the routes, for the engine's table."""
@@ -80,7 +76,9 @@ class MountPaths:
         read, update, delete = Operation.READ, Operation.UPDATE, Operation.DELETE
 
         async def list_all(call: Call) -> Response:
-            entries = {entry.path: describe_mount(entry) for entry in self._mounts.entries(table)}
+            entries = {
+                entry.path: self._mounts.describe(entry) for entry in self._mounts.entries(table)
+            }
             return Response(data=entries, top_level=True)
 
         async def enable(call: Call) -> Response:
@@ -110,19 +108,19 @@ class MountPaths:
         entry = self._mounts.entry("mounts", path)
         if entry is None:
             raise InvalidRequest(f"No secret engine mount at {path}")
-        return Response(data=describe_mount(entry), top_level=True)
+        return Response(data=self._mounts.describe(entry), top_level=True)
 
     async def _read_auth_mount(self, call: Call) -> Response:
         path = _path(call)
         entry = self._mounts.entry("auth", path)
         if entry is None:
             raise InvalidRequest(f"No auth engine at {path}")
-        return Response(data=describe_mount(entry), top_level=True)
+        return Response(data=self._mounts.describe(entry), top_level=True)
 
     async def _enable(self, call: Call, table: str) -> Response:
         fields = call.fields
         config = enabled_config(fields.get("config", {}))
-        mount_type, options = _type_and_options(call, table)
+        mount_type, options = self._type_and_options(call, table)
         entry = self._mounts.new_entry(
             table,
             _path(call),
@@ -142,8 +140,31 @@ class MountPaths:
             raise InvalidRequest("token credential backend cannot be disabled")
         if table == "mounts" and path in ("sys/", "cubbyhole/", "identity/"):
             raise InvalidRequest(f'cannot unmount "{path}"')
+        entry = self._mounts.entry(table, path)
         await self._mounts.unmount(table, path)
+        if entry is not None and table == "auth":
+            # Whoever has logged in there is known to nobody any more.
+            await self._tokens.revoke_logins(entry.uuid)
         return Response()
+
+    def _type_and_options(self, call: Call, table: str) -> tuple[str, dict[str, str] | None]:
+        fields = call.fields
+        asked = fields.get("type", "")
+        # Null stays null, nothing is an empty object. Source: measured
+        is_null = "options" in call.raw and call.raw["options"] is None
+        options: dict[str, str] | None = None if is_null else dict(fields.get("options", {}))
+        if not asked:
+            raise InvalidRequest("backend type must be specified as a string")
+        if asked == "plugin":
+            asked = fields.get("plugin_name", "")
+            if not asked:
+                raise InvalidRequest("plugin_name must be provided for plugin backend")
+        name, meant = self._mounts.types.resolve(table, asked)
+        if meant:
+            options = {**(options or {}), **meant}
+        if (found := self._mounts.types.get(table, name)) is not None:
+            found.check_options(options or {})
+        return name, options
 
     # --- tuning -----------------------------------------------------------------------------
 
@@ -152,7 +173,7 @@ class MountPaths:
         if entry is None:
             full_path = AUTH_PATH + path if table == "auth" else path
             raise InvalidRequest(f'cannot fetch sysview for path "{full_path}"')
-        return Response(data=describe_tuning(entry), top_level=True)
+        return Response(data=describe_tuning(entry, self._ttl), top_level=True)
 
     async def _tune(self, call: Call, table: str, path: str) -> Response:
         entry = self._mounts.entry(table, path)
@@ -175,10 +196,10 @@ class MountPaths:
             )
             if not fields.get("options"):
                 return changed
-            return self._mounts.with_options(changed, tuned_options(stored, fields["options"]))
+            return self._mounts.with_options(changed, fields["options"])
 
         before, after = await self._mounts.tune(entry, change)
-        return Response(warnings=upgrade_warning(before, after))
+        return Response(warnings=self._mounts.option_warnings(before, after))
 
     # --- what the UI, and "kv" of the command line, may see ------------------------------------
 
@@ -192,7 +213,7 @@ class MountPaths:
         for entry in entries:
             key = "secret" if entry.table == "mounts" else "auth"
             if granted.get(entry.full_path):
-                found[key][entry.path] = describe_mount(entry)
+                found[key][entry.path] = self._mounts.describe(entry)
             elif entry.config.get("listing_visibility") == "unauth":
                 found[key][entry.path] = {
                     "description": entry.description,
@@ -215,7 +236,7 @@ class MountPaths:
                 f'access to path "{path}"'
             )
         entry = match.target.entry
-        return Response(data=describe_mount(entry) | {"path": entry.path})
+        return Response(data=self._mounts.describe(entry) | {"path": entry.path})
 
     async def _optional_acl(self, call: Call) -> ACL | None:
         token = call.request.token.strip()
@@ -237,26 +258,3 @@ def _located(call: Call, table: str) -> tuple[str, str]:
     if table == "mounts" and path.startswith(AUTH_PATH):
         return "auth", path.removeprefix(AUTH_PATH)
     return table, path
-
-
-def _type_and_options(call: Call, table: str) -> tuple[str, dict[str, str] | None]:
-    fields = call.fields
-    mount_type = fields.get("type", "")
-    # Null stays null, nothing is an empty object. Source: measured
-    is_null = "options" in call.raw and call.raw["options"] is None
-    options: dict[str, str] | None = None if is_null else dict(fields.get("options", {}))
-    if not mount_type:
-        raise InvalidRequest("backend type must be specified as a string")
-    if mount_type == "plugin":
-        mount_type = fields.get("plugin_name", "")
-        if not mount_type:
-            raise InvalidRequest("plugin_name must be provided for plugin backend")
-    if table == "mounts" and mount_type in _VERSION_NAMES:
-        options = (options or {}) | {"version": _VERSION_NAMES[mount_type]}
-        mount_type = "kv"
-    version = (options or {}).get("version", "")
-    if mount_type == "kv" and version not in ("", "1", "2"):
-        raise InvalidRequest('nil backend of type "kv" returned from factory')
-    if mount_type in VERSIONED_TYPES - {"kv"} and version:
-        raise InvalidRequest(f'secrets engine "{mount_type}" does not allow setting a version')
-    return mount_type, options

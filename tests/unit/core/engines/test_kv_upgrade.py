@@ -59,7 +59,7 @@ async def upgraded(logical: Logical) -> None:
     """Run the job until it has nothing to do."""
     await refusal(logical)  # whoever asks makes the server read a stale table anew
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(logical.core.run_upgrades)
+        nursery.start_soon(logical.core.run_background)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert await refusal(logical) != UPGRADING
@@ -192,7 +192,7 @@ async def test_upgrade_store_fails_anywhere_nothing_is_lost(
         await ask_upgrade(logical)
         backend.arm(fail_at, after=after)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(logical.core.run_upgrades)
+            nursery.start_soon(logical.core.run_background)
             await trio.sleep(5)
             nursery.cancel_scope.cancel()
         reached = backend.calls > fail_at
@@ -215,7 +215,7 @@ async def test_upgrade_leader_changes_half_way_the_next_one_goes_on() -> None:
     backend.batches.clear()
     with trio.move_on_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(first.core.run_upgrades)
+            nursery.start_soon(first.core.run_background)
             while not backend.batches:
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
@@ -237,7 +237,7 @@ async def test_upgrade_a_write_that_is_under_way_is_not_lost() -> None:
         nursery.start_soon(logical.call, "POST", "up/late", {"name": "late"})
         await backend.held.wait()
         await ask_upgrade(logical)
-        nursery.start_soon(logical.core.run_upgrades)
+        nursery.start_soon(logical.core.run_background)
         await wait_all_tasks_blocked()
         assert await refusal(logical) == UPGRADING
         backend.go_on.set()
@@ -270,7 +270,7 @@ async def test_upgrade_mount_is_removed_meanwhile_nothing_is_left(autojump_clock
     await ask_upgrade(logical)
     backend.batches.clear()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(logical.core.run_upgrades)
+        nursery.start_soon(logical.core.run_background)
         while not backend.batches:
             await trio.lowlevel.checkpoint()
         await logical.call("DELETE", "sys/mounts/up")
