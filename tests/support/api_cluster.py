@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ import trio
 
 from baoha.api.app import build_app
 from baoha.asgi import ASGIApp
+from baoha.core.framework.engine_type import EngineType
 from baoha.core.view import LinkState, Role
 from baoha.node import Node
 from baoha.sansio.wire.messages import HTTPResponse
@@ -52,13 +53,19 @@ class APINode:
 
 @dataclass
 class APICluster:
-    """The nodes, and what was learned from them: shares and tokens by the recordings' names."""
+    """
+    The nodes, and what was learned from them: shares and tokens by the recordings' names.
+
+    Attributes:
+        engines: the rows of installed engines.
+    """
 
     nursery: trio.Nursery
     world: World = field(default_factory=World)
     hub: MemoryHub = field(default_factory=MemoryHub)
     nodes: list[APINode] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
+    engines: Sequence[EngineType] = ()
 
     async def add_node(self) -> APINode:
         """Start one more node."""
@@ -69,6 +76,7 @@ class APICluster:
             backend=backend,
             ha_backend=backend,
             network=self.hub.network(name),
+            engines=self.engines,
             boot_clock=trio.current_time,
             now=lambda: EPOCH + timedelta(seconds=trio.current_time()),
             random_bytes=random.Random(name).randbytes,

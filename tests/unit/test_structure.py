@@ -43,7 +43,7 @@ ORDER = [
     {"baoha.node"},
     {"baoha.api", "baoha.ha"},
     {"baoha.cluster"},
-    {"baoha.core.maintenance"},
+    {"baoha.core.exercise", "baoha.core.maintenance"},
     {"baoha.core.dispatch", "baoha.core.engines"},
     {"baoha.core.services"},
     {"baoha.core.access", "baoha.core.mounts"},
