@@ -80,7 +80,7 @@ def _listener(config: ListenerConfig, address: str) -> str:
     fields["max_request_size"] = f'"{config.max_request_size}"'
     fields["tls"] = '"disabled"' if config.tls is None else '"enabled"'
     proxy = config.forwarded_for
-    if proxy is not None:
+    if proxy.is_on:
         fields |= {
             "x_forwarded_for_authorized_addrs": f'"[{" ".join(proxy.authorized_addrs)}]"',
             "x_forwarded_for_hop_skips": f'"{proxy.hop_skips}"',

@@ -15,19 +15,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
+from baoha.config.effective import settings
 from baoha.config.model import ListenerConfig, ServerConfig
 from baoha.errors import ConfigError
 from baoha.server.http.listener import APIListener
 from baoha.server.logs import Logs, parse_level
-from baoha.server.settings import tls_settings
 
 logger = logging.getLogger("baoha.server.reload")
-
-# What is told apart from the rest: the first is applied, the others are not settings.
-_LOG_LEVEL = "log_level"
-_NOT_SETTINGS = frozenset({"sources", "warnings"})
 
 
 def apply_reload(
@@ -98,31 +94,26 @@ def _reload_listener(
         listener.headers.configured = fresh.custom_response_headers
         config = replace(config, custom_response_headers=fresh.custom_response_headers)
         logger.info("reloaded: custom_response_headers of %s", config.address)
-    try:
-        settings = tls_settings(fresh)
-    except ConfigError as error:
-        logger.error("listener not reloaded: address=%s error=%s", config.address, str(error))
-        return config
-    if settings is None or listener.tls is None or not listener.tls.reload(settings):
+    if fresh.tls is None or listener.tls is None or not listener.tls.reload(fresh.tls):
         return config
     return replace(config, tls=fresh.tls)
 
 
-def _changed(current: ServerConfig, fresh: ServerConfig) -> list[str]:
+def _changed(in_force: ServerConfig, fresh: ServerConfig) -> list[str]:
+    """Return what differs and only a restart changes: keys, or "listener" for its blocks."""
+    same_places = _places(in_force) == _places(fresh)
+    if not same_places:
+        fresh = replace(fresh, listeners=in_force.listeners)
+    old = {setting.key: setting for setting in settings(in_force)}
+    new = {setting.key: setting for setting in settings(fresh)}
     changed = []
-    for field in fields(ServerConfig):
-        if field.name in _NOT_SETTINGS or field.name == _LOG_LEVEL:
-            continue
-        old, new = getattr(current, field.name), getattr(fresh, field.name)
-        if field.name == "listeners":
-            # These parts of listeners that kept their address have just been reloaded.
-            old, new = [_not_reloaded(one) for one in old], [_not_reloaded(one) for one in new]
-        if old != new:
-            changed.append(field.name)
-    return changed
+    for key, setting in (old | new).items():
+        same = key in old and key in new and old[key].value == new[key].value
+        # What could not be reloaded, such as a certificate, has been reported.
+        if not same and not setting.reloads:
+            changed.append(key)
+    return changed if same_places else [*changed, "listener"]
 
 
-def _not_reloaded(config: ListenerConfig) -> ListenerConfig:
-    """Return what of a listener only a restart changes; TLS can only not be switched on or off."""
-    tls = config.tls and replace(config.tls, cert_file="", key_file="", client_ca_file="")
-    return replace(config, tls=tls, custom_response_headers={})
+def _places(config: ServerConfig) -> list[tuple[str, str]]:
+    return [(one.type, one.address) for one in config.listeners]
