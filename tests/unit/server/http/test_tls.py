@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,25 @@ async def test_tls_auto_reload_notices_a_changed_file(
         write_certificate(tmp_path)
         await trio.sleep(31)
         assert tls.context is not first
+        nursery.cancel_scope.cancel()
+
+
+async def test_tls_auto_reload_that_is_switched_on_later_begins_to_look(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = write_certificate(tmp_path)
+    tls = ServerTLS(replace(config, auto_reload=False))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tls.run_auto_reload)
+        first = tls.context
+        write_certificate(tmp_path)
+        await trio.sleep(100)
+        assert tls.context is first
+        assert tls.reload(config)
+        second = tls.context
+        write_certificate(tmp_path)
+        await trio.sleep(100)
+        assert tls.context is not second
         nursery.cancel_scope.cancel()
 
 
