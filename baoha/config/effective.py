@@ -30,22 +30,13 @@ _DEFAULT: Final = Source(text="default")
 
 class Setting(NamedTuple):
     """
-    One key that is in force.
-
-    ``value`` may be a secret: then ``is_secret``. ``reloads``: SIGHUP changes it.
+    One key that is in force; its value is as it is, a secret too.
     """
 
     key: str
     value: object
     option: Option | None = None  # None: the type of a block, or a store's own key
     is_secret: bool = False
-
-    @property
-    def reloads(self) -> bool:
-        """
-        Whether SIGHUP changes it in a running server.
-        """
-        return self.option is not None and self.option.reloads
 
 
 def effective(config: ServerConfig) -> list[tuple[str, str, str]]:

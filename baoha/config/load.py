@@ -143,6 +143,8 @@ class _Draft:
         derived = "" if disable_clustering else self._derived(api_addr, given, listeners)
         ha_storage = self.stores.get("ha_storage")
         read = values_for(ServerConfig, self._get)
+        if min(read["default_lease_ttl_s"], read["max_lease_ttl_s"]) < 1:
+            raise ConfigError("default_lease_ttl and max_lease_ttl must be 1s or more, or 0")
         if read["default_lease_ttl_s"] > read["max_lease_ttl_s"]:
             raise ConfigError("default_lease_ttl must not be above max_lease_ttl")
         read |= {"api_addr": api_addr, "cluster_addr": derived}

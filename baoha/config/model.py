@@ -69,24 +69,18 @@ class TLSConfig:
         ConfigError: they contradict each other.
     """
 
-    cert_file: str = option(TEXT, "", "certificate chain, PEM; required with TLS", reloads=True)
-    key_file: str = option(TEXT, "", "private key, PEM; required with TLS", reloads=True)
-    min_version: str = option(TLS_VERSIONS, "tls12", "oldest TLS version", reloads=True)
-    max_version: str = option(TLS_VERSIONS, "tls13", "newest TLS version", reloads=True)
-    cipher_suites: tuple[str, ...] = option(
-        TEXTS, (), "cipher suites of TLS 1.2, by IANA name", reloads=True
-    )
+    cert_file: str = option(TEXT, "", "certificate chain, PEM; required with TLS")
+    key_file: str = option(TEXT, "", "private key, PEM; required with TLS")
+    min_version: str = option(TLS_VERSIONS, "tls12", "oldest TLS version")
+    max_version: str = option(TLS_VERSIONS, "tls13", "newest TLS version")
+    cipher_suites: tuple[str, ...] = option(TEXTS, (), "cipher suites of TLS 1.2, by IANA name")
     require_and_verify_client_cert: bool = option(
-        BOOL, False, "refuse clients without a certificate", reloads=True
+        BOOL, False, "refuse clients without a certificate"
     )
-    client_ca_file: str = option(TEXT, "", "CA of client certificates, PEM", reloads=True)
-    disable_client_certs: bool = option(
-        BOOL, False, "do not ask for client certificates", reloads=True
-    )
+    client_ca_file: str = option(TEXT, "", "CA of client certificates, PEM")
+    disable_client_certs: bool = option(BOOL, False, "do not ask for client certificates")
     auto_reload: bool = option(BOOL, True, "look for a new certificate; OpenBao's default is off")
-    auto_reload_interval_s: float = option(
-        DURATION, 30.0, "how often; at least 5s", shown="30s", reloads=True
-    )
+    auto_reload_interval_s: float = option(DURATION, 30.0, "how often; at least 5s", shown="30s")
 
     def __post_init__(self) -> None:
         if self.require_and_verify_client_cert and self.disable_client_certs:
@@ -186,11 +180,7 @@ class ListenerConfig:
         POSITIVE, 4096, "connections at one time; one that waits makes room"
     )
     custom_response_headers: Headers = option(
-        RESPONSE_HEADERS,
-        MappingProxyType({}),
-        "headers to add, by status",
-        shown="{}",
-        reloads=True,
+        RESPONSE_HEADERS, MappingProxyType({}), "headers to add, by status", shown="{}"
     )
 
 
@@ -295,11 +285,7 @@ class ServerConfig:
         DURATION, 2_764_800.0, "longest ttl of a lease", shown="768h", zero_is_default=True
     )
     log_level: str = option(
-        LOG_LEVELS,
-        "info",
-        "least severe level that is logged",
-        env="LOG_LEVEL",
-        reloads=True,
+        LOG_LEVELS, "info", "least severe level that is logged", env="LOG_LEVEL"
     )
     log_format: Literal["standard", "json"] = option(
         LOG_FORMATS, "standard", "lines of text or of JSON", env="LOG_FORMAT"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -40,7 +41,6 @@ class Option:
         secret: the value is never shown.
         only: the one type of block that has the key; "" is every type.
         zero_is_default: 0 asks for the default, as in OpenBao.
-        reloads: SIGHUP changes it in a running server; all others need a restart.
     """
 
     key: str = ""
@@ -52,7 +52,6 @@ class Option:
     secret: bool = False
     only: str = ""
     zero_is_default: bool = False
-    reloads: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,6 @@ def option(
     secret: bool = False,
     only: str = "",
     zero_is_default: bool = False,
-    reloads: bool = False,
 ) -> T:
     """
     Return a dataclass field that is a key; see ``Option``.
@@ -101,7 +99,6 @@ def option(
         secret=secret,
         only=only,
         zero_is_default=zero_is_default,
-        reloads=reloads,
     )
     # The factory: dataclasses take no mapping for a default.
     return field(default_factory=lambda: default, repr=not secret, metadata={_KEY: made})
@@ -183,11 +180,12 @@ def settings_of(
             yield from settings_of(value, variant, prefix + entry.prefix)
 
 
-def _entries(record: type[Any], variant: str) -> Iterator[tuple[str, Option | Group]]:
-    for one in fields(record):
-        entry = _entry(one)
-        if entry is not None and entry.only in ("", variant):
-            yield one.name, entry
+@cache
+def _entries(record: type[Any], variant: str) -> tuple[tuple[str, Option | Group], ...]:
+    found = ((one.name, _entry(one)) for one in fields(record))
+    return tuple(
+        (name, entry) for name, entry in found if entry is not None and entry.only in ("", variant)
+    )
 
 
 def _entry(one: Field[Any]) -> Option | Group | None:

@@ -14,7 +14,7 @@ nor seal. Its log does not say which.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from baoha.config.effective import settings
@@ -100,19 +100,28 @@ def _reload_listener(
 
 
 def _changed(in_force: ServerConfig, fresh: ServerConfig) -> list[str]:
-    """Return what differs and only a restart changes: keys, or "listener" for its blocks."""
+    """Return what differs and only a restart changes: keys, or "listener" for all its blocks."""
     same_places = _places(in_force) == _places(fresh)
-    if not same_places:
-        fresh = replace(fresh, listeners=in_force.listeners)
-    old = {setting.key: setting for setting in settings(in_force)}
-    new = {setting.key: setting for setting in settings(fresh)}
-    changed = []
-    for key, setting in (old | new).items():
-        same = key in old and key in new and old[key].value == new[key].value
-        # What could not be reloaded, such as a certificate, has been reported.
-        if not same and not setting.reloads:
-            changed.append(key)
-    return changed if same_places else [*changed, "listener"]
+    listeners = in_force.listeners
+    if same_places:
+        pairs = zip(in_force.listeners, fresh.listeners, strict=True)
+        listeners = tuple(_without_reported(old, new) for old, new in pairs)
+    before = {one.key: one.value for one in settings(in_force)}
+    after = {one.key: one.value for one in settings(replace(fresh, listeners=listeners))}
+    keys = [key for key in {**before, **after} if _differs(key, before, after)]
+    return keys if same_places else [*keys, "listener"]
+
+
+def _differs(key: str, before: Mapping[str, object], after: Mapping[str, object]) -> bool:
+    if key in before and key in after:
+        return before[key] != after[key]
+    # Keys that a listener has not at one time belong to what another key switches: that is named.
+    return not key.startswith("listener.")
+
+
+def _without_reported(old: ListenerConfig, new: ListenerConfig) -> ListenerConfig:
+    """Return ``new`` with the old TLS: what could not be taken over of it has been reported."""
+    return replace(new, tls=old.tls) if old.tls is not None and new.tls is not None else new
 
 
 def _places(config: ServerConfig) -> list[tuple[str, str]]:

@@ -281,6 +281,10 @@ def test_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
             "listener.1.tls_cert_file and listener.1.tls_key_",
         ),
         ('default_lease_ttl = "1000h"' + BASE, "default_lease_ttl must not be above max_lease_ttl"),
+        (
+            'max_lease_ttl = "500ms"' + BASE,
+            "default_lease_ttl and max_lease_ttl must be 1s or more",
+        ),
     ],
 )
 def test_configuration_that_is_wrong_is_refused(text: str, message: str) -> None:
