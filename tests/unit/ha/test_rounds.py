@@ -10,6 +10,7 @@ import trio
 from baoha import names
 from baoha.core.maintenance import FIRST_S as MAINTENANCE_FIRST_S
 from baoha.core.maintenance import INTERVAL_S as MAINTENANCE_INTERVAL_S
+from baoha.core.maintenance import UPGRADES_KEPT_S
 from baoha.core.view import Role
 from baoha.node import Node
 from baoha.storage.faulty import Faults, FaultyHABackend
@@ -85,6 +86,24 @@ async def test_first_round_of_a_tenure_comes_soon_and_the_next_ones_at_their_tim
         assert stored[0] == pytest.approx(MAINTENANCE_FIRST_S, abs=1)
         assert stored[1] == pytest.approx(MAINTENANCE_FIRST_S + MAINTENANCE_INTERVAL_S, abs=1)
         assert node.status().role is Role.ACTIVE
+
+
+async def test_upgrades_of_a_rotation_are_cleared_when_every_standby_has_followed(
+    autojump_clock: object,
+) -> None:
+    async with lab() as here:
+        node = await here.active("n0")
+        await trio.sleep(2 * MAINTENANCE_INTERVAL_S)
+        await here.call(node, "POST", "sys/rotate", {})
+
+        def upgrades() -> list[str]:
+            return [key for key in here.world.data if key.startswith(names.KEY_UPGRADE_PREFIX)]
+
+        assert len(upgrades()) == 1
+        await trio.sleep(UPGRADES_KEPT_S - MAINTENANCE_INTERVAL_S)
+        assert len(upgrades()) == 1
+        await trio.sleep(3 * MAINTENANCE_INTERVAL_S)
+        assert upgrades() == []
 
 
 async def test_problem_of_the_lock_is_told_in_ha_status_and_health_while_it_lasts(
