@@ -44,9 +44,7 @@ from baoha.sansio.crypto.keyring import (
     upgrade_path,
 )
 from baoha.sansio.crypto.seal_format import (
-    SealConfig,
     SealWrapper,
-    ShamirWrapper,
     StaticSealKey,
     encode_stored_keys,
     wrapping_key_id,
@@ -185,25 +183,6 @@ async def rotate_encryption_key(barrier: Barrier) -> None:
     await change_keyring(barrier, attempt)
 
 
-async def rotate_root_key(
-    barrier: Barrier, wrapper: Callable[[BarrierTransaction], Awaitable[SealWrapper]]
-) -> None:
-    """
-    Install a new root key under the same seal key. Raises as ``change_keyring``.
-
-    Args:
-        wrapper: returns what encrypts the stored root key.
-    """
-
-    async def attempt(transaction: BarrierTransaction, current: Keyring) -> Change[None]:
-        keyring = current.with_root_key(barrier.random_bytes(KEY_BYTES))
-        root_key = keyring.root_key
-        put_stored_keys(transaction, root_key, await wrapper(transaction), barrier.random_bytes)
-        return Change(keyring, None)
-
-    await change_keyring(barrier, attempt)
-
-
 def put_stored_keys(
     transaction: BarrierTransaction,
     root_key: bytes,
@@ -213,39 +192,6 @@ def put_stored_keys(
     """Buffer the root key, encrypted by the seal."""
     plaintext = encode_stored_keys(root_key)
     transaction.put_raw(names.STORED_KEYS, wrapper.encrypt(plaintext, random_bytes(NONCE_BYTES)))
-
-
-async def replace_seal_key(barrier: Barrier, key: bytes, config: SealConfig) -> None:
-    """
-    Install a new key of a Shamir seal, and a new root key with it. Raises as ``change_keyring``.
-
-    Args:
-        key: what the new shares join to.
-        config: how many of them there are.
-    """
-
-    async def attempt(transaction: BarrierTransaction, current: Keyring) -> Change[None]:
-        root_key = barrier.random_bytes(KEY_BYTES)
-        put_stored_keys(transaction, root_key, ShamirWrapper(key), barrier.random_bytes)
-        transaction.put(names.SHAMIR_KEK, key)
-        transaction.put_raw(names.SEAL_CONFIG, config.encode())
-        return Change(current.with_root_key(root_key), None)
-
-    await change_keyring(barrier, attempt)
-
-
-async def replace_recovery_key(
-    barrier: Barrier, key: bytes, config: SealConfig, static_key: StaticSealKey
-) -> None:
-    """Install a new recovery key beside a static seal. Raises as ``change_keyring``."""
-
-    async def attempt(transaction: BarrierTransaction, current: Keyring) -> Change[None]:
-        wrapped = static_key.encrypt(key, barrier.random_bytes(NONCE_BYTES))
-        transaction.put_raw(names.RECOVERY_KEY, wrapped)
-        transaction.put_raw(names.RECOVERY_CONFIG, config.encode())
-        return Change(current, None)
-
-    await change_keyring(barrier, attempt)
 
 
 async def upgrade_stored_keys(barrier: Barrier, static_key: StaticSealKey) -> bool:

@@ -28,8 +28,7 @@ from typing import Final
 
 from baoha import names
 from baoha.core.keys import initialization, rotation
-from baoha.core.keys.barrier import Barrier, BarrierTransaction, Now, RandomBytes
-from baoha.core.keys.rotation import KeyStatus
+from baoha.core.keys.barrier import Barrier, Now, RandomBytes
 from baoha.core.view import InitParameters, InitResult, SealStatus
 from baoha.errors import (
     BarrierError,
@@ -40,8 +39,7 @@ from baoha.errors import (
     SealError,
     StorageCorrupt,
 )
-from baoha.sansio.crypto.barrier_codec import KEY_BYTES
-from baoha.sansio.crypto.keyring import Keyring, RotationConfig, decrypt_keyring
+from baoha.sansio.crypto.keyring import Keyring, decrypt_keyring
 from baoha.sansio.crypto.seal_format import (
     SHAMIR,
     SHARE_BYTES_MAX,
@@ -51,7 +49,6 @@ from baoha.sansio.crypto.seal_format import (
     SealWrapper,
     ShamirWrapper,
     StaticSealKey,
-    check_shares,
     decode_stored_keys,
 )
 from baoha.sansio.crypto.shamir import combine
@@ -73,7 +70,7 @@ class ClusterInfo:
 
 class Seal:
     """
-    Initialise, unseal, seal, and change the keys. One per node.
+    Initialise, unseal, and follow the keys. One per node.
 
     Args:
         static_key: the configured key of a static seal; None: key shares open the barrier.
@@ -89,8 +86,8 @@ class Seal:
         now: Now,
     ) -> None:
         self._backend = backend
-        self._barrier = barrier
-        self._static_key = static_key
+        self.barrier = barrier
+        self.static_key = static_key
         self._random_bytes = random_bytes
         self._now = now
         self._config: SealConfig | None = None  # None: not initialised
@@ -107,7 +104,7 @@ class Seal:
     @property
     def type(self) -> str:
         """The type of the seal as configured: "shamir" or "static"."""
-        return SHAMIR if self._static_key is None else STATIC
+        return SHAMIR if self.static_key is None else STATIC
 
     @property
     def initialized(self) -> bool:
@@ -140,24 +137,36 @@ class Seal:
                     else f"configure [seal.{config.type}] with the key that it was initialised with"
                 )
             )
-        if self._static_key is not None:
+        if self.static_key is not None:
             blob = await self._backend.get(names.RECOVERY_CONFIG)
             recovery = None if blob is None else SealConfig.decode(blob)
         self._config, self._recovery = config, recovery
 
+    @property
+    def shares_config(self) -> SealConfig | None:
+        """How many shares there are: key shares, or with a static seal recovery shares."""
+        return self._config if self.static_key is None else self._recovery
+
+    def take_shares_config(self, config: SealConfig) -> None:
+        """Take note of how many shares there are now: it was just stored."""
+        if self.static_key is None:
+            self._config = config
+        else:
+            self._recovery = config
+
     def status(self) -> SealStatus:
         """Return the state of the seal, from memory."""
-        shown = self._config if self._static_key is None else self._recovery
+        shown = self.shares_config
         return SealStatus(
             type=self.type,
             initialized=self.initialized,
-            sealed=self._barrier.sealed,
+            sealed=self.barrier.sealed,
             threshold=shown.threshold if shown else 0,
             shares=shown.shares if shown else 0,
             progress=len(self._progress),
             nonce=self._nonce,
-            recovery_seal=self._static_key is not None,
-            recovery_seal_type="" if self._static_key is None else SHAMIR,
+            recovery_seal=self.static_key is not None,
+            recovery_seal_type="" if self.static_key is None else SHAMIR,
         )
 
     async def cluster_info(self) -> ClusterInfo:
@@ -167,7 +176,7 @@ class Seal:
         Raises:
             Sealed, BarrierError, StorageCorrupt, StorageUnavailable: as ``Barrier.get``.
         """
-        blob = await self._barrier.get(names.CLUSTER_INFO)
+        blob = await self.barrier.get(names.CLUSTER_INFO)
         if blob is None:
             raise StorageCorrupt("the cluster info is missing")
         try:
@@ -202,7 +211,7 @@ class Seal:
         result = await initialization.initialize(
             self._backend,
             parameters,
-            static_key=self._static_key,
+            static_key=self.static_key,
             populate=populate,
             fence=fence,
             cluster_name=cluster_name,
@@ -211,7 +220,7 @@ class Seal:
         )
         # From what was just written, without another read: the result must not be lost to a store
         # that fails now.
-        if self._static_key is None:
+        if self.static_key is None:
             self._config = SealConfig(SHAMIR, parameters.secret_shares, parameters.secret_threshold)
         else:
             self._config = SealConfig(STATIC, 1, 1)
@@ -235,7 +244,7 @@ class Seal:
             StorageCorrupt, StorageUnavailable: the store could not be read.
         """
         if reset:
-            if not self._barrier.sealed:
+            if not self.barrier.sealed:
                 raise InvalidRequest("vault is unsealed")
             self._forget_progress()
             return False
@@ -243,9 +252,9 @@ class Seal:
             raise InvalidRequest(
                 "'key' must be specified in request body as JSON, or 'reset' set to true"
             )
-        if self._barrier.sealed:
+        if self.barrier.sealed:
             await self.load_config()
-        if not self._barrier.sealed:
+        if not self.barrier.sealed:
             return False
         if self._config is None:
             raise NotInitialized
@@ -253,7 +262,7 @@ class Seal:
         key = self._take_share(share)
         if key is None:
             return False
-        keyring = await self._read_keyring(await self._wrapper_of(key))
+        keyring = await self._read_keyring(await self.wrapper_of(key))
         return self._open(keyring)
 
     async def auto_unseal(self) -> bool:
@@ -268,31 +277,9 @@ class Seal:
             ConfigError, StorageCorrupt, StorageUnavailable: as ``load_config``.
         """
         await self.load_config()
-        if self._static_key is None or self._config is None or not self._barrier.sealed:
+        if self.static_key is None or self._config is None or not self.barrier.sealed:
             return False
-        return self._open(await self._read_keyring(self._static_key))
-
-    async def seal(self) -> None:
-        """Close the barrier: drop all keys and shares. Sealing what is sealed succeeds."""
-        self._forget_progress()
-        self._barrier.seal()
-
-    async def verify_shares(self, shares: Sequence[bytes]) -> None:
-        """
-        Raise unless these shares are enough and right: key shares, or recovery shares with a
-        static seal.
-
-        Raises:
-            InvalidKeyShare: they are not.
-            StorageCorrupt, StorageUnavailable: the store could not be read.
-        """
-        await self.load_config()
-        config = self._config if self._static_key is None else self._recovery
-        if config is None or len(shares) < config.threshold:
-            raise InvalidKeyShare("not enough key shares")
-        wrapper = await self._wrapper_of(_join(shares, config.threshold))
-        if self._static_key is None:
-            await self._stored_root_key(wrapper)
+        return self._open(await self._read_keyring(self.static_key))
 
     # --- the keyring ----------------------------------------------------------------------------
 
@@ -309,12 +296,12 @@ class Seal:
             StorageUnavailable: no answer; the former keyring is kept.
         """
         try:
-            keyring = await rotation.read_keyring(self._backend.get, self._barrier.keyring)
+            keyring = await rotation.read_keyring(self._backend.get, self.barrier.keyring)
         except BarrierError:
-            if self._static_key is None:
+            if self.static_key is None:
                 raise
-            keyring = await self._read_keyring(self._static_key)
-        self._barrier.follow(keyring)
+            keyring = await self._read_keyring(self.static_key)
+        self.barrier.follow(keyring)
         await self.load_config()
 
     async def rotate_encryption_key(self) -> None:
@@ -325,23 +312,7 @@ class Seal:
             Sealed, ReadOnly, FencedWrite: nothing was changed.
             StorageUnavailable: see its ``outcome``; either way the store opens.
         """
-        await rotation.rotate_encryption_key(self._barrier)
-
-    async def rotate_root_key(self) -> None:
-        """Install a new root key; the shares stay valid. Raises as ``rotate_encryption_key``."""
-        await rotation.rotate_root_key(self._barrier, self._wrapper_in)
-
-    async def set_rotation_config(self, config: RotationConfig) -> None:
-        """Store the rules of automatic rotation. Raises InvalidRequest when out of range."""
-        await rotation.set_rotation_config(self._barrier, config)
-
-    def rotation_config(self) -> RotationConfig:
-        """Return the rules of automatic rotation, from memory. Raises Sealed."""
-        return self._barrier.keyring.rotation
-
-    def key_status(self) -> KeyStatus:
-        """Return term, install time and encryptions of the data key, from memory. Raises Sealed."""
-        return rotation.key_status(self._barrier)
+        await rotation.rotate_encryption_key(self.barrier)
 
     async def upgrade_stored_keys(self) -> bool:
         """
@@ -350,38 +321,15 @@ class Seal:
         For a node that becomes active. Returns whether anything was written. Raises as
         ``rotate_encryption_key``.
         """
-        if self._static_key is None:
+        if self.static_key is None:
             return False
-        return await rotation.upgrade_stored_keys(self._barrier, self._static_key)
-
-    async def rekey(self, shares: int, threshold: int) -> tuple[bytes, ...]:
-        """
-        Cut a new key into new shares; the old shares are worth nothing afterwards.
-
-        With key shares: new seal key and new root key. With a static seal: a new recovery key.
-        The caller has verified the present shares (``verify_shares``).
-
-        Raises:
-            InvalidRequest: with OpenBao's texts; nothing was changed. Else as
-            ``rotate_encryption_key``; the new shares are returned only if they are stored for sure.
-        """
-        check_shares(shares, threshold, what="rotate seal")
-        key = self._random_bytes(KEY_BYTES)
-        cut = initialization.cut_key(key, shares, threshold, self._random_bytes)
-        config = SealConfig(SHAMIR, shares, threshold)
-        if self._static_key is None:
-            await rotation.replace_seal_key(self._barrier, key, config)
-            self._config = config
-        else:
-            await rotation.replace_recovery_key(self._barrier, key, config, self._static_key)
-            self._recovery = config
-        return cut
+        return await rotation.upgrade_stored_keys(self.barrier, self.static_key)
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _take_share(self, share: bytes) -> bytes | None:
         """Add a share; at the threshold forget all and return the joined key."""
-        config = self._config if self._static_key is None else self._recovery
+        config = self.shares_config
         if config is None:
             raise InvalidKeyShare(
                 "invalid key: failed to verify recovery key: no recovery key found"
@@ -394,7 +342,7 @@ class Seal:
         if len(self._progress) < config.threshold:
             return None
         try:
-            return _join([bytes(known) for known in self._progress], config.threshold)
+            return join_shares([bytes(known) for known in self._progress], config.threshold)
         finally:
             self._forget_progress()
 
@@ -405,15 +353,21 @@ class Seal:
         self._nonce = ""
 
     def _open(self, keyring: Keyring) -> bool:
-        if not self._barrier.sealed:
+        if not self.barrier.sealed:
             return False
         self._forget_progress()
-        self._barrier.open(keyring)
+        self.barrier.open(keyring)
         return True
 
-    async def _wrapper_of(self, key: bytes) -> SealWrapper:
-        """Return what opens the stored keys, given the key that shares have joined to."""
-        if self._static_key is None:
+    async def wrapper_of(self, key: bytes) -> SealWrapper:
+        """
+        Return what opens the stored keys, given the key that shares have joined to.
+
+        Raises:
+            InvalidKeyShare: it is no key, or not the recovery key.
+            StorageCorrupt, StorageUnavailable: the store could not be read.
+        """
+        if self.static_key is None:
             try:
                 return ShamirWrapper(key)
             except BarrierError as exc:  # of a length that is no key's
@@ -421,28 +375,19 @@ class Seal:
         blob = await self._backend.get(names.RECOVERY_KEY)
         if blob is None:
             raise StorageCorrupt("the recovery key is missing")
-        if not hmac.compare_digest(_decrypt_static(self._static_key, blob), key):
+        if not hmac.compare_digest(_decrypt_static(self.static_key, blob), key):
             raise InvalidKeyShare(
                 "invalid key: failed to verify recovery key: "
                 "recovery key does not match submitted values"
             )
-        return self._static_key
-
-    async def _wrapper_in(self, transaction: BarrierTransaction) -> SealWrapper:
-        """Return what encrypts the stored keys, on an unsealed node."""
-        if self._static_key is not None:
-            return self._static_key
-        key = await transaction.get(names.SHAMIR_KEK)
-        if key is None:
-            raise StorageCorrupt("the seal key is missing from the barrier")
-        return ShamirWrapper(key)
+        return self.static_key
 
     async def _read_keyring(self, wrapper: SealWrapper) -> Keyring:
         failure = BarrierError()
         # Stored keys and keyring are written together but read one after the other: a change of the
         # root key may fall between the two reads.
         for _ in range(rotation.READS_MAX):
-            root_key = await self._stored_root_key(wrapper)
+            root_key = await self.stored_root_key(wrapper)
             blob = await self._backend.get(names.KEYRING)
             if blob is None:
                 raise StorageCorrupt("the keyring is missing")
@@ -452,12 +397,13 @@ class Seal:
                 failure = exc
         raise failure
 
-    async def _stored_root_key(self, wrapper: SealWrapper) -> bytes:
+    async def stored_root_key(self, wrapper: SealWrapper) -> bytes:
+        """Return the root key as stored. Raises as ``wrapper_of``."""
         blob = await self._backend.get(names.STORED_KEYS)
         if blob is None:
             raise StorageCorrupt("the stored keys are missing")
-        if self._static_key is not None:
-            return decode_stored_keys(_decrypt_static(self._static_key, blob))
+        if self.static_key is not None:
+            return decode_stored_keys(_decrypt_static(self.static_key, blob))
         try:
             return decode_stored_keys(wrapper.decrypt(blob))
         except BarrierError as exc:
@@ -471,7 +417,8 @@ def _check_length(share: bytes) -> None:
         raise InvalidKeyShare(f"invalid key: key is longer than maximum {SHARE_BYTES_MAX} bytes")
 
 
-def _join(shares: Sequence[bytes], threshold: int) -> bytes:
+def join_shares(shares: Sequence[bytes], threshold: int) -> bytes:
+    """Return the key that shares join to. Raises InvalidKeyShare: they join to none."""
     if threshold == 1:
         return shares[0]
     try:

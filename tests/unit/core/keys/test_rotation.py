@@ -11,6 +11,7 @@ import trio
 
 from baoha import names
 from baoha.core.keys import rotation
+from baoha.core.keys.rekey import rekey, rotate_root_key, verify_shares
 from baoha.core.view import InitResult
 from baoha.errors import (
     AlreadyInitialized,
@@ -49,11 +50,11 @@ async def test_rotate_encryption_key_is_one_transaction_and_old_data_stays_reada
     await node.seal.rotate_encryption_key()
     (batch,) = watcher.batches
     assert set(batch.writes) == {"core/keyring", "core/root-key", "core/master", "core/upgrade/1"}
-    status = node.seal.key_status()
+    status = rotation.key_status(node.barrier)
     assert (status.term, status.encryptions) == (2, 0)
     assert status.install_time == "2026-01-02T03:04:05Z"
     await node.barrier.put("b", b"2")
-    assert node.seal.key_status().encryptions == 1
+    assert rotation.key_status(node.barrier).encryptions == 1
     other = Node(world)
     assert await other.unseal(result.shares[:3])
     assert (await other.barrier.get("a"), await other.barrier.get("b")) == (b"1", b"2")
@@ -65,10 +66,10 @@ async def test_rotations_at_the_same_time_all_count() -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(node.seal.rotate_encryption_key)
-    assert node.seal.key_status().term == 5
+    assert rotation.key_status(node.barrier).term == 5
     other = Node(world)
     assert await other.unseal(result.shares[:3])
-    assert other.seal.key_status().term == 5
+    assert rotation.key_status(other.barrier).term == 5
 
 
 async def test_rotate_builds_on_what_another_node_stored() -> None:
@@ -80,7 +81,7 @@ async def test_rotate_builds_on_what_another_node_stored() -> None:
     await first.seal.rotate_encryption_key()
     await first.barrier.put("a", b"term 2")
     await second.seal.rotate_encryption_key()
-    assert second.seal.key_status().term == 3
+    assert rotation.key_status(second.barrier).term == 3
     assert await second.barrier.get("a") == b"term 2"
 
 
@@ -91,8 +92,8 @@ async def test_change_by_a_node_that_knows_only_older_keys_follows_first() -> No
     await second.unseal(result.shares[:3])
     second.barrier.begin_writes(None)
     await first.seal.rotate_encryption_key()
-    new = await first.seal.rekey(2, 2)  # writes the seal key under a term unknown to the second
-    await second.seal.rotate_root_key()
+    new = await rekey(first.seal, 2, 2)  # writes the seal key under a term unknown to the second
+    await rotate_root_key(second.seal)
     assert await opens(world, new)
 
 
@@ -100,7 +101,7 @@ async def test_rotate_root_key_keeps_the_shares() -> None:
     world = World()
     node, result = await opened_node(world)
     before = node.barrier.keyring.root_key
-    await node.seal.rotate_root_key()
+    await rotate_root_key(node.seal)
     assert node.barrier.keyring.root_key != before
     other = Node(world)
     assert await other.unseal(result.shares[:3])
@@ -110,15 +111,15 @@ async def test_rotate_root_key_keeps_the_shares() -> None:
 async def test_rekey_replaces_the_shares() -> None:
     world = World()
     node, result = await opened_node(world)
-    await node.seal.verify_shares(result.shares[:3])
-    new = await node.seal.rekey(3, 2)
+    await verify_shares(node.seal, result.shares[:3])
+    new = await rekey(node.seal, 3, 2)
     assert (node.seal.status().shares, node.seal.status().threshold) == (3, 2)
-    await node.seal.verify_shares(new[:2])
+    await verify_shares(node.seal, new[:2])
     with pytest.raises(InvalidKeyShare):
-        await node.seal.verify_shares(result.shares[:3])
+        await verify_shares(node.seal, result.shares[:3])
     with pytest.raises(InvalidKeyShare, match="not enough"):
-        await node.seal.verify_shares(new[:1])
-    await node.seal.rotate_root_key()
+        await verify_shares(node.seal, new[:1])
+    await rotate_root_key(node.seal)
     other = Node(world)
     with pytest.raises(InvalidKeyShare):
         await other.unseal(result.shares[:2])
@@ -128,7 +129,7 @@ async def test_rekey_replaces_the_shares() -> None:
 async def test_rekey_bad_numbers_are_refused() -> None:
     node, _ = await opened_node(World())
     with pytest.raises(InvalidRequest, match="invalid rotate seal configuration: threshold cannot"):
-        await node.seal.rekey(2, 3)
+        await rekey(node.seal, 2, 3)
 
 
 async def test_key_changes_without_a_tenure_or_keys_are_refused() -> None:
@@ -138,13 +139,13 @@ async def test_key_changes_without_a_tenure_or_keys_are_refused() -> None:
     before = dict(world.data)
     changes: list[Callable[[], Awaitable[object]]] = [
         node.seal.rotate_encryption_key,
-        node.seal.rotate_root_key,
-        lambda: node.seal.rekey(1, 1),
+        lambda: rotate_root_key(node.seal),
+        lambda: rekey(node.seal, 1, 1),
     ]
     for change in changes:
         with pytest.raises(ReadOnly):
             await change()
-    await node.seal.seal()
+    node.barrier.seal()
     for change in changes:
         with pytest.raises(Sealed):
             await change()
@@ -169,9 +170,9 @@ async def test_reload_follows_data_key_root_key_and_shares() -> None:
     active, result = await opened_node(world)
     standby = await standby_of(world, result)
     await active.seal.rotate_encryption_key()
-    await active.seal.rotate_root_key()
+    await rotate_root_key(active.seal)
     await active.seal.rotate_encryption_key()
-    await active.seal.rekey(2, 2)
+    await rekey(active.seal, 2, 2)
     await standby.seal.reload_keyring()
     assert keys_of(standby) == keys_of(active)
     assert standby.barrier.keyring.root_key == active.barrier.keyring.root_key
@@ -205,7 +206,7 @@ async def test_reload_that_missed_both_keys_says_so_and_keeps_what_it_has() -> N
     active, result = await opened_node(world)
     standby = await standby_of(world, result)
     await active.seal.rotate_encryption_key()
-    await active.seal.rotate_root_key()
+    await rotate_root_key(active.seal)
     await rotation.clear_upgrades(active.barrier)
     with pytest.raises(BarrierError, match="no decryption key available for term 2"):
         await standby.seal.reload_keyring()
@@ -222,7 +223,7 @@ async def test_reload_with_a_static_seal_follows_in_any_case() -> None:
     await standby.seal.auto_unseal()
     active.barrier.begin_writes(None)
     await active.seal.rotate_encryption_key()
-    await active.seal.rotate_root_key()
+    await rotate_root_key(active.seal)
     await rotation.clear_upgrades(active.barrier)
     await standby.seal.reload_keyring()
     assert standby.barrier.term == 2
@@ -238,7 +239,7 @@ class ChangesBetweenReads(InmemBackend):
         blob = await super().get(key)
         if self.moments and key in (names.STORED_KEYS, names.ROOT_KEY):
             self.moments -= 1
-            await self.active.seal.rotate_root_key()
+            await rotate_root_key(self.active.seal)
         return blob
 
 
@@ -251,7 +252,7 @@ async def test_unseal_and_reload_while_the_root_key_changes() -> None:
     backend.moments = 1
     assert await node.unseal(result.shares[:3])
     assert backend.moments == 0
-    await active.seal.rotate_root_key()
+    await rotate_root_key(active.seal)
     backend.moments = 2
     await node.seal.reload_keyring()
     assert backend.moments == 0
@@ -266,16 +267,16 @@ async def test_rotation_config_is_checked_stored_and_followed() -> None:
     node, result = await opened_node(world)
     standby = await standby_of(world, result)
     config = RotationConfig(False, 5_000_000, 720 * 3600 * 10**9)
-    await node.seal.set_rotation_config(config)
-    assert node.seal.rotation_config() == config
+    await rotation.set_rotation_config(node.barrier, config)
+    assert node.barrier.keyring.rotation == config
     await standby.seal.reload_keyring()
-    assert standby.seal.rotation_config() == config
+    assert standby.barrier.keyring.rotation == config
     for operations in (1, 999_999, 3_865_470_567):
         with pytest.raises(InvalidRequest) as caught:
-            await node.seal.set_rotation_config(RotationConfig(False, operations))
+            await rotation.set_rotation_config(node.barrier, RotationConfig(False, operations))
         assert caught.value.errors == ("max_operations must be in the range [1000000,3865470566]",)
     with pytest.raises(InvalidRequest):
-        await node.seal.set_rotation_config(RotationConfig(interval_ns=10**9))
+        await rotation.set_rotation_config(node.barrier, RotationConfig(interval_ns=10**9))
 
 
 async def test_rotation_due_names_the_reason() -> None:
@@ -285,7 +286,9 @@ async def test_rotation_due_names_the_reason() -> None:
     await node.unseal(result.shares[:3])
     node.barrier.begin_writes(None)
     assert rotation.rotation_due(node.barrier) == ""
-    await node.seal.set_rotation_config(RotationConfig(False, 1_000_000, 24 * 3600 * 10**9))
+    await rotation.set_rotation_config(
+        node.barrier, RotationConfig(False, 1_000_000, 24 * 3600 * 10**9)
+    )
     clock.moment += timedelta(hours=23)
     assert rotation.rotation_due(node.barrier) == ""
     clock.moment += timedelta(hours=1)
@@ -295,10 +298,10 @@ async def test_rotation_due_names_the_reason() -> None:
     node.barrier.follow(node.barrier.keyring.with_encryptions(1_000_000))
     assert rotation.rotation_due(node.barrier) == "reached max operations"
     await node.seal.rotate_encryption_key()
-    await node.seal.set_rotation_config(RotationConfig(interval_ns=0))
+    await rotation.set_rotation_config(node.barrier, RotationConfig(interval_ns=0))
     clock.moment += timedelta(days=366)
     assert rotation.rotation_due(node.barrier) == "legacy rotation"
-    await node.seal.set_rotation_config(RotationConfig(disabled=True))
+    await rotation.set_rotation_config(node.barrier, RotationConfig(disabled=True))
     assert rotation.rotation_due(node.barrier) == ""
 
 
@@ -307,11 +310,11 @@ async def test_encryptions_persisted_survive_a_restart() -> None:
     node, result = await opened_node(world)
     for _ in range(20):
         await node.barrier.put("a", b"")
-    count = node.seal.key_status().encryptions
+    count = rotation.key_status(node.barrier).encryptions
     await rotation.persist_encryptions(node.barrier)
     other = Node(world)
     await other.unseal(result.shares[:3])
-    assert other.seal.key_status().encryptions == count >= 20
+    assert rotation.key_status(other.barrier).encryptions == count >= 20
 
 
 # --- fail everywhere ----------------------------------------------------------------------------
@@ -367,12 +370,12 @@ async def rotate_data(node: Node) -> tuple[bytes, ...]:
 
 
 async def rotate_root(node: Node) -> tuple[bytes, ...]:
-    await node.seal.rotate_root_key()
+    await rotate_root_key(node.seal)
     return ()
 
 
-async def rekey(node: Node) -> tuple[bytes, ...]:
-    return (await node.seal.rekey(2, 2))[:2]
+async def cut_new_shares(node: Node) -> tuple[bytes, ...]:
+    return (await rekey(node.seal, 2, 2))[:2]
 
 
 # Returns the new shares, none where the old ones stay valid.
@@ -380,7 +383,7 @@ Change = Callable[[Node], Awaitable[tuple[bytes, ...]]]
 
 
 @pytest.mark.parametrize("effect", ["before", "after"])
-@pytest.mark.parametrize("change", [rotate_data, rotate_root, rekey])
+@pytest.mark.parametrize("change", [rotate_data, rotate_root, cut_new_shares])
 async def test_key_change_any_call_fails_store_opens_with_old_or_new(
     change: Change, effect: Effect
 ) -> None:
@@ -434,7 +437,7 @@ async def test_rekey_lost_answers_return_the_shares_that_open(lands: list[bool])
     node.barrier.begin_writes(None)
     assert isinstance(node.barrier.backend, LosesAnswers)
     node.barrier.backend.lands = list(lands)
-    new = await node.seal.rekey(2, 2)
+    new = await rekey(node.seal, 2, 2)
     assert await opens(world, new)
 
 
@@ -448,7 +451,7 @@ async def test_rotate_lost_answers_do_not_rotate_twice(lands: list[bool]) -> Non
     node.barrier.begin_writes(None)
     backend.lands = list(lands)
     await node.seal.rotate_encryption_key()
-    assert node.seal.key_status().term == 2
+    assert rotation.key_status(node.barrier).term == 2
 
 
 @pytest.mark.parametrize("lands", [[False] * 3, [False, False, True]])
@@ -487,7 +490,7 @@ async def test_change_fenced_after_a_lost_answer_is_unknown() -> None:
     await node.unseal(result.shares[:3])
     node.barrier.begin_writes(None)
     with pytest.raises(BaohaError) as caught:
-        await node.seal.rotate_root_key()
+        await rotate_root_key(node.seal)
     assert caught.value.outcome == "unknown"
 
 
@@ -503,7 +506,7 @@ async def test_change_cancelled_anywhere_leaves_a_store_that_opens(
         slow.barrier.begin_writes(None)
         done = False
         with trio.move_on_after(step * 0.5 + 0.3):
-            await slow.seal.rotate_root_key()
+            await rotate_root_key(slow.seal)
             done = True
         assert await opens(world, result.shares[:3])
         if done:
@@ -515,7 +518,7 @@ async def test_change_cancelled_anywhere_leaves_a_store_that_opens(
 async def test_nothing_shows_a_secret() -> None:
     world = World()
     node, result = await opened_node(world)
-    await node.seal.rekey(5, 3)
+    await rekey(node.seal, 5, 3)
     keyring = node.barrier.keyring
     shown = " ".join(
         repr(item) for item in (node.seal, node.barrier, result, keyring, node.seal.status())
