@@ -88,14 +88,10 @@ class ConcurrencyLimit:
         self._bounds = (float(least), float(most))
         self._restarted_at = float("-inf")
         self._limit = min(max(float(least), 8.0), float(most))
+        self.places = int(self._limit)  # the number of places now
         self._least_s = self._least_before_s = float("inf")
         self._window_ends = 0.0
         self.typical_s = 0.0  # smoothed time of execution
-
-    @property
-    def places(self) -> int:
-        """The number of places now."""
-        return int(self._limit)
 
     def restart(self, now: float) -> None:
         """
@@ -104,6 +100,7 @@ class ConcurrencyLimit:
         """
         self._restarted_at = now
         self._limit = self._floor(now)
+        self.places = int(self._limit)
         self._least_s = self._least_before_s = float("inf")
 
     def _floor(self, now: float) -> float:
@@ -132,6 +129,7 @@ class ConcurrencyLimit:
             change = 1.0
         floor, ceiling = self._floor(now), self._bounds[1]
         self._limit = min(max(self._limit + change / self._limit, floor), ceiling)
+        self.places = int(self._limit)
 
 
 class DelayGuard:

@@ -167,12 +167,18 @@ def _write(value: Any, out: _Output) -> None:
         is_sorted = out.is_go and not isinstance(value, Fields)
         for key in sorted(value) if is_sorted else value:
             put(separator)
-            if len(key) > _PIECE_CHARS:
+            if key.isascii() and key.isidentifier() and len(key) <= _PIECE_CHARS:
+                put(f'"{key}"')  # a plain word, as most are: nothing to escape
+            elif len(key) > _PIECE_CHARS:
                 out.long_string(key)
             else:
                 put(out.quoted(key))
             put(":")
-            _write(value[key], out)
+            item = value[key]
+            if isinstance(item, str) and len(item) <= _PIECE_CHARS:  # most are: no frame for them
+                put(out.quoted(item))
+            else:
+                _write(item, out)
             separator = ","
         put("}" if value else "{}")
     elif isinstance(value, list | tuple):

@@ -128,6 +128,8 @@ class Turns:
 
     def refuses(self, urgency: Urgency, address: str) -> bool:
         """Whether a newcomer should not wait for a turn: those before it have for too long."""
+        if not self._waiting and (urgency, address) not in self._guards:
+            return False  # nobody waits, nor did lately
         now = trio.current_time()
         queue = self._queues[urgency]
         delay_s = queue.delay_s(address, now)
