@@ -129,8 +129,9 @@ def finished(
     request: HTTPRequest, response: HTTPResponse, common: Mapping[str, str]
 ) -> HTTPResponse:
     """Return the response with the headers that every answer has."""
-    own = {name for name, _ in response.headers}
-    headers: Headers = tuple((k, v) for k, v in common.items() if k not in own)
+    headers: Headers = tuple(common.items())
+    if not common.keys().isdisjoint(own := dict(response.headers)):
+        headers = tuple((name, value) for name, value in headers if name not in own)
     if namespace := request.header(names.NAMESPACE_HEADER):
         headers += ((names.NAMESPACE_HEADER, namespace),)
     return HTTPResponse(
@@ -216,7 +217,8 @@ async def _read_body(
         if size > SMALL_BYTES:
             await upload.grow(size, request())
         if not message.get("more_body", False):
-            upload.complete(size)
+            if size > SMALL_BYTES:  # else it has taken no room
+                upload.complete(size)
             return body.getvalue()
         # A client that sends byte by byte gives way to the others.
         await trio.lowlevel.checkpoint()

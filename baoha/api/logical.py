@@ -143,7 +143,10 @@ async def decode_body(request: HTTPRequest) -> dict[str, Any]:
 
     Cancellation: as ``decoded``.
     """
-    return await decoded(_decode_form if _is_form(request) else _decode_json, request.body)
+    decode = _decode_form if _is_form(request) else _decode_json
+    if len(request.body) <= INLINE_BYTES_MAX:
+        return decode(request.body, _go_on)
+    return await decoded(decode, request.body)
 
 
 async def decoded(decode: Callable[[bytes, Pause], T], body: bytes) -> T:

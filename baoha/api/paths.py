@@ -66,6 +66,8 @@ _CONTROL: Final = frozenset(
 
 def decoded_path(raw_path: str) -> str | None:
     """Return a path with its escapes resolved, or None when an escape is malformed."""
+    if "%" not in raw_path:
+        return raw_path
     if is_malformed(raw_path):
         return None
     if len(raw_path) <= _UNQUOTED_CHARS_MAX or not raw_path.isascii():

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -221,6 +220,7 @@ class _Journey:
         self._is_abandoned = is_abandoned
         self._deadline = math.inf
         self._was_let_in = False
+        self._decision: Decision = _NOBODY  # the last one
         self._claim: Claim | None = None
         self._kind = _kind_of(request, path)
         self._address = client_address(request.remote_addr)
@@ -231,7 +231,7 @@ class _Journey:
     async def run(self) -> HTTPResponse:
         while True:
             status = self._view.status()
-            decision = self._decide(status)
+            decision = self._decision = self._decide(status)
             try:
                 match decision:
                     case Refuse():
@@ -241,7 +241,7 @@ class _Journey:
                     case Park(otherwise):
                         answer = await self._wait(status, math.inf, otherwise)
                     case Serve() | Forward():
-                        answer = await self._attempt(status, decision)
+                        answer = await self._attempt(status)
                         if answer is None:
                             answer = await self._wait(status, RETRY_PAUSE_S, _NOBODY)
             except Overloaded:
@@ -252,18 +252,20 @@ class _Journey:
     def _decide(self, status: NodeStatus) -> Decision:
         return decide(status, declines_forwarding=self._declines_forwarding)
 
-    async def _attempt(self, status: NodeStatus, decision: Decision) -> HTTPResponse | None:
+    async def _attempt(self, status: NodeStatus) -> HTTPResponse | None:
         """Execute or forward once, in a place of its lane; None: it may go round."""
         token = token_of(self._request)
         self._admission.executes(status.last_leader_addr)
         kind = self._kind
         if self._admission.is_contended(kind):
             kind = await self._lane(token)
+            self._look_again()
         answer = await self._admission.run(
             kind,
             self._address,
-            partial(self._execute, status, decision),
+            self._execute,
             returning_until=None if self._deadline == math.inf else self._deadline,
+            waited=self._look_again,
         )
         is_done = answer is not None and answer.status < HTTPStatus.BAD_REQUEST
         if is_done and token and not self._view.recalls(token):
@@ -275,17 +277,18 @@ class _Journey:
         """Who has no valid token is a stranger as soon as somebody must wait."""
         return self._kind if token and await self._view.vouches_for(token) else Kind.STRANGER
 
-    async def _execute(self, seen: NodeStatus, decision: Decision) -> HTTPResponse | None:
+    def _look_again(self) -> None:
+        """Decide anew: the picture may have changed while the request waited for its place."""
+        self._decision = self._decide(self._view.status())
+
+    async def _execute(self) -> HTTPResponse | None:
         self._was_let_in = True
         if self._is_abandoned():
             return _refuse(_NOBODY)  # nobody reads it
-        # The picture may have changed while the request waited for its place.
-        if (status := self._view.status()) is not seen:
-            decision = self._decide(status)
         try:
-            if isinstance(decision, Serve):
+            if isinstance(self._decision, Serve):
                 return await execute_active(self._view, self._request)
-            if isinstance(decision, Forward):
+            if isinstance(self._decision, Forward):
                 return await self._view.forward(self._request)
         except (*_NOT_EXECUTED, CannotForward):
             return None

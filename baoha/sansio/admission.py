@@ -219,6 +219,9 @@ class Lane(Generic[W]):
         Each look moves the guard of the address's queue, also where the queue is empty.
         """
         flow = self._queued.get(address) or self._quiet.get(address)
+        free = self.limit.places - len(self._running)
+        if flow is None and len(self._coming) < free and not self.is_contended:
+            return False  # there is a place, whoever else comes
         is_shed = self._is_full_for(flow)
         if not self.is_stalled(now):
             delay_s, limit_s = self._delay_s(flow, now), self.limits.wait_max_s

@@ -111,21 +111,18 @@ class _Output:
     The text so far. Short parts may be appended to ``parts`` directly.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "_pause", "parts", "quoted")
+    __slots__ = ("_bytes", "_bytes_max", "_pause", "is_go", "parts", "quoted")
 
     def __init__(
         self, quoted: Callable[[str], str], pause: Callable[[], None], bytes_max: int | None
     ) -> None:
         self.quoted = quoted
+        self.is_go = quoted is _go_string
         self.parts: list[str] = []
         # Grows in place, and gives its content away without a copy.
         self._bytes = BytesIO()
         self._pause = pause
         self._bytes_max = bytes_max
-
-    @property
-    def is_go(self) -> bool:
-        return self.quoted is _go_string
 
     def long_string(self, text: str) -> None:
         self.parts.append('"')

@@ -138,7 +138,7 @@ class Outbox:
         if self.is_closed or self._last_frame is not None:
             message.dropped = True
             return message
-        is_large = message.left_bytes or len(start) > self._limits.chunk_bytes // SMALL_PART
+        is_large = len(first) < len(view) or len(start) > self._limits.chunk_bytes // SMALL_PART
         (self._large_starts if is_large else self._starts).append(message)
         self._wake()
         return message

@@ -309,10 +309,10 @@ class Connection(TCPServer):
             if not await self._is_taken(data):
                 continue
             await self.protocol.handle(RawData(data))
-            if self._has_request and (
-                not self.is_expendable
-                or self._request_bytes - self._touched_bytes >= PROGRESS_BYTES
-            ):
+            if self._has_request and not self.is_expendable:
+                self._touched_bytes = self._request_bytes
+                self.around.places.firm(self)
+            elif self._request_bytes - self._touched_bytes >= PROGRESS_BYTES and self._has_request:
                 self._touched_bytes = self._request_bytes
                 self._weigh()
             self._set_read_deadline()

@@ -157,9 +157,8 @@ async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_rea
 ) -> None:
     waiting: list[Turn] = []
 
-    def queue(turns: Turns, turn: Turn, *_: object, **__: object) -> bool:
+    def queue(turns: Turns, turn: Turn, *_: object, **__: object) -> None:
         waiting.append(turn)
-        return False
 
     limits = Limits(header_s=0.4, idle_s=0.5)
     door = ClosedDoor()
@@ -168,7 +167,8 @@ async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_rea
         await trio.sleep(0.3)
         door.is_closed = False
         with monkeypatch.context() as patch, trio.fail_after(5):
-            patch.setattr(Turns, "claim", queue)
+            patch.setattr(Turns, "claim", lambda *_: False)
+            patch.setattr(Turns, "queue", queue)
             async with trio.open_nursery() as nursery:
 
                 async def take_late() -> None:
