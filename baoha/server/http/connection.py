@@ -47,7 +47,7 @@ from baoha.api.door import Look, Urgency
 from baoha.asgi import TLS_EXTENSION
 from baoha.server.http.app_tasks import AppTasks
 from baoha.server.http.arrivals import Refused, Seat
-from baoha.server.http.http1 import HTTP1, Phase
+from baoha.server.http.http1 import HTTP1
 from baoha.server.http.intake import NOTHING_YET, Opening
 from baoha.server.http.sending import SEND_BYTES, send_at_once
 from baoha.server.http.surroundings import Surroundings
@@ -192,7 +192,7 @@ class Connection(TCPServer):
             return True
         if (protocol := self._http1 or self._h11()) is None:
             return False  # HTTP/2: other requests of the connection may be on their way
-        return self._sending is not None or protocol.phase is Phase.BODY
+        return self._sending is not None or protocol.is_receiving_body
 
     def make_room(self) -> None:
         """Close the connection now; only for an expendable one."""
@@ -369,7 +369,8 @@ class Connection(TCPServer):
         # It may have to wait for a turn, and is lost if the time to read it ends meanwhile.
         if self._read_deadline < now + limits.header_s / 2:
             self._set_deadline(now + max(limits.header_s, limits.idle_s))
-        self._request_bytes, self._touched_bytes, self._waited_s = size_bytes, 0, 0.0
+        self._request_bytes, self._touched_bytes = size_bytes, 0
+        self._waited_s = 0.0
         self._look = look
 
     def was_refused(self) -> None:
@@ -388,8 +389,7 @@ class Connection(TCPServer):
 
     async def _half_close(self) -> None:
         await self.protocol.handle(RawData(b""))
-        protocol = self._h11()
-        if protocol is None or not protocol.is_answering:
+        if (protocol := self._h11()) is None or not protocol.is_answering:
             return
         self._tasks.disconnect()
         # The answer, when it is complete, ends this wait through protocol_send(Closed).
@@ -408,17 +408,17 @@ class Connection(TCPServer):
     def _set_read_deadline(self) -> None:
         """Say how long the next bytes may take, by what has been received so far."""
         limits, protocol = self.around.limits, self._http1 or self._h11()
-        phase, now = protocol.phase if protocol is not None else None, trio.current_time()
-        if phase is None:  # HTTP/2: requests overlap, so only idleness is timed
+        now = trio.current_time()
+        if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
             deadline = now + limits.idle_s if self._idle else math.inf
-        elif phase is Phase.BODY:
+        elif protocol.is_receiving_body:
             grace_s = limits.body_grace_s + self._request_bytes / limits.body_bytes_per_s
             ends_at = (self._request_at or now) + limits.read_s
             deadline = min(ends_at, now + grace_s - self._waited_s)
-        elif phase is Phase.HEAD:
+        elif protocol.is_receiving_head:
             self._request_at = self._request_at or now
             deadline = self._request_at + limits.header_s
-        elif phase is Phase.NOTHING:
+        elif protocol.is_between_requests:
             self._request_at = None
             deadline = now + limits.idle_s
         else:  # the request is complete: the app has the word, and its own time limit

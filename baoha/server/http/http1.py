@@ -14,7 +14,6 @@ Source: ours; hypercorn 0.18.0 ``protocol/h11.py``.
 
 from __future__ import annotations
 
-from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
@@ -42,15 +41,6 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class Phase(Enum):
-    """How much of a request has arrived."""
-
-    NOTHING = "nothing"
-    HEAD = "a part of the head, and no more"
-    BODY = "the head, and not all of the body"
-    WHOLE = "all of it, or more than can be told"
-
-
 class HTTP1(H11Protocol):
     """HTTP/1.1, and nothing that a client may want to switch to."""
 
@@ -62,14 +52,19 @@ class HTTP1(H11Protocol):
     _is_head = False  # the request's method is HEAD
 
     @property
-    def phase(self) -> Phase:
-        """How much of a request has arrived."""
-        state = self.connection.their_state
-        if state is h11.SEND_BODY:
-            return Phase.BODY
-        if state is not h11.IDLE:
-            return Phase.WHOLE
-        return Phase.HEAD if self.connection.trailing_data[0] else Phase.NOTHING
+    def is_receiving_head(self) -> bool:
+        """Tell whether a part of a request's head, and no more, has arrived."""
+        return self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
+
+    @property
+    def is_receiving_body(self) -> bool:
+        """Tell whether the head is complete and the body is not."""
+        return self.connection.their_state is h11.SEND_BODY
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Tell whether nothing of a next request has arrived."""
+        return self.connection.their_state is h11.IDLE and not self.connection.trailing_data[0]
 
     @property
     def is_answering(self) -> bool:
