@@ -50,7 +50,7 @@ from baoha.config.load import load
 from baoha.core.view import InitParameters, LinkState, Role
 from baoha.node import Node
 from baoha.server.http.listener import APIListener
-from baoha.server.settings import listener_settings, node_settings
+from baoha.server.settings import listener_policy, node_settings
 from baoha.server.stores import open_stores
 from benchmarks.tables import table
 from testbed.http import Connection
@@ -198,8 +198,10 @@ async def running(folder: Path, port: int) -> AsyncIterator[Node]:
         )
         admission = Admission()
         app = build_app(node, admission=admission, park_s=config.ha.park_s)
-        settings = listener_settings(config.listeners[0], name="listener 1")
-        await api.start(APIListener(app, settings, door=Door(node, admission)).serve)
+        listener = config.listeners[0]
+        policy = listener_policy(listener, name="listener 1")
+        door = Door(node, admission)
+        await api.start(APIListener(app, listener, policy=policy, door=door).serve)
         await api.start(node.run)
         try:
             yield node
