@@ -36,6 +36,7 @@ from baoha.ha.readiness import Readiness, refresh_keys
 from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
+from baoha.storage.retry import Backoff
 
 log = logging.getLogger("baoha.ha")
 
@@ -160,7 +161,8 @@ class Standby:
         self._free_since = None  # it may be from before a tenure of our own
         self._forget_leader()
         self._publish()
-        pause_s = self._ctx.timing.store_retry_s
+        timing = self._ctx.timing
+        backoff = Backoff(timing.store_retry_s, timing.store_retry_max_s)
         while True:
             try:
                 asked_at = trio.current_time()
@@ -174,13 +176,12 @@ class Standby:
                 raise  # no retry helps
             except StorageError as exc:
                 self._store_failed(exc)
-                await trio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._ctx.timing.store_retry_max_s)
+                await trio.sleep(backoff.next_s())
                 continue
             if self._ctx.board.status.store_problem:
                 log.info("the store answers again")
                 self._ctx.board.publish(store_problem="")
-            pause_s = self._ctx.timing.store_retry_s
+            backoff.reset()
             self._publish()
             await self._wait(lock)
 

@@ -53,6 +53,7 @@ from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.shares import Claim
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.storage.base import Backend, HABackend, HALock
+from baoha.storage.retry import Backoff
 from baoha.timing import BootClock, HATiming, boot_time_s
 
 log = logging.getLogger("baoha.core")
@@ -192,7 +193,7 @@ class Node:
     async def _wait_unsealed(self) -> None:
         """Wait for the unsealing; meanwhile watch whether another node initialises the store."""
         timing = self._settings.timing
-        pause_s = timing.store_retry_s
+        backoff = Backoff(timing.store_retry_s, timing.store_retry_max_s)
         while not self._unsealed.is_set():
             try:
                 if not self._seal.status().initialized:
@@ -205,12 +206,13 @@ class Node:
                 if self._board.status.store_problem:
                     log.info("the store answers again")
                 self._board.publish(store_problem="")
+                backoff.reset()
                 pause_s = timing.watch_poll_s
             except StorageError as exc:
                 if self._board.status.store_problem != str(exc):
                     log.error("cannot read the seal configuration: cause=%r", str(exc))
                 self._board.publish(store_problem=str(exc))
-                pause_s = min(pause_s * 2, timing.store_retry_max_s)
+                pause_s = backoff.next_s()
             with trio.move_on_after(pause_s):
                 await self._unsealed.wait()
 
@@ -254,7 +256,8 @@ class Node:
 
     async def _open_lock(self) -> None:
         """Open this node's handle on the HA lock, once; a store that is away may come back."""
-        pause_s = self._settings.timing.store_retry_s
+        timing = self._settings.timing
+        backoff = Backoff(timing.store_retry_s, timing.store_retry_max_s)
         while self._ha_backend is not None and self._lock is None:
             try:
                 self._lock = await self._ha_backend.open_lock(names.HA_LOCK, self._identity)
@@ -262,8 +265,7 @@ class Node:
             except StorageError as exc:
                 self._board.publish(store_problem=str(exc))
                 log.error("cannot open the HA lock, trying again: cause=%r", str(exc))
-                await trio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._settings.timing.store_retry_max_s)
+                await trio.sleep(backoff.next_s())
 
     def _ha_context(self) -> HAContext:
         settings = self._settings

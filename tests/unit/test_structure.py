@@ -58,7 +58,7 @@ ORDER = [
     },
     {"baoha.storage.registry"},
     {"baoha.storage.lock_rules"},
-    {"baoha.storage.base", "baoha.storage.keys", "baoha.storage.settings"},
+    {"baoha.storage.base", "baoha.storage.keys", "baoha.storage.retry", "baoha.storage.settings"},
     {"baoha.offload"},
     {"baoha.sansio"},
     {"baoha.timing"},
