@@ -19,10 +19,9 @@ from baoha.ha.leave_requests import LeaveDesk, LeaveRequest
 from baoha.ha.links import LinkKeeper
 from baoha.ha.readiness import Readiness
 from baoha.ha.standby import Grant, Standby
-from baoha.ha.standbys import PeerRegistry, is_named
+from baoha.ha.standbys import PeerRegistry, is_named, member_row
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
-from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
@@ -33,9 +32,9 @@ LAST_WORDS_S = 0.05  # a former tenure's channels may hold up the next tenure fo
 class HALoop:
     """The HA machinery of one unsealed node."""
 
-    def __init__(self, ctx: HAContext) -> None:
+    def __init__(self, ctx: HAContext, links: LinkKeeper) -> None:
         self._ctx = ctx
-        self._links = LinkKeeper(ctx.network, timing=ctx.timing, jitter=ctx.random.random)
+        self._links = links
         self._gone = trio.Event()  # the former tenure's listener is closed
         self._gone.set()
         self._readiness = Readiness(ctx, is_listening=lambda: not self._gone.is_set())
@@ -82,10 +81,6 @@ class HALoop:
         if isinstance(failure, StorageCorrupt):
             return timing.step_down_pause_s
         return timing.store_retry_s if failure else 0.0
-
-    async def forward(self, request: HTTPRequest) -> HTTPResponse:
-        """Send a request to the active node; see ``LinkKeeper.forward``."""
-        return await self._links.forward(request)
 
     async def step_down(self, *, reason: str, to: str | None, force: bool) -> None:
         """
@@ -137,17 +132,10 @@ class HALoop:
     def members(self) -> list[Member]:
         """Return the rows of ``sys/ha-status`` as far as this node knows them."""
         ctx = self._ctx
-        own = Member(
-            hostname=ctx.hostname,
-            api_address=ctx.api_addr,
-            cluster_address=ctx.cluster_addr,
+        own = member_row(
+            ctx.facts.info(ready=True, problems=ctx.problems.sentences()),
             active_node=ctx.board.phase is Phase.ACTIVE,
             last_echo=None,
-            version=ctx.version,
-            node_id=ctx.identity,
-            ready=True,
-            software=ctx.software,
-            problems=ctx.problems.sentences(),
         )
         return sorted([own, *self._peers.rows()], key=lambda member: member.api_address)
 
@@ -159,7 +147,7 @@ class HALoop:
         tenure = self._tenure
         if tenure is None:
             return 0.0
-        age_s = (self._ctx.now() - tenure.since).total_seconds()
+        age_s = (self._ctx.clocks.now() - tenure.since).total_seconds()
         wait_s = self._ctx.timing.handover_wait_s
         if self._peers.rows():
             return wait_s
@@ -185,8 +173,8 @@ class HALoop:
         tenure = Tenure(
             uuid=grant.uuid,
             fence=grant.fence,
-            since=ctx.now(),
-            boot_clock=ctx.boot_clock,
+            since=ctx.clocks.now(),
+            boot_clock=ctx.clocks.boot,
             timing=ctx.timing,
         )
         if grant.fence is not None:
@@ -252,6 +240,6 @@ class HALoop:
             self._ctx.lock,
             tenure,
             timing=self._ctx.timing,
-            boot_clock=self._ctx.boot_clock,
+            boot_clock=self._ctx.clocks.boot,
             report=lambda problem: self._ctx.board.publish(store_problem=problem),
         )

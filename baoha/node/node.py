@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from uuid import UUID
 
@@ -42,8 +43,9 @@ from baoha.errors import (
     StorageCorrupt,
     StorageError,
 )
-from baoha.ha.context import HAContext
+from baoha.ha.context import Clocks, Duties, HAContext, NodeFacts
 from baoha.ha.gate import Admission, RequestGate
+from baoha.ha.links import LinkKeeper
 from baoha.ha.loop import HALoop
 from baoha.ha.parking import ParkingLot
 from baoha.ha.problems import ProblemList
@@ -111,9 +113,11 @@ class Node:
         self._settings = settings
         self._ha_backend = ha_backend
         self._network = network
-        self._boot_clock = boot_clock
-        self._now = now
-        self._random = Random(random_bytes(16))  # noqa: S311 - UUIDs and jitter, not secrets
+        self._clocks = Clocks(
+            boot=boot_clock,
+            now=now,
+            random=Random(random_bytes(16)),  # noqa: S311 - UUIDs and jitter, not secrets
+        )
         self._identity = str(UUID(bytes=random_bytes(16), version=4))
         self._lock: HALock | None = None
         self._barrier = Barrier(backend, random_bytes=random_bytes, now=now)
@@ -152,6 +156,7 @@ class Node:
                 storage_type=backend.name,
             )
         )
+        self._links = LinkKeeper(network, timing=settings.timing, jitter=self._clocks.random.random)
         self._loop: HALoop | None = None
         self._unsealed = trio.Event()
         self._unsealed_scope = trio.CancelScope()
@@ -235,7 +240,7 @@ class Node:
         try:
             with self._unsealed_scope:
                 await self._open_lock()
-                self._loop = HALoop(self._ha_context())
+                self._loop = HALoop(self._ha_context(), self._links)
                 if self._board.status.stopping and self._lock is not None:
                     await self._loop.retire(reason="the node is shutting down")
                 await self._loop.run()
@@ -270,27 +275,29 @@ class Node:
     def _ha_context(self) -> HAContext:
         settings = self._settings
         return HAContext(
-            identity=self._identity,
-            hostname=settings.hostname,
-            api_addr=settings.api_addr,
-            cluster_addr=settings.cluster_addr,
-            cluster_listen=settings.cluster_listen,
-            version=names.API_VERSION,
-            software=f"baoha {__version__}",
+            facts=NodeFacts(
+                identity=self._identity,
+                hostname=settings.hostname,
+                api_addr=settings.api_addr,
+                cluster_addr=settings.cluster_addr,
+                version=names.API_VERSION,
+                software=f"baoha {__version__}",
+            ),
+            clocks=self._clocks,
             timing=settings.timing,
-            boot_clock=self._boot_clock,
-            now=self._now,
-            random=self._random,
             network=self._network,
+            cluster_listen=settings.cluster_listen,
             board=self._board,
             gate=self._gate,
             barrier=self._barrier,
             lock=self._lock,
             store_announces=bool(self._ha_backend and self._ha_backend.capabilities.watch),
-            reload=self._reload,
-            follow_keys=self._seal.reload_keyring,
-            maintain=self._maintenance.run,
-            execute=self._execute,
+            duties=Duties(
+                reload=self._reload,
+                reload_keyring=self._seal.reload_keyring,
+                maintain=self._maintenance.run,
+                execute=partial(serve_forwarded, self),
+            ),
             problems=self._problems,
         )
 
@@ -307,9 +314,6 @@ class Node:
     async def _persist_counts(self) -> None:
         if self._board.phase is Phase.ACTIVE:
             await self._maintenance.persist_counts(self._settings.timing.cleanup_s)
-
-    async def _execute(self, request: HTTPRequest) -> HTTPResponse:
-        return await serve_forwarded(self, request)
 
     # --- NodeView --------------------------------------------------------------------------------
 
@@ -344,7 +348,7 @@ class Node:
         """Send a request to the active node."""
         if self._loop is None:
             raise Sealed
-        return await self._loop.forward(request)
+        return await self._links.forward(request)
 
     def parking(
         self, size_bytes: int, claim: Claim
