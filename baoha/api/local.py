@@ -329,7 +329,15 @@ async def _unseal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 
 async def _seal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     await decode_body(request)
-    await view.seal(token=token_of(request))
+    status = view.status()
+    if not status.sealed:
+        if status.role is not Role.ACTIVE:
+            raise RequestError(
+                "vault cannot seal when in standby mode; please restart instead", status=500
+            )
+        with view.admit():
+            await view.require_sudo(token_of(request), "sys/seal")
+        await view.seal()
     return no_content()
 
 

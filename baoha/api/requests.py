@@ -51,6 +51,7 @@ from baoha.api.standby_policy import (
     Serve,
     decide,
 )
+from baoha.core.keys.landed_writes import CountedWrites
 from baoha.core.view import NodeStatus, NodeView
 from baoha.errors import (
     BaohaError,
@@ -164,17 +165,30 @@ async def _step_down(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     Hand active duty over. Not inside the request gate: its end is what this waits for.
 
     The body is ours and optional: ``{"to": node id, "force": bool}``.
+
+    Raises:
+        LeadershipLost: active duty ended meanwhile, and a use of the token is spent.
+        BaohaError: as ``NodeView.admit``, ``require_sudo`` and ``step_down``.
     """
     if request.method not in ("PUT", "POST"):
         return error_answer(405)
     given = await decode_body(request)
-    await view.step_down(
-        token=token_of(request),
-        to=_successor(given),
-        force=_optional(given, "force", bool, "bool") or False,
-        asked_of=request.header(names.ASKED_OF_HEADER) or "",
-        client=request.remote_addr,
-    )
+    to, force = _successor(given), _optional(given, "force", bool, "bool") or False
+    with CountedWrites() as spent, view.admit():
+        who = await view.require_sudo(token_of(request), _STEP_DOWN)
+    client = request.remote_addr
+    try:
+        await view.step_down(
+            to=to,
+            force=force,
+            asked_of=request.header(names.ASKED_OF_HEADER) or "",
+            by=f"{who} from {client}" if client else who,
+        )
+    except NotActive as exc:
+        if spent:
+            # The next node would refuse what was allowed here.
+            raise LeadershipLost("active duty ended before the step-down") from exc
+        raise
     return no_content()
 
 
