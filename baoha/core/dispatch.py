@@ -62,8 +62,7 @@ class Core:
     The logical server of one node: everything between the API and the barrier.
 
     Args:
-        engine_types: returns the rows of the server's own engines, given what they may use.
-        installed: the rows of installed engines.
+        engine_types: returns the rows of all engines, given what the server's own may use.
         ttl: the lifetimes of mounts that are not tuned.
 
     Raises:
@@ -75,7 +74,6 @@ class Core:
         barrier: Barrier,
         *,
         engine_types: Callable[[Services], Sequence[EngineType]],
-        installed: Sequence[EngineType] = (),
         ttl: TTLs = SYSTEM_TTLS,
         random_bytes: Callable[[int], bytes] = os.urandom,
         now: Callable[[], datetime],
@@ -97,7 +95,7 @@ class Core:
             hooks=sys_hooks,
             ttl=ttl,
         )
-        self._mounts.types = EngineTypes((*engine_types(services), *installed))
+        self._mounts.types = EngineTypes(engine_types(services))
 
     # --- life -------------------------------------------------------------------------------
 

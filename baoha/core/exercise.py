@@ -70,8 +70,10 @@ class _Server:
         self.barrier = Barrier(self.store, now=clock.now)
         self.core = Core(
             self.barrier,
-            engine_types=engine_types,
-            installed=(replace(row, make=self._make),),
+            engine_types=lambda services: (
+                *engine_types(services),
+                replace(row, make=self._make),
+            ),
             now=clock.now,
             boot_clock=clock.boot_s,
             sys_hooks=_Alone(),

@@ -26,13 +26,12 @@ from uuid import UUID
 import trio
 
 from baoha import names, offload
-from baoha.core.framework.absent import absent_type
 from baoha.core.framework.engine import Engine, EngineContext
 from baoha.core.framework.engine_type import EngineType, EngineTypes, Options
 from baoha.core.framework.mount_entry import AUTH_PATH, TABLE_PREFIXES, MountEntry, Table
 from baoha.core.framework.ttl import TTLs
 from baoha.core.keys.barrier import Barrier, BarrierTransaction, BarrierView
-from baoha.errors import InvalidRequest, StorageError
+from baoha.errors import InvalidRequest, StorageCorrupt, StorageError
 from baoha.sansio.routing import Match, MountTable
 
 # Nothing else is mounted at or below these. Source: OpenBao's protected mounts.
@@ -175,7 +174,9 @@ class MountStore:
 
     def _type(self, entry: MountEntry) -> EngineType:
         found = self.types.get(entry.table, entry.type)
-        return absent_type(Table(entry.table), entry.type) if found is None else found
+        if found is None:
+            raise StorageCorrupt(f"this version has no engine {entry.type!r} for {entry.path!r}")
+        return found
 
     def describe(self, entry: MountEntry) -> dict[str, Any]:
         """Return the object that ``sys/mounts`` shows for a mount."""

@@ -25,8 +25,6 @@ from baoha.api.requests import serve_forwarded
 from baoha.cluster.network import Network
 from baoha.core.access.vouching import TokenHints
 from baoha.core.dispatch import Core
-from baoha.core.engines.registry import engine_types
-from baoha.core.framework.engine_type import EngineType
 from baoha.core.keys.barrier import Barrier
 from baoha.core.keys.seal import Seal
 from baoha.core.maintenance import Maintenance
@@ -56,15 +54,7 @@ def _now() -> datetime:
 
 
 class Node:
-    """
-    A node: ``NodeView`` for the API layer, ``run`` for whoever supervises it.
-
-    Args:
-        engines: the rows of installed engines.
-
-    Raises:
-        ConfigError: two engines have the same name.
-    """
+    """A node: ``NodeView`` for the API layer, ``run`` for whoever supervises it."""
 
     def __init__(
         self,
@@ -73,7 +63,6 @@ class Node:
         backend: Backend,
         ha_backend: HABackend | None,
         network: Network,
-        engines: Sequence[EngineType] = (),
         boot_clock: BootClock = boot_time_s,
         now: Callable[[], datetime] = _now,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -95,8 +84,7 @@ class Node:
         )
         self._core = Core(
             self._barrier,
-            engine_types=engine_types,
-            installed=engines,
+            engine_types=settings.engine_types,
             ttl=settings.ttl,
             random_bytes=random_bytes,
             now=now,

@@ -8,10 +8,14 @@ who reads the configuration fills them.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from baoha import __version__, names
+from baoha.core.engines.registry import engine_types
+from baoha.core.framework.engine_type import EngineType
 from baoha.core.framework.ttl import SYSTEM_TTLS, TTLs
+from baoha.core.services import Services
 from baoha.core.view import NodeStatus, Role
 from baoha.ha.context import NodeFacts
 from baoha.sansio.crypto.seal_format import StaticSealKey
@@ -28,6 +32,7 @@ class NodeSettings:
         cluster_listen: (host, port) of every cluster listener.
         forwarding: off makes a standby redirect every client.
         ttl: the lifetimes of tokens and leases of mounts that are not tuned.
+        engines: the rows of installed engines.
     """
 
     api_addr: str
@@ -36,11 +41,16 @@ class NodeSettings:
     cluster_name: str = ""
     forwarding: bool = True
     ttl: TTLs = SYSTEM_TTLS
+    engines: Sequence[EngineType] = ()
     timing: HATiming = field(default_factory=HATiming)
     static_seal_key: StaticSealKey | None = field(default=None, repr=False)
     hostname: str = field(default_factory=platform.node)
     park_requests_max: int = 1024
     park_bytes_max: int = 64 * 1024 * 1024
+
+    def engine_types(self, services: Services) -> Sequence[EngineType]:
+        """Return the rows of all engines: the server's own and the installed ones."""
+        return (*engine_types(services), *self.engines)
 
     def facts(self, identity: str) -> NodeFacts:
         """Return who the node is; ``identity`` is new for every process."""

@@ -14,6 +14,7 @@ import select
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TextIO
 
 import trio
@@ -109,11 +110,10 @@ def run(
 
 def _make_node(config: ServerConfig, stores: Stores) -> RunnableNode:
     return Node(
-        node_settings(config),
+        replace(node_settings(config), engines=installed_engine_types()),
         backend=stores.data,
         ha_backend=stores.ha,
         network=TCPNetwork(),
-        engines=installed_engine_types(),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -72,11 +72,10 @@ class APICluster:
         name = f"n{len(self.nodes)}"
         backend = self.world.open(name)
         node = Node(
-            memory_settings(name),
+            replace(memory_settings(name), engines=self.engines),
             backend=backend,
             ha_backend=backend,
             network=self.hub.network(name),
-            engines=self.engines,
             boot_clock=trio.current_time,
             now=lambda: EPOCH + timedelta(seconds=trio.current_time()),
             random_bytes=random.Random(name).randbytes,

@@ -119,8 +119,7 @@ async def open_logical(
     barrier.begin_writes(None)
     core = Core(
         barrier,
-        engine_types=engine_types,
-        installed=installed,
+        engine_types=lambda services: (*engine_types(services), *installed),
         ttl=ttl,
         now=clock,
         boot_clock=clock.boot,

@@ -20,12 +20,10 @@ from baoha.errors import (
     FencedWrite,
     InvalidRequest,
     NotFound,
-    RequestError,
     StorageUnavailable,
 )
-from baoha.storage.inmem import World
 from tests.support.example_engines import installed
-from tests.support.logical import Logical, open_logical, open_sibling
+from tests.support.logical import Logical, open_logical
 
 CANARY = "what a client has sent"
 
@@ -158,22 +156,6 @@ def test_entry_point_that_names_no_row_is_refused(value: str, why: str, tmp_path
 
 def test_engines_without_packages_are_none() -> None:
     assert list(installed_engine_types()) == []
-
-
-async def test_mount_whose_engine_is_not_installed_holds_up_no_other() -> None:
-    world = World()
-    with_it = await open_logical(world.open(), installed=(row([]),))
-    await with_it.call("POST", "sys/mounts/t", {"type": "ticking"})
-    await with_it.call("POST", "secret/data/a", {"data": {"x": "y"}})
-    without = await open_sibling(with_it, world.open())
-    assert (await without.data("GET", "secret/data/a"))["data"] == {"x": "y"}
-    assert (await without.data("GET", "sys/mounts"))["t/"]["type"] == "ticking"
-    with pytest.raises(RequestError, match='no engine "ticking" is installed') as caught:
-        await without.call("GET", "t/a")
-    assert caught.value.status_hint == 500
-    await without.core.tick()
-    await without.call("DELETE", "sys/mounts/t")
-    assert "t/" not in await without.data("GET", "sys/mounts")
 
 
 # --- lifetimes ------------------------------------------------------------------------------------
