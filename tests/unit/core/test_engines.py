@@ -25,6 +25,7 @@ from baoha.errors import (
 from tests.support.example_engines import installed
 from tests.support.logical import Logical, open_logical
 
+CORE = Path(__file__).resolve().parents[3] / "baoha" / "core"
 CANARY = "what a client has sent"
 
 
@@ -136,6 +137,19 @@ async def test_options_of_an_installed_engine_are_merged_by_their_names() -> Non
     warnings = (await logical.call("POST", "sys/mounts/a/tune", tuning)).warnings
     assert warnings == []
     assert (await logical.data("GET", "sys/mounts/a"))["options"] == {"version": "7"}
+
+
+def test_no_file_asks_for_an_engine_by_its_name_or_class() -> None:
+    """Beside the engines' own folder there is one name: of the mount that a new cluster has."""
+    found = []
+    for path in sorted(CORE.rglob("*.py")):
+        for line in path.read_text().splitlines():
+            is_named = '"kv' in line and "engines" not in path.parts
+            if is_named or "isinstance(engine" in line:
+                found.append((path.name, line.strip()))
+    (one,) = found
+    assert one[0] == "mounts.py"
+    assert '"secret/", "kv"' in one[1]
 
 
 # --- installed ------------------------------------------------------------------------------------
