@@ -43,6 +43,8 @@ INCONSISTENT_HEADER: Final = "x-vault-inconsistent"
 CLUSTER_ALPN: Final = "baoha-cluster/1"  # ours
 OPENBAO_FORWARDING_ALPN: Final = "req_fw_sb-act_v1"
 OPENBAO_RAFT_ALPN: Final = "raft_storage_v1"
+# Ours: what sys/ha/live says of the server.
+SOFTWARE: Final = "baoha"
 
 # Codes of the store's problems: sys/health tells them to everybody, so they name no path.
 STORE_CODES: Final = "BH-92"

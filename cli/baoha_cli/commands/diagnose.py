@@ -288,8 +288,9 @@ async def _ask(
 
     from baoha_cli.client.address import labels, parse_addresses
     from baoha_cli.diagnose.gather.gather import Wanted, gather
-    from baoha_cli.diagnose.run import conclude, may_be_election
-    from baoha_cli.survey.ask import ProbeOptions
+    from baoha_cli.diagnose.judge import may_be_election
+    from baoha_cli.diagnose.run import conclude
+    from baoha_cli.survey.ask import AskOptions, Probe
 
     _choose_profile(cli)
     vias = parse_addresses(looks.via)
@@ -298,7 +299,7 @@ async def _ask(
         transport=cli.transport,
         vias=labels(vias),
         token=cli.token if cli.shared.token_file is not None else None,
-        options=ProbeOptions(noise=looks.noise),
+        options=AskOptions(Probe.ALL if looks.noise else Probe.NONE),
         addresses=choice.area not in ("tls", "clock"),
         from_node=looks.point == "node",
         settle_s=looks.settle_s,

@@ -179,6 +179,7 @@ def _explains(root: Fault, item: Fault) -> bool:
         return False
     if item.code in _ANYWHERE.get(root.code, ()):
         return True
-    if item.code not in _SAME.get(root.code, ()):
+    # What was recognised as the cause of a finding explains here what it explains by itself.
+    if item.code not in (*_SAME.get(root.code, ()), *_SAME.get(root.cause, ())):
         return False
     return bool({root.node, *root.about} & {item.node, *item.about} - {""})

@@ -14,7 +14,7 @@ from typing import Final
 
 from baoha.diagnostics.code import Severity
 from baoha_cli.client.answer import as_bool
-from baoha_cli.diagnose.evidence import Evidence, PortKind, origin_of
+from baoha_cli.diagnose.evidence import Evidence, origin_of
 from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
@@ -24,7 +24,6 @@ from baoha_cli.text import one_line
 _GONE: Final = frozenset(
     {ErrorKind.REFUSED, ErrorKind.TIMEOUT, ErrorKind.UNREACHABLE, ErrorKind.DNS}
 )
-_GONE_PORTS: Final = frozenset({PortKind.REFUSED, PortKind.TIMEOUT, PortKind.DNS})
 _ECHO_S_MAX: Final = 10.0
 _CHANGES_MAX: Final = 2
 _REMOVED_STATUS: Final = 530
@@ -84,8 +83,7 @@ def _standby(evidence: Evidence, node: NodeLook) -> Iterator[Fault]:
         yield fault("BH-307", node.label, text, about=(report.leader_address,))
         return
     if named is None:
-        yield from _absent_leader(evidence, node)
-        return
+        return  # nobody asked it; a standby that cannot forward to it is BH-401
     if len({one.report.leader_key for one in evidence.standbys} - {""}) > 1:
         return  # BH-305
     yield from _wrong_leader(node, named)
@@ -105,19 +103,6 @@ def _wrong_leader(node: NodeLook, named: NodeLook) -> Iterator[Fault]:
     elif named.role is Role.STANDBY:
         text = f"names {named.label} as leader, which says it is standby"
         yield fault("BH-307", node.label, text, about=about)
-
-
-def _absent_leader(evidence: Evidence, node: NodeLook) -> Iterator[Fault]:
-    """Judge a leader that is not among the nodes asked: gone only when nothing of it answers."""
-    report = node.report
-    reply = evidence.reach.get(report.leader_address)
-    port = evidence.port_of(node)
-    if evidence.actives or reply is None or reply.kind not in _GONE:
-        return
-    if node.plain.redirects and port is not None and port.kind in _GONE_PORTS:
-        text = f"names {one_line(report.leader_address)} as leader, where nothing answers"
-        about = (report.leader_address, report.leader_cluster_address, node.label)
-        yield fault("BH-306", node.label, text, about=about)
 
 
 def _one(node: NodeLook) -> Iterator[Fault]:
