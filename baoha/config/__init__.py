@@ -8,7 +8,7 @@ and put together with the environment (``load.py``); ``addresses.py`` judges the
 Source: docs/spec/openbao-ha.md section 6; TOML is ours.
 """
 
-from baoha.config.addresses import Finding, check_addresses, enforce
+from baoha.config.addresses import check_addresses, enforce
 from baoha.config.documents import parse_document, read_documents
 from baoha.config.effective import effective
 from baoha.config.load import build, load
@@ -23,7 +23,6 @@ from baoha.config.model import (
 )
 
 __all__ = [
-    "Finding",
     "ForwardedForConfig",
     "ListenerConfig",
     "SealConfig",

@@ -16,9 +16,10 @@ from baoha.config.model import ForwardedForConfig, ListenerConfig, TLSConfig
 from baoha.config.schema import LISTENER_TCP, LISTENER_UNIX, NO_EFFECT
 from baoha.config.sections import Section
 from baoha.config.sockaddr import HostAddresses, render
-from baoha.config.urls import join_host_port, next_port, split_host_port
 from baoha.config.values import Headers
+from baoha.diagnostics.codes.addresses import IPV6_FORM, NO_USABLE_PORT, UNEXPANDED_VARIABLE
 from baoha.errors import ConfigError
+from baoha.sansio.urls import join_host_port, next_port, split_host_port
 from baoha.sansio.wire.messages import BODY_BYTES_MAX
 
 _RELOAD_S_MIN: Final = 5.0
@@ -111,18 +112,19 @@ def _bind(section: Section, key: str, host_addresses: HostAddresses) -> tuple[st
     address = split_host_port(text)
     if address.unbracketed and "/" not in text:
         raise ConfigError(
-            f'{name}: address {text}: too many colons in address (BH-112): write "[::1]:8200"',
-            code="BH-112",
+            f'{name}: address {text}: too many colons in address ({IPV6_FORM}): write "[::1]:8200"',
+            code=IPV6_FORM.id,
         )
     if any(mark in text for mark in ("$", "{", "}")):
         raise ConfigError(
-            f'{name}: "{text}" holds a variable that was not expanded (BH-111): '
+            f'{name}: "{text}" holds a variable that was not expanded ({UNEXPANDED_VARIABLE}): '
             "expand it before the start",
-            code="BH-111",
+            code=UNEXPANDED_VARIABLE.id,
         )
     if address.port is None or address.junk or "/" in text:
         raise ConfigError(
-            f'{name}: "{text}" is not host:port (BH-104): write "127.0.0.1:8200"', code="BH-104"
+            f'{name}: "{text}" is not host:port ({NO_USABLE_PORT}): write "127.0.0.1:8200"',
+            code=NO_USABLE_PORT.id,
         )
     return address.host, address.port
 

@@ -41,10 +41,10 @@ from baoha.config.storage_blocks import (
     check_storage,
     read_storage,
 )
-from baoha.config.urls import join_host_port, next_port, split_url
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
 from baoha.sansio.formats.hcl import HCLError
+from baoha.sansio.urls import join_host_port, next_port, split_url
 from baoha.timing import HATiming
 
 SealType = Literal["shamir", "static"]

@@ -27,7 +27,7 @@ from baoha_cli.main import build
 
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.load import load
-from baoha.diagnostics.catalogue import CHECKS
+from baoha.diagnostics.catalogue import CODES
 from baoha.sansio.durations import SECOND_NS, parse_duration_ns
 from baoha.timing import HATiming
 from tests.support.api_cluster import APICluster
@@ -242,13 +242,13 @@ def test_links_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("page", [_name(page) for page in PAGES])
 def test_diagnostic_codes_exist(page: str) -> None:
-    unknown = set(CODE.findall((ROOT / page).read_text())) - set(CHECKS)
+    unknown = set(CODE.findall((ROOT / page).read_text())) - set(CODES)
     assert not unknown
 
 
 def test_diagnostic_codes_that_the_server_says_exist() -> None:
     for file in (ROOT / "baoha").rglob("*.py"):
-        unknown = set(CODE.findall(file.read_text())) - set(CHECKS)
+        unknown = set(CODE.findall(file.read_text())) - set(CODES)
         assert not unknown, file
 
 

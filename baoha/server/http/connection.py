@@ -150,8 +150,9 @@ class Connection(TCPServer):
         self._broken = False
         self._seen_eof = False
         self._refused_at = -math.inf  # the last request, on trio's clock
-        self._opening = opening
         self._seat: Seat | None = None  # without TLS
+        if isinstance(stream, trio.SocketStream):
+            self._seat = Seat(around.arrivals, stream.socket.fileno(), self, address, opening)
         self._tasks: AppTasks
 
     async def run(self) -> None:
@@ -162,9 +163,6 @@ class Connection(TCPServer):
             if not await self._shake_hands():
                 return
             extensions[TLS_EXTENSION] = {"client_cert_chain": client_certificates(self.stream)}
-        else:
-            fileno = self.stream.socket.fileno()
-            self._seat = Seat(self.around.arrivals, fileno, self, self._address, self._opening)
         self._task_group = self._tasks = AppTasks(self.around.app, extensions)
         async with self._tasks:
             self.protocol = cast(Any, self._open_protocol(tls=tls))

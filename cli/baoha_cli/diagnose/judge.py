@@ -18,26 +18,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from baoha.diagnostics.catalogue import CHECKS
-from baoha.diagnostics.code import Finding, Severity
+from baoha.diagnostics.code import Finding, Seen, Severity
+from baoha.diagnostics.codes.leader import NODE_AWAY
 from baoha_cli.diagnose.checks import (
     addresses,
     balancer,
     forwarding,
     health,
     leader,
+    port,
     reach,
     redirects,
     tls,
 )
 from baoha_cli.diagnose.evidence import Evidence
-from baoha_cli.diagnose.judgement import Fault, lasting, settle
+from baoha_cli.diagnose.judgement import lasting, settle
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.judged import Judged
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Link, Role
 
+# What one round of looks can show.
+_OF_A_ROUND: Final = frozenset({Seen.LOOK, Seen.PROBE})
 _NOT_OPEN: Final = frozenset({Role.SEALED, Role.UNINITIALIZED})
 # Links over which a request through a standby fails, at least for some clients.
 _BROKEN_LINKS: Final = frozenset({Link.REDIRECT, Link.HANGS, Link.NONE})
@@ -46,12 +49,16 @@ _BROKEN_LINKS: Final = frozenset({Link.REDIRECT, Link.HANGS, Link.NONE})
 def judge_round(looks: Sequence[NodeLook]) -> Judged:
     """Return what one round of looks shows, and what it comes to."""
     evidence = Evidence(rounds=(tuple(looks),))
-    found = settle(item for item in evaluate(evidence) if not CHECKS[item.code].is_on_request)
+    found = settle(
+        item
+        for item in evaluate(evidence)
+        if item.code.seen_in & _OF_A_ROUND and not item.code.on_request
+    )
     errors = [item for item in found if item.severity is Severity.ERROR]
     return Judged(evidence.nodes, tuple(found), verdict_of(looks, errors))
 
 
-def evaluate(evidence: Evidence) -> list[Fault]:
+def evaluate(evidence: Evidence) -> list[Finding]:
     """Return everything that the checks find, transient things only when they last."""
     rounds = [list(_one_round(evidence.at(number))) for number in range(len(evidence.rounds))]
     found = lasting(rounds)
@@ -65,7 +72,7 @@ def may_be_election(evidence: Evidence) -> bool:
     if not evidence.rounds:
         return False
     last = settle(_one_round(evidence.at(len(evidence.rounds) - 1)))
-    return any(CHECKS[item.code].is_transient for item in last)
+    return any(item.code.may_be_election for item in last)
 
 
 def verdict_of(
@@ -83,7 +90,7 @@ def verdict_of(
         kinds = {look.seal.kind for look in looks}
         return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
     roles = {look.role for look in looks if look.is_api}
-    others = [item for item in failing if item.code != "BH-316"]
+    others = [item for item in failing if item.code is not NODE_AWAY]
     if roles == {Role.UNINITIALIZED} and not others:
         return Verdict.UNINITIALIZED
     if roles and roles <= _NOT_OPEN and not others:
@@ -101,11 +108,12 @@ def can_serve(look: NodeLook) -> bool:
     return look.link not in _BROKEN_LINKS
 
 
-def _one_round(evidence: Evidence) -> Iterator[Fault]:
+def _one_round(evidence: Evidence) -> Iterator[Finding]:
     yield from addresses.check(evidence)
     yield from reach.check(evidence)
     yield from leader.check(evidence)
     yield from forwarding.check(evidence)
+    yield from port.check(evidence)
     yield from redirects.check(evidence)
     yield from tls.check(evidence)
     yield from balancer.check(evidence)

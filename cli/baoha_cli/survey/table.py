@@ -23,6 +23,8 @@ from baoha_cli.text import one_line
 _HEADER = ("NODE", "STATE", "ROLE", "LEADER SEEN", "LINK", "VERSION", "SKEW", "TOOK", "NOTE")
 _WIDE_HEADER = (*_HEADER, "ADDRESS", "ACTIVE SINCE", "CLUSTER ID")
 _DASH = "–"
+# What a wrong certificate, and TLS on one side only, look like.
+_TLS_KINDS = frozenset({ErrorKind.TLS, ErrorKind.PROTOCOL})
 Paint = Callable[[str, str], str]
 
 
@@ -63,8 +65,14 @@ def cluster_data(judged: Judged) -> dict[str, object]:
             "nodes_down": sum(not node.reachable for node in report.nodes),
         },
         "nodes": [node.as_data() for node in report.nodes],
-        "findings": [finding.as_data() for finding in judged.findings],
+        "findings": [_finding_data(finding) for finding in judged.findings],
     }
+
+
+def _finding_data(finding: Finding) -> dict[str, object]:
+    """Return what `baoha.status/v1` says of a finding."""
+    data = finding.as_data()
+    return {key: data[key] for key in ("code", "severity", "node", "text", "why", "fix")}
 
 
 def cluster_text(judged: Judged, paint: Paint, *, wide: bool = False) -> str:
@@ -89,7 +97,7 @@ def cluster_text(judged: Judged, paint: Paint, *, wide: bool = False) -> str:
 def _hints(judged: Judged) -> list[str]:
     """Say where to read on: about the worst finding, and about TLS, which has no code here."""
     hints = [f"baoha explain {item.code}" for item in judged.findings[:1] if _is_error(item)]
-    if any(node.error_kind is ErrorKind.TLS for node in judged.report.nodes):
+    if any(node.error_kind in _TLS_KINDS for node in judged.report.nodes):
         hints.append("baoha diagnose tls")
     return [f"hint: {hint}" for hint in hints]
 

@@ -113,7 +113,7 @@ CASES: dict[str, tuple[tuple[NodeLook, ...], list[str], Verdict]] = {
 def test_round_of_looks_leads_to_its_codes_and_verdict(name: str) -> None:
     looks, codes, verdict = CASES[name]
     judged = judge_round(looks)
-    assert [item.code for item in judged.findings] == codes
+    assert [item.code.id for item in judged.findings] == codes
     assert judged.verdict is verdict
 
 
