@@ -65,7 +65,7 @@ class Code:
     One diagnostic code.
 
     Attributes:
-        id: such as "BH-401".
+        id: such as BH-401.
         severity: usual severity.
         title: a few words.
         symptom: what people report; "" where they notice nothing.

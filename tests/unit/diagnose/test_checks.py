@@ -20,11 +20,12 @@ from baoha_cli.diagnose.evidence import (
     PortKind,
     PortLook,
     TlsLook,
+    ViaLook,
 )
 from baoha_cli.diagnose.gather.chains import read_location
 from baoha_cli.diagnose.gather.clocks import Offset, narrow, offset_of, sample_of
 from baoha_cli.diagnose.judgement import lasting, settle
-from baoha_cli.diagnose.run import Choice, conclude
+from baoha_cli.diagnose.run import Choice, conclude, skipped
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook, Reply
@@ -32,7 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baoha.diagnostics.catalogue import AREAS, CODES, in_area, matches
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.code import Seen, Severity
 
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}
 NOW = 1_795_441_199.0
@@ -305,6 +306,76 @@ def test_redirect_to_another_host_is_told_on_request() -> None:
     )
     assert codes(found) == ["BH-401"]
     assert codes(found, only=("BH-508",)) == ["BH-508"]
+
+
+def test_facts_of_a_load_balancer_are_shown_on_request_only() -> None:
+    endpoint = parse_address("https://lb:8200")
+    balancer = ViaLook(endpoint, "lb", tuple(node("a", url="https://lb:8200") for _ in range(4)))
+    looks = {**tls("a"), **tls("lb", chain=(certificate("lb"),))}
+    found = evidence(*SECURE, vias=(balancer,), tls=looks)
+    assert codes(found) == []
+    assert codes(found, only=("BH-8*",)) == ["BH-801", "BH-808"]
+
+
+# --- what was not looked for ----------------------------------------------------------------------
+
+
+def not_looked_for(found: Evidence, area: str = "all", **given_: bool) -> dict[str, str]:
+    asked: dict[str, bool] = {"noise": True, **given_}
+    choice = Choice(area, facts=True)
+    return dict(conclude(found, choice, took_s=0, **asked).skipped)  # type: ignore[arg-type]
+
+
+def test_code_is_skipped_when_no_evidence_can_show_it_and_only_then() -> None:
+    left_out = not_looked_for(evidence(*HEALTHY))
+    for code in CODES.values():
+        lacks = code.seen_in <= {Seen.VIA, Seen.MEMBERS, Seen.FILE, Seen.SERVER, Seen.PERSON}
+        assert (code.id in left_out) is lacks, code
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("BH-107", "needs the file: diagnose config"),
+        ("BH-116", "no token (--token-file)"),
+        ("BH-408", "no token (--token-file)"),
+        ("BH-609", "no probe can see it"),
+        ("BH-802", "no --via"),
+        ("BH-811", "no probe can see it"),
+        ("BH-924", "no probe can see it"),
+    ],
+)
+def test_skipped_code_has_its_reason(code: str, reason: str) -> None:
+    assert not_looked_for(evidence(*HEALTHY))[code] == reason
+
+
+def test_probes_that_are_not_sent_are_the_reason() -> None:
+    left_out = not_looked_for(evidence(*HEALTHY), noise=False)
+    quiet = {code for code, reason in left_out.items() if reason == "--no-audit-noise"}
+    assert quiet == {"BH-401", "BH-402", "BH-403", "BH-404", "BH-405", "BH-803", "BH-906"}
+
+
+def test_view_of_the_nodes_leaves_out_what_is_tried_from_here() -> None:
+    left_out = not_looked_for(evidence(*HEALTHY, from_node=True, proxies=("HTTP_PROXY",)))
+    assert left_out["BH-210"] == left_out["BH-501"] == left_out["BH-601"] == "--from node"
+    assert "BH-205" not in left_out
+    assert codes(evidence(*HEALTHY, from_node=True, proxies=("HTTP_PROXY",))) == []
+
+
+def test_files_that_are_given_are_evidence_too() -> None:
+    assert "BH-107" not in not_looked_for(evidence(*HEALTHY), files=True)
+
+
+def test_area_that_tries_no_addresses_says_so() -> None:
+    choice = Choice("tls", only=("BH-601",))
+    result = conclude(evidence(*HEALTHY), choice, noise=True, took_s=0)
+    assert dict(result.skipped) == {"BH-601": "needs more addresses: diagnose addresses"}
+
+
+def test_files_alone_show_what_files_show() -> None:
+    assert skipped(Choice("config"), frozenset({Seen.FILE})) == {"BH-811": "no probe can see it"}
+    only = Choice("config", only=("BH-301", "BH-707"))
+    assert set(skipped(only, frozenset({Seen.FILE})).values()) == {"needs the nodes"}
 
 
 def test_leader_that_changes_again_and_again_is_found() -> None:

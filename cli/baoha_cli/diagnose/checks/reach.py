@@ -58,6 +58,8 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     given = [node.endpoint for node in evidence.nodes]
     for endpoint in given + [via.endpoint for via in evidence.vias]:
         yield from _verified(evidence, endpoint, evidence.tls.get(endpoint.origin.lower()))
+    if evidence.from_node:
+        return  # a proxy of this machine is none of the nodes
     if evidence.proxies and any(not _is_loopback(node.endpoint.host) for node in evidence.nodes):
         text = f"set here: {', '.join(evidence.proxies)}"
         yield PROXY_VARIABLE.at("", text)
