@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 app = new_group("diagnose", "Find what is wrong, say why and how to mend it.")
 
 _EPILOG = (
-    "Exit codes: 0 nothing at or above --fail-on, 1 something, 2 all nodes sealed, 4 not "
-    "initialised, 5 no node reachable, 6 TLS failure, 8 --deadline passed, 64 usage. No token is "
+    "Exit codes: 0 nothing at or above --fail-on, 1 something (or, with all checks, a node "
+    "that cannot serve), 2 all nodes sealed, 4 not initialised, 5 no node reachable, 6 TLS "
+    "failure, 8 --deadline passed, 64 usage. No token is "
     "sent unless --token-file is given. Codes: baoha diagnose list."
 )
 _SUMMARIES: Final = {

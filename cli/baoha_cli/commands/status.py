@@ -31,8 +31,8 @@ app = new_group("status", "Print the state of one node, or of all.")
 
 _EPILOG = (
     "Exit codes with one address: 0 unsealed, 1 error, 2 sealed or not initialised, as `bao`. With "
-    "several: 0 well, 2 all sealed, 3 degraded or --expect not met, 4 not initialised, 5 none "
-    "reachable."
+    "several: 0 well, 2 all sealed, 3 an error, a node that cannot serve, or --expect not "
+    "met, 4 not initialised, 5 none reachable."
 )
 
 

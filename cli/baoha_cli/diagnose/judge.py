@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from baoha.diagnostics.code import Finding, Seen, Severity
-from baoha.diagnostics.codes.leader import NODE_AWAY
+from baoha.diagnostics.codes.leader import NODE_SEALED
 from baoha_cli.diagnose.checks import (
     addresses,
     balancer,
@@ -42,8 +42,9 @@ from baoha_cli.survey.nodes import Link, Role
 # What one round of looks can show.
 _OF_A_ROUND: Final = frozenset({Seen.LOOK, Seen.PROBE})
 _NOT_OPEN: Final = frozenset({Role.SEALED, Role.UNINITIALIZED})
-# Links over which a request through a standby fails, at least for some clients.
-_BROKEN_LINKS: Final = frozenset({Link.REDIRECT, Link.HANGS, Link.NONE})
+# Links over which a request through a standby fails. A redirect is followed by many clients, and
+# where it should not be sent, it is an error by itself (BH-401).
+_BROKEN_LINKS: Final = frozenset({Link.HANGS, Link.NONE})
 
 
 def judge_round(looks: Sequence[NodeLook]) -> Judged:
@@ -90,7 +91,7 @@ def verdict_of(
         kinds = {look.seal.kind for look in looks}
         return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
     roles = {look.role for look in looks if look.is_api}
-    others = [item for item in failing if item.code is not NODE_AWAY]
+    others = [item for item in failing if item.code is not NODE_SEALED]
     if roles == {Role.UNINITIALIZED} and not others:
         return Verdict.UNINITIALIZED
     if roles and roles <= _NOT_OPEN and not others:

@@ -140,7 +140,7 @@ def test_finding_about_the_cluster_stands_below_the_table() -> None:
     [
         (closed("d"), Verdict.DEGRADED),
         (node("d", ""), Verdict.DEGRADED),
-        (node("d", plain=REDIRECT), Verdict.DEGRADED),
+        (node("d", plain=REDIRECT), Verdict.OK),
         (node("d", plain=failing(503)), Verdict.DEGRADED),
         (down("d", ErrorKind.TLS), Verdict.DEGRADED),
         (node("d", plain=NOT_ASKED), Verdict.OK),

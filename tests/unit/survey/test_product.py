@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from baoha_cli.client.address import parse_address
 from baoha_cli.failures import ErrorKind
@@ -38,3 +41,11 @@ def test_product_of_server_with_a_build_date_is_vault() -> None:
 @pytest.mark.parametrize("live", [NOT_ASKED, Reply(kind=ErrorKind.TIMEOUT, error="x")])
 def test_product_of_server_that_was_not_asked_is_not_guessed(live: Reply) -> None:
     assert product_of(look(live, storage_type="sqlite")) is Product.OTHER
+
+
+def test_product_is_guessed_from_a_store_nowhere() -> None:
+    guess = re.compile(r'storage_type.*"(sqlite|inmem|etcd)"')
+    root = Path(__file__).parents[3]
+    sources = [path for room in ("baoha", "cli") for path in (root / room).rglob("*.py")]
+    assert sources
+    assert [path.name for path in sources if guess.search(path.read_text())] == []

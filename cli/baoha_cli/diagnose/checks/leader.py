@@ -27,7 +27,7 @@ from baoha.diagnostics.codes.leader import (
     MISSING_MEMBER,
     NO_ACTIVE_NODE,
     NO_QUORUM_RESERVE,
-    NODE_AWAY,
+    NODE_SEALED,
     ONLY_ONE_UNSEALED,
     REMOVED_NODE,
     SELF_CONTRADICTION,
@@ -160,7 +160,7 @@ def _reserve(evidence: Evidence, unsealed: list[NodeLook]) -> Iterator[Finding]:
         yield ONLY_ONE_UNSEALED.at("", text)
     for node in closed:
         severity = None if unsealed else Severity.ERROR
-        yield NODE_AWAY.at(node.label, node.role.value, severity=severity)
+        yield NODE_SEALED.at(node.label, node.role.value, severity=severity)
 
 
 def _members(evidence: Evidence) -> Iterator[Finding]:
