@@ -1,9 +1,9 @@
 """
 Server configuration: files and environment in, one frozen ``ServerConfig`` out.
 
-Files are read (``documents.py``), values converted (``values.py``) by the tables of ``schema.py``,
+Files are read (``documents.py``), values converted (``values.py``) by the records of ``model.py``,
 and put together with the environment (``load.py``); ``addresses.py`` judges the result, and
-``effective.py`` and ``reference.py`` show it. Read first: ``schema.py``, then ``load.py``.
+``effective.py`` and ``reference.py`` show it. Read first: ``model.py``, then ``load.py``.
 
 Source: docs/spec/openbao-ha.md section 6; TOML is ours.
 """

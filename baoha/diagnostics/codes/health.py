@@ -213,3 +213,6 @@ NO_SHARED_MEMORY: Final = Code(
     fix="Put the sqlite store on a local disk.",
     seen_in=frozenset({Seen.SERVER}),
 )
+
+# What a node says of its store in sys/health, to everybody: their sentences name no path.
+SAID_IN_HEALTH: Final = (WRITE_LOCK_HELD, DISK_FULL, FOREIGN_BOOT_ID)

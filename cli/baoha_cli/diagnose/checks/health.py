@@ -17,17 +17,15 @@ from baoha.diagnostics.code import Finding, Severity
 from baoha.diagnostics.codes.health import (
     CLOCK_HERE_DIFFERS,
     CLOCKS_DIFFER,
-    DISK_FULL,
-    FOREIGN_BOOT_ID,
     GREEN_BUT_FAILING,
     KNOWN_BUG,
     PRODUCT,
+    SAID_IN_HEALTH,
     SLOW_STORE,
     STANDBY_OLDER,
     STORE_DOWN,
     STORE_IN_ERROR_TEXTS,
     VERSIONS_DIFFER,
-    WRITE_LOCK_HELD,
 )
 from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.gather.clocks import Offset, offset_of
@@ -46,7 +44,7 @@ _KNOWN_BUGS: Final = {
     "2.5.0": "operator raft list-peers names the node itself as leader (openbao#2325)",
 }
 # Problems that a node tells itself; the words are its own.
-_TOLD: Final = {code.id: code for code in (WRITE_LOCK_HELD, DISK_FULL, FOREIGN_BOOT_ID)}
+_TOLD: Final = {code.id: code for code in SAID_IN_HEALTH}
 _STORE_TEXT: Final = re.compile(r"\b(?:user|database|dbname|password|host)=\S", re.IGNORECASE)
 _STORE_DOWN: Final = (
     "failed to connect",
