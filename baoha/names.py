@@ -43,6 +43,8 @@ INCONSISTENT_HEADER: Final = "x-vault-inconsistent"
 CLUSTER_ALPN: Final = "baoha-cluster/1"  # ours
 OPENBAO_FORWARDING_ALPN: Final = "req_fw_sb-act_v1"
 OPENBAO_RAFT_ALPN: Final = "raft_storage_v1"
+# Ours: what sys/ha/live says of the server.
+SOFTWARE: Final = "baoha"
 
 # The version that sys/health and sys/seal-status report: clients switch features by it, so it names
 # the OpenBao release whose API we speak. Our own version is in "baoha version" and sys/ha-status.

@@ -261,6 +261,8 @@ def _ha_question(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     question = api_path(request).removeprefix("sys/ha/")
     answer = _QUESTIONS[question](status)
     body = Fields({question: answer}, role=status.role.value)
+    if question == "live":
+        body["software"] = names.SOFTWARE  # the one answer that other servers do not give
     if status.role is Role.STANDBY:
         body["link"] = status.link.value
     return json_answer(200 if answer else 503, body)

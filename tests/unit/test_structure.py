@@ -28,6 +28,7 @@ ORDER = [
     {"baoha_cli.operate"},
     {"baoha_cli.diagnose.report"},
     {"baoha_cli.diagnose.run"},
+    {"baoha_cli.diagnose.judge"},
     {"baoha_cli.diagnose.checks"},
     {"baoha_cli.diagnose.gather"},
     {"baoha_cli.diagnose.evidence", "baoha_cli.diagnose.judgement"},

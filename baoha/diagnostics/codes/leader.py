@@ -234,12 +234,12 @@ ONLY_ONE_UNSEALED: Final = Code(
     explains_everywhere=("BH-316",),
 )
 
-NODE_AWAY: Final = Code(
+NODE_SEALED: Final = Code(
     "BH-316",
     Severity.WARNING,
-    "sealed, uninitialised or unreachable node",
+    "sealed or uninitialised node",
     why="One node less can take over.",
-    fix="Start and unseal it.",
+    fix="Unseal it.",
     areas=_AREAS,
     seen_in=frozenset({Seen.LOOK}),
 )

@@ -125,7 +125,7 @@ TLS_AND_PLAIN_MIXED_UP: Final = Code(
     why="One side speaks TLS and the other does not.",
     fix="Correct the scheme.",
     areas=_AREAS | {Area.TLS, Area.LB, Area.CLOCK},
-    seen_in=frozenset({Seen.LOOK, Seen.TLS}),
+    seen_in=frozenset({Seen.TLS}),
     explains=(
         "BH-210",
         "BH-505",

@@ -20,7 +20,7 @@ from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.environment import duration_s
 from baoha_cli.survey.nodes import Link, Role
-from baoha_cli.survey.table import cluster_verdict, summary_line
+from baoha_cli.survey.table import summary_line
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
@@ -38,9 +38,12 @@ _HISTORY_EPILOG = (
 @command(app, "members", profile=Profile.DETAILED, timeout_s=3.0)
 async def members(cli: Cli) -> Verdict:
     """List all nodes known to anybody; works without a leader, and in part without a token."""
-    from baoha_cli.survey.round import survey
+    from baoha_cli.diagnose.judge import judge_round
+    from baoha_cli.survey.ask import ROLES_ONLY
+    from baoha_cli.survey.round import look_round
 
-    report = await survey(cli, links=False)
+    judged = judge_round(await look_round(cli, options=ROLES_ONLY))
+    report = judged.report
     rows: dict[str, dict[str, object]] = {}
     for node in report.nodes:
         own = node.leader_address if node.role is Role.ACTIVE else ""
@@ -78,7 +81,7 @@ async def members(cli: Cli) -> Verdict:
             records=list(rows.values()),
         )
     )
-    return cluster_verdict(report)
+    return judged.verdict
 
 
 async def _listed_members(cli: Cli) -> list[dict[str, object]]:
@@ -102,9 +105,11 @@ def _member_row(row: dict[str, object]) -> tuple[str, ...]:
 @command(app, "topology", profile=Profile.DETAILED, timeout_s=3.0)
 async def topology(cli: Cli) -> Verdict:
     """Show who names whom as leader, and how requests travel."""
-    from baoha_cli.survey.round import survey
+    from baoha_cli.diagnose.judge import judge_round
+    from baoha_cli.survey.round import look_round
 
-    report = await survey(cli)
+    judged = judge_round(await look_round(cli))
+    report = judged.report
     edges = [_edge(report, index) for index in range(len(report.nodes))]
     data = {"schema": "baoha.topology/v1", "edges": edges, "agrees": report.agrees}
     header = ("FROM", "TO", "LINK")
@@ -112,10 +117,10 @@ async def topology(cli: Cli) -> Verdict:
     agrees = "all nodes agree" if report.agrees else "NODES DO NOT AGREE"
 
     def table(_: bool) -> str:
-        return f"{plain_table(rows, gap=2)}\n{agrees}\n{summary_line(report, cli.out.paint)}"
+        return f"{plain_table(rows, gap=2)}\n{agrees}\n{summary_line(judged, cli.out.paint)}"
 
     cli.emit(Document(data, table, rows=rows, records=edges))
-    return cluster_verdict(report)
+    return judged.verdict
 
 
 def _edge(report: ClusterReport, index: int) -> dict[str, object]:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 app = new_group("diagnose", "Find what is wrong, say why and how to mend it.")
 
 _EPILOG = (
-    "Exit codes: 0 nothing at or above --fail-on, 1 something, 2 all nodes sealed, 4 not "
-    "initialised, 5 no node reachable, 6 TLS failure, 8 --deadline passed, 64 usage. No token is "
+    "Exit codes: 0 nothing at or above --fail-on, 1 something (or, with all checks, a node "
+    "that cannot serve), 2 all nodes sealed, 4 not initialised, 5 no node reachable, 6 TLS "
+    "failure, 8 --deadline passed, 64 usage. No token is "
     "sent unless --token-file is given. Codes: baoha diagnose list."
 )
 _SUMMARIES: Final = {
@@ -288,8 +289,9 @@ async def _ask(
 
     from baoha_cli.client.address import labels, parse_addresses
     from baoha_cli.diagnose.gather.gather import Wanted, gather
-    from baoha_cli.diagnose.run import conclude, may_be_election
-    from baoha_cli.survey.ask import ProbeOptions
+    from baoha_cli.diagnose.judge import may_be_election
+    from baoha_cli.diagnose.run import conclude
+    from baoha_cli.survey.ask import AskOptions, Probe
 
     _choose_profile(cli)
     vias = parse_addresses(looks.via)
@@ -298,7 +300,7 @@ async def _ask(
         transport=cli.transport,
         vias=labels(vias),
         token=cli.token if cli.shared.token_file is not None else None,
-        options=ProbeOptions(noise=looks.noise),
+        options=AskOptions(Probe.ALL if looks.noise else Probe.NONE),
         addresses=choice.tries_addresses,
         from_node=looks.point == "node",
         settle_s=looks.settle_s,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from baoha_cli.exits import Verdict
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import duration_text, plain_table
-from baoha_cli.survey.table import cluster_verdict
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
@@ -35,10 +34,12 @@ _DASH: Final = "–"
 
 async def show_history(cli: Cli) -> Verdict:
     """Print the leaders that are known, and say that there may have been others."""
-    from baoha_cli.survey.round import survey
+    from baoha_cli.diagnose.judge import judge_round
+    from baoha_cli.survey.ask import ROLES_ONLY
+    from baoha_cli.survey.round import look_round
 
-    report = await survey(cli, links=False)
-    known = tenures(report, datetime.now(UTC))
+    judged = judge_round(await look_round(cli, options=ROLES_ONLY))
+    known = tenures(judged.report, datetime.now(UTC))
     rows = [_HEADER, *(_row(tenure) for tenure in known)]
     cli.emit(
         Document(
@@ -52,8 +53,7 @@ async def show_history(cli: Cli) -> Verdict:
     if not known:
         cli.out.error("no active node is known among the addresses given")
     cli.out.error(f"{_NOT_KEPT}\n{_HINT}")
-    found = cluster_verdict(report)
-    return Verdict.NO if known or found is Verdict.OK else found
+    return Verdict.NO if known or judged.verdict is Verdict.OK else judged.verdict
 
 
 def tenures(report: ClusterReport, now: datetime) -> list[dict[str, object]]:

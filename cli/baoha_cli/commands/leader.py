@@ -14,7 +14,6 @@ from baoha_cli.exits import Profile, Verdict
 from baoha_cli.output.documents import Document
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
-from baoha_cli.survey.table import cluster_verdict
 from baoha_cli.text import one_line
 
 if TYPE_CHECKING:
@@ -36,12 +35,14 @@ async def leader(
     """Print the address of the active node."""
     import trio
 
-    from baoha_cli.survey.round import survey_nodes
+    from baoha_cli.diagnose.judge import judge_round
+    from baoha_cli.survey.ask import ROLES_ONLY, look_at_nodes
+    from baoha_cli.survey.look import report_of
 
     async with cli.client() as client:
         while True:
-            report = await survey_nodes(client, cli.labels, links=False)
-            found = leader_data(report)
+            looks = await look_at_nodes(client, cli.labels, ROLES_ONLY)
+            found = leader_data(report_of(looks))
             if found["address"] is not None or not wait:
                 break
             await trio.sleep(_POLL_S)
@@ -49,7 +50,7 @@ async def leader(
         if not cli.out.is_plain:
             cli.emit(Document(found, lambda _: ""))
         cli.out.error("no active node is known")
-        verdict = cluster_verdict(report)
+        verdict = judge_round(looks).verdict
         return Verdict.DEGRADED if verdict is Verdict.OK else verdict
     address = one_line(str(found["address"]), chars_max=2048)
     document = Document(found, lambda _: address, names=[str(found["node"] or address)])

@@ -116,7 +116,7 @@ async def _refuse_second_init(cli: Cli) -> None:
         return
     from baoha_cli.survey.round import survey
 
-    report = await survey(cli, links=False)
+    report = await survey(cli)
     done = [node.label for node in report.nodes if node.initialized]
     if done:
         raise CommandFailed(

@@ -252,11 +252,12 @@ async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
 
 
 async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
-    from baoha_cli.diagnose.run import link_text
-    from baoha_cli.survey.ask import ProbeOptions, look_at_node
-    from baoha_cli.survey.nodes import Role
+    from baoha_cli.survey.ask import AskOptions, Probe, look_at_node
+    from baoha_cli.survey.nodes import Link, Role
 
-    look = await look_at_node(client, endpoint, endpoint.netloc, ProbeOptions())
+    look = await look_at_node(
+        client, endpoint, endpoint.netloc, AskOptions(Probe.ALL, product=False)
+    )
     failed = _failed(look.seal)
     if failed is not None:
         return failed
@@ -271,8 +272,8 @@ async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
     if look.role in (Role.SEALED, Role.UNINITIALIZED):
         sealed = look.role is Role.SEALED
         return Outcome(Verdict.SEALED if sealed else Verdict.UNINITIALIZED, look.role.value, data)
-    link = link_text(look)
-    return Outcome(Verdict.OK if link == "forward" else Verdict.DEGRADED, link, data)
+    good = look.link is Link.FORWARD
+    return Outcome(Verdict.OK if good else Verdict.DEGRADED, look.link.value, data)
 
 
 async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:

@@ -20,18 +20,19 @@ from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli, doing
 from baoha_cli.shell.environment import duration_s
 from baoha_cli.survey.conditions import Condition, check, parse_conditions
-from baoha_cli.survey.table import cluster_data, cluster_document, cluster_verdict, summary_line
+from baoha_cli.survey.table import cluster_data, cluster_document, summary_line
 
 if TYPE_CHECKING:
     from baoha_cli.client.address import Endpoint
-    from baoha_cli.survey.nodes import ClusterReport
+    from baoha_cli.survey.judged import Judged
+    from baoha_cli.survey.look import NodeLook
 
 app = new_group("status", "Print the state of one node, or of all.")
 
 _EPILOG = (
     "Exit codes with one address: 0 unsealed, 1 error, 2 sealed or not initialised, as `bao`. With "
-    "several: 0 well, 2 all sealed, 3 degraded or --expect not met, 4 not initialised, 5 none "
-    "reachable."
+    "several: 0 well, 2 all sealed, 3 an error, a node that cannot serve, or --expect not "
+    "met, 4 not initialised, 5 none reachable."
 )
 
 
@@ -76,13 +77,14 @@ async def status(
         return await watch_changes(cli, endpoints, interval_s, conditions, repaint=repaint)
     if len(endpoints) == 1 and not conditions:
         return await _one(cli)
-    from baoha_cli.survey.round import survey
+    from baoha_cli.diagnose.judge import judge_round
+    from baoha_cli.survey.round import look_round
 
-    report = await survey(cli, endpoints=endpoints)
+    judged = judge_round(await look_round(cli, endpoints=endpoints))
     if cli.profile is Profile.STATUS and cli.shared.exit_codes is None:
         cli.profile = Profile.DETAILED  # bao has no status of several nodes to be compatible with
-    cli.emit(cluster_document(report, cli.out.paint))
-    return _judge(cli, report, conditions)
+    cli.emit(cluster_document(judged, cli.out.paint))
+    return _judge(cli, judged, conditions)
 
 
 async def _one(cli: Cli) -> Verdict:
@@ -109,14 +111,14 @@ async def _one(cli: Cli) -> Verdict:
     return Verdict.OK
 
 
-def _judge(cli: Cli, report: ClusterReport, conditions: tuple[Condition, ...]) -> Verdict:
+def _judge(cli: Cli, judged: Judged, conditions: tuple[Condition, ...]) -> Verdict:
     for condition in conditions:
-        outcome = check(condition, report, report)
+        outcome = check(condition, judged.report, judged.report)
         if not outcome.holds:
             cli.out.error(f"expected {condition}: {outcome.missing}")
             return Verdict.EXPECTATION
     # With conditions, they alone decide: that is what the caller wanted to know.
-    return Verdict.OK if conditions else cluster_verdict(report)
+    return Verdict.OK if conditions else judged.verdict
 
 
 async def watch_changes(
@@ -140,36 +142,39 @@ async def watch_changes(
     import trio
 
     from baoha_cli.client.address import labels
-    from baoha_cli.survey.round import survey_nodes
+    from baoha_cli.diagnose.judge import judge_round
+    from baoha_cli.survey.ask import AskOptions, look_at_nodes
 
     named = labels(endpoints)
     before: object = None
+    looks: tuple[NodeLook, ...] = ()
     async with cli.client() as client:
         while True:
-            report = await survey_nodes(client, named)
-            state = [_watched(report, index) for index in range(len(report.nodes))]
+            looks = await look_at_nodes(client, named, AskOptions(), before=looks)
+            judged = judge_round(looks)
+            state = [_watched(judged, look) for look in looks]
             if repaint:
-                table = cli.out.render(cluster_document(report, cli.out.paint))
+                table = cli.out.render(cluster_document(judged, cli.out.paint))
                 cli.out.write(f"\x1b[H\x1b[2J{table}")
             elif state != before:
-                _print_change(cli, report)
+                _print_change(cli, judged)
             before = state
-            if conditions and _judge(cli, report, conditions) is not Verdict.OK:
+            if conditions and _judge(cli, judged, conditions) is not Verdict.OK:
                 return Verdict.EXPECTATION
             await trio.sleep(max(interval_s, 0.05))
 
 
-def _watched(report: ClusterReport, index: int) -> tuple[object, ...]:
+def _watched(judged: Judged, look: NodeLook) -> tuple[object, ...]:
     """Return what counts as a change; latency and clock do not."""
-    node = report.nodes[index]
-    return (node.reachable, node.role, node.link, report.leader_label(node), node.version)
+    node = look.report
+    return (node.reachable, node.role, node.link, judged.report.leader_label(node), node.version)
 
 
-def _print_change(cli: Cli, report: ClusterReport) -> None:
+def _print_change(cli: Cli, judged: Judged) -> None:
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if cli.out.is_plain:
-        cli.out.say(f"{at} {summary_line(report, cli.out.paint)}")
+        cli.out.say(f"{at} {summary_line(judged, cli.out.paint)}")
         return
-    document = cluster_document(report, cli.out.paint)
-    data = {**cluster_data(report), "at": at}
+    document = cluster_document(judged, cli.out.paint)
+    data = {**cluster_data(judged), "at": at}
     cli.emit(replace(document, data=data, records=[data]))

@@ -40,7 +40,7 @@ def version(
 async def _with_nodes(cli: Cli) -> Verdict:
     from baoha_cli.survey.round import survey
 
-    cluster = await survey(cli, links=False)
+    cluster = await survey(cli)
     rows = [(one_line(node.label), one_line(node.version or "unknown")) for node in cluster.nodes]
     data = _data()
     data["nodes"] = [

@@ -73,6 +73,8 @@ def _explains(root: Finding, item: Finding) -> bool:
         return False
     if item.code.id in root.code.explains_everywhere:
         return True
-    if item.code.id not in root.code.explains:
+    # What was recognised as the cause of a finding explains here what it explains by itself.
+    causes = (root.code, root.cause) if root.cause is not None else (root.code,)
+    if not any(item.code.id in code.explains for code in causes):
         return False
     return bool({root.node, *root.about} & {item.node, *item.about} - {""})

@@ -1,8 +1,7 @@
 """
 From evidence to a result: which checks apply, what is left after one fault is one finding.
 
-Rules of this file. Pure. A finding that an election would explain counts only when every round
-showed it. What was not looked for is said ("skipped"), with the reason.
+Rule of this file: pure. What was not looked for is said ("skipped"), with the reason.
 
 Source: docs/spec/cluster-cli.md sections 2.3, 3.1 and 6.1.
 """
@@ -15,41 +14,14 @@ from typing import Final
 
 from baoha.diagnostics.catalogue import ALL, CODES, in_area, matches
 from baoha.diagnostics.code import Area, Code, Finding, Seen, Severity
-from baoha.diagnostics.codes.leader import NODE_AWAY
-from baoha_cli.diagnose.checks import (
-    addresses as checks_addresses,
-)
-from baoha_cli.diagnose.checks import (
-    balancer as checks_balancer,
-)
-from baoha_cli.diagnose.checks import (
-    forwarding as checks_forwarding,
-)
-from baoha_cli.diagnose.checks import (
-    health as checks_time,
-)
-from baoha_cli.diagnose.checks import (
-    leader as checks_leader,
-)
-from baoha_cli.diagnose.checks import (
-    port as checks_port,
-)
-from baoha_cli.diagnose.checks import (
-    reach as checks_reach,
-)
-from baoha_cli.diagnose.checks import (
-    redirects as checks_redirects,
-)
-from baoha_cli.diagnose.checks import (
-    tls as checks_tls,
-)
+from baoha_cli.diagnose.checks import balancer, health, tls
 from baoha_cli.diagnose.evidence import Evidence
-from baoha_cli.diagnose.judgement import lasting, settle, why_not_seen
+from baoha_cli.diagnose.judge import evaluate, verdict_of
+from baoha_cli.diagnose.judgement import settle, why_not_seen
 from baoha_cli.exits import Verdict
-from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Link, Role
-from baoha_cli.survey.round import link_of
+from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.product import product_of
 from baoha_cli.text import one_line
 
 SCHEMA: Final = "baoha.diagnose/v1"
@@ -81,6 +53,11 @@ class Choice:
     def tries_addresses(self) -> bool:
         """Whether ports, advertised addresses and redirects are tried from here."""
         return self.area not in (Area.TLS, Area.CLOCK)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.area == ALL and not (self.only or self.skip or self.known)
 
     def wants(self, code: Code) -> bool:
         """Tell whether a code is looked for and shown."""
@@ -139,16 +116,12 @@ class Result:
     @property
     def verdict(self) -> Verdict:
         """What it means for the exit code."""
-        if self.nodes and not any(node.seal.status for node in self.nodes):
-            kinds = {node.seal.kind for node in self.nodes}
-            return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
-        roles = {node.role for node in self.nodes if node.is_api}
-        others = [item for item in self.failing if item.code is not NODE_AWAY]
-        if roles == {Role.UNINITIALIZED} and not others:
-            return Verdict.UNINITIALIZED
-        if roles and roles <= {Role.SEALED, Role.UNINITIALIZED} and not others:
-            return Verdict.SEALED
-        return Verdict.NO if self.failing else Verdict.OK
+        refused = () if self.evidence is None else _refused(self.evidence)
+        found = verdict_of(self.nodes, self.failing, refused=refused)
+        if found is not Verdict.DEGRADED:
+            return found
+        # Where only some things are looked for, nothing is said about the rest.
+        return Verdict.NO if self.failing or self.choice.is_everything else Verdict.OK
 
     @property
     def worst(self) -> Severity | None:
@@ -179,23 +152,6 @@ class Result:
             "nodes": [] if self.evidence is None else node_records(self.evidence),
             "balancers": [] if self.evidence is None else via_records(self.evidence),
         }
-
-
-def evaluate(evidence: Evidence) -> list[Finding]:
-    """Return everything that the checks find, transient things only when they last."""
-    rounds = [list(_one_round(evidence.at(number))) for number in range(len(evidence.rounds))]
-    found = lasting(rounds)
-    found += checks_leader.check_history(evidence)
-    found += checks_time.check_clocks(evidence)
-    return found
-
-
-def may_be_election(evidence: Evidence) -> bool:
-    """Tell whether the last round shows something that should be asked again."""
-    if not evidence.rounds:
-        return False
-    last = settle(_one_round(evidence.at(len(evidence.rounds) - 1)))
-    return any(item.code.may_be_election for item in last)
 
 
 def conclude(
@@ -245,16 +201,10 @@ def assemble(
     )
 
 
-def _one_round(evidence: Evidence) -> Iterable[Finding]:
-    yield from checks_addresses.check(evidence)
-    yield from checks_reach.check(evidence)
-    yield from checks_leader.check(evidence)
-    yield from checks_forwarding.check(evidence)
-    yield from checks_port.check(evidence)
-    yield from checks_redirects.check(evidence)
-    yield from checks_tls.check(evidence)
-    yield from checks_balancer.check(evidence)
-    yield from checks_time.check(evidence)
+def _refused(evidence: Evidence) -> set[str]:
+    """Return the labels of nodes whose certificate a client does not accept."""
+    looks = {node.label: evidence.tls.get(node.endpoint.origin.lower()) for node in evidence.nodes}
+    return {label for label, look in looks.items() if look is not None and look.verify_code}
 
 
 def gathered(evidence: Evidence, choice: Choice, *, noise: bool, files: bool) -> frozenset[Seen]:
@@ -285,24 +235,13 @@ def skipped(choice: Choice, there: frozenset[Seen], *, from_node: bool = False) 
 # --- records of what was seen ---------------------------------------------------------------------
 
 
-def link_text(node: NodeLook) -> str:
-    """Say how a node passes requests on."""
-    if node.role is Role.ACTIVE:
-        return Link.SELF.value
-    if node.role is not Role.STANDBY:
-        return Link.UNKNOWN.value
-    plain = 0 if node.plain.timed_out else node.plain.status or -1
-    return link_of(plain, node.bare.status or -1).value
-
-
 def node_records(evidence: Evidence) -> list[dict[str, object]]:
     """Return what was seen of each node, for JSON."""
-    clocks = checks_time.offsets(evidence)
+    clocks = health.offsets(evidence)
     records = []
     for node in evidence.nodes:
         record = node.report.as_data()
         clock = clocks.get(node.label)
-        record["standby_link"] = link_text(node)
         record["leader_seen"] = evidence.leader_name(node) or None
         record["health_status"] = node.health.status or None
         record["clock_skew_ms"] = None if clock is None else round(clock.middle * 1000)
@@ -311,8 +250,8 @@ def node_records(evidence: Evidence) -> list[dict[str, object]]:
         record["cluster_port"] = None if port is None else port.kind.value
         look = evidence.tls.get(node.endpoint.origin.lower())
         expires = min((one.not_after for one in look.chain), default=None) if look else None
-        record["certificate_expires"] = None if expires is None else checks_tls.date_text(expires)
-        record["product"] = checks_time.product_of(node) if node.is_api else None
+        record["certificate_expires"] = None if expires is None else tls.date_text(expires)
+        record["product"] = product_of(node).value if node.is_api else None
         records.append(record)
     return records
 
@@ -327,7 +266,7 @@ def via_records(evidence: Evidence) -> list[dict[str, object]]:
             "standby": via.count(Role.STANDBY),
             "sealed": via.count(Role.SEALED) + via.count(Role.UNINITIALIZED),
             "dead": sum(not sample.is_api for sample in via.samples),
-            "summary": one_line(checks_balancer.share_text(via)),
+            "summary": one_line(balancer.share_text(via)),
         }
         for via in evidence.vias
     ]

@@ -21,14 +21,15 @@ import trio
 from baoha_cli.client.address import Endpoint, same_origin
 from baoha_cli.client.client import Client
 from baoha_cli.exits import Verdict
-from baoha_cli.failures import ApiFailed, CommandFailed, RequestFailed, UsageFailed
+from baoha_cli.failures import ApiFailed, CommandFailed, UsageFailed
 from baoha_cli.shell.context import Cli, doing
+from baoha_cli.survey.ask import LIVE, ask
 from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport
+from baoha_cli.survey.product import says_baoha
 from baoha_cli.survey.watcher import NodeState, Watcher
 
 WAIT_S: Final = 60.0
 FOLLOW_S: Final = 5.0
-FEATURE_PATH: Final = "/v1/sys/ha/live"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ async def make_plan(
             "active node (about 11s with OpenBao)" + _listed(unusable),
             hint="unseal one, give all addresses with --address, or use --force",
         )
-    is_baoha = await has_ha_paths(client, active.endpoint)
+    live, _ = await ask(client, active.endpoint, LIVE)
+    is_baoha = says_baoha(live)
     if to and (to == active.label or same_origin(active.endpoint, to)):
         raise CommandFailed(f"{to} is the active node already: there is nothing to hand over")
     successor = _successor(to, usable, unusable, is_baoha=is_baoha, force=force)
@@ -123,15 +125,6 @@ async def make_plan(
     is_direct = active.endpoint.origin in given
     via = active.endpoint if is_direct else cli.endpoints[0]
     return Plan(active, usable, tuple(unusable), successor, via, is_direct, is_baoha)
-
-
-async def has_ha_paths(client: Client, endpoint: Endpoint) -> bool:
-    """Tell, by asking, whether a server has baoha's sys/ha paths."""
-    try:
-        answer = await client.request(endpoint, "GET", FEATURE_PATH)
-    except RequestFailed:
-        return False
-    return answer.status in (200, 204)
 
 
 async def send_step_down(client: Client, cli: Cli, plan: Plan, *, force: bool) -> None:

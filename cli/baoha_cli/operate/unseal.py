@@ -17,12 +17,14 @@ import trio
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_int
 from baoha_cli.client.client import Client
+from baoha_cli.diagnose.judge import judge_round
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, RequestFailed
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.inputs import ask_secret, read_stdin
+from baoha_cli.survey.look import NodeLook, report_of
 from baoha_cli.survey.nodes import ClusterReport, NodeReport, Role
-from baoha_cli.survey.round import survey
+from baoha_cli.survey.round import look_round, survey
 from baoha_cli.survey.table import cluster_document
 
 # An unsealed node takes a moment to find its place; nobody waits longer for the report.
@@ -42,7 +44,7 @@ async def unseal_all(cli: Cli, *, from_stdin: bool) -> Verdict:
     Raises:
         CommandFailed: a node is not initialised, or a share was refused.
     """
-    report = await survey(cli, links=False)
+    report = await survey(cli)
     raw = [node.label for node in report.nodes if node.role is Role.UNINITIALIZED]
     if raw:
         raise CommandFailed(
@@ -56,11 +58,12 @@ async def unseal_all(cli: Cli, *, from_stdin: bool) -> Verdict:
             cli.out.note(f"warning: {node.label} cannot be reached: {node.error}")
     if sealed:
         await _unseal(cli, sealed, _Shares(cli, from_stdin))
-        report = await _settled(cli)
+        looks = await _settled(cli)
     else:
         cli.out.note("no node is sealed")
-    cli.emit(cluster_document(report, cli.out.paint))
-    return Verdict.OK if all(node.unsealed for node in report.nodes) else Verdict.NO
+        looks = await look_round(cli)
+    cli.emit(cluster_document(judge_round(looks), cli.out.paint))
+    return Verdict.OK if all(look.report.unsealed for look in looks) else Verdict.NO
 
 
 class _Shares:
@@ -127,11 +130,17 @@ async def _put(
         raise failure.prefixed(f"Error unsealing {label}") from failure.__cause__
 
 
-async def _settled(cli: Cli) -> ClusterReport:
+async def _settled(cli: Cli) -> tuple[NodeLook, ...]:
     """Wait, bounded, until the unsealed nodes have a leader that all of them see."""
-    report = await survey(cli)
+    looks = await look_round(cli)
     with trio.move_on_after(SETTLE_S):
-        while not report.agrees and any(node.unsealed and node.ha_enabled for node in report.nodes):
+        while _should_agree(report_of(looks)):
             await trio.sleep(_POLL_S)
-            report = await survey(cli)
-    return report
+            looks = await look_round(cli)
+    return looks
+
+
+def _should_agree(report: ClusterReport) -> bool:
+    """Return whether the nodes do not agree on a leader yet, and could."""
+    has_ha = any(node.unsealed and node.ha_enabled for node in report.nodes)
+    return has_ha and not report.agrees

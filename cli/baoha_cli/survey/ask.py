@@ -1,18 +1,23 @@
 """
 Asking nodes over HTTP: tokenless GET requests, all nodes at the same time.
 
-Rules of this file. No token is sent (`members` is the exception: with the operator's token, to
-addresses that were given). GET only. A failure is a Reply too, never an exception.
+Rules of this file. This is the only way in which nodes are looked at. No token is sent (`members`
+is the exception: with the operator's token, to addresses that were given). GET only. Every node has
+its own task and its own time limits: a dead node costs its limit once, not once per node. A failure
+is a Reply too, never an exception.
 
-Theory of operation. sys/seal-status comes first, since it answers in every state. When it did, the
-rest follows at once: sys/leader, sys/health, and the two probes `GET sys/ha-status`, plain and with
-X-Vault-No-Request-Forwarding. The probes have a shorter limit: a request that hangs is an answer.
+Theory of operation. sys/seal-status comes first, since it answers in every state. When it did,
+sys/leader and sys/health follow, then the two probes `GET sys/ha-status`, plain and with
+X-Vault-No-Request-Forwarding: for a standby, 403 and 307 mean "forwards". The probes have a shorter
+limit: a request that hangs is an answer. sys/ha/live tells whether the server is baoha; others know
+no such path, and a standby of theirs answers it without asking the active node.
 
 Source: docs/spec/cluster-cli.md section 6.1, measured on OpenBao 2.7.2.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,33 +31,49 @@ from baoha_cli.client.answer import Answer
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
 from baoha_cli.client.transport import Transport
-from baoha_cli.failures import RequestFailed
+from baoha_cli.failures import RequestFailed, UsageFailed
 from baoha_cli.survey.look import NOT_ASKED, NodeLook, Reply
+from baoha_cli.survey.nodes import Role
 from baoha_cli.text import one_line
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
 LEADER: Final = "/v1/sys/leader"
 HEALTH: Final = "/v1/sys/health"
 HA_STATUS: Final = "/v1/sys/ha-status"
+LIVE: Final = "/v1/sys/ha/live"
 BARE: Final = (("X-Vault-No-Request-Forwarding", "1"),)
 # A forwarded request that takes longer hangs, for our purpose.
 HANG_S: Final = 2.0
-_FEATURES: Final = frozenset({"x-baoha-node", "x-vault-hostname", "x-vault-raft-node-id", "server"})
 _ERROR_CHARS_MAX: Final = 300
+_NODES_MAX: Final = 256
+
+
+class Probe(enum.Enum):
+    """Who gets the two probes of forwarding; the active node may write them into its audit log."""
+
+    NONE = "none"
+    STANDBYS = "standbys"  # the active node itself is not probed
+    ALL = "all"
 
 
 @dataclass(frozen=True)
-class ProbeOptions:
+class AskOptions:
     """
     What to ask.
 
     Args:
-        noise: also the probes that the active node may write into its audit log.
-        hang_s: limit of those probes.
+        probe: who gets the probes.
+        product: also whether the server is baoha; the active node is asked that when it is probed.
+        hang_s: limit of the probes, in seconds.
     """
 
-    noise: bool = True
+    probe: Probe = Probe.STANDBYS
+    product: bool = True
     hang_s: float = HANG_S
+
+
+# Who is there and who leads, and nothing else: for loops that ask many times.
+ROLES_ONLY: Final = AskOptions(Probe.NONE, product=False)
 
 
 def for_given(transport: Transport) -> Transport:
@@ -119,18 +140,36 @@ def reply_of(answer: Answer, ended_at: float) -> Reply:
         took_s=answer.took_s,
         ended_at=ended_at,
         date_s=_date(answer.header("date")),
-        features=frozenset(name for name, _ in answer.headers if name in _FEATURES),
     )
 
 
 async def look_at_nodes(
-    client: Client, named: Mapping[Endpoint, str], options: ProbeOptions
+    client: Client,
+    named: Mapping[Endpoint, str],
+    options: AskOptions,
+    *,
+    before: Sequence[NodeLook] = (),
 ) -> tuple[NodeLook, ...]:
-    """Look at all nodes once, at the same time."""
+    """
+    Look at all nodes once, at the same time.
+
+    Args:
+        client: stays open.
+        named: addresses and labels.
+        options: what to ask.
+        before: an earlier round: which product a server is is asked once in a run.
+
+    Raises:
+        UsageFailed: there are too many nodes.
+    """
+    if len(named) > _NODES_MAX:
+        raise UsageFailed(f"{len(named)} nodes are too many (at most {_NODES_MAX})")
+    known = {look.endpoint: look.live for look in before}
     looks: dict[Endpoint, NodeLook] = {}
 
     async def one(endpoint: Endpoint, label: str) -> None:
-        looks[endpoint] = await look_at_node(client, endpoint, label, options)
+        live = known.get(endpoint, NOT_ASKED)
+        looks[endpoint] = await look_at_node(client, endpoint, label, options, live=live)
 
     async with trio.open_nursery() as nursery:
         for endpoint, label in named.items():
@@ -139,39 +178,73 @@ async def look_at_nodes(
 
 
 async def look_at_node(
-    client: Client, endpoint: Endpoint, label: str, options: ProbeOptions
+    client: Client,
+    endpoint: Endpoint,
+    label: str,
+    options: AskOptions,
+    *,
+    live: Reply = NOT_ASKED,
 ) -> NodeLook:
-    """Look at one node once."""
+    """Look at one node once; ``live`` is what it answered before to sys/ha/live."""
     seal, answer = await ask(client, endpoint, SEAL_STATUS)
-    look = NodeLook(endpoint, label, seal)
+    look = NodeLook(endpoint, label, seal, live=live)
     if answer is None:
         return look
     look = replace(look, tls_version=answer.peer.tls_version)
     if not look.is_api and seal.status != 500 and seal.status != 400:
         return look
-    wanted: list[tuple[str, str, Sequence[tuple[str, str]], float | None]] = [
-        ("leader", LEADER, (), None),
-        ("health", HEALTH, (), None),
-    ]
-    if options.noise and look.report.sealed is not True:
-        wanted.append(("plain", HA_STATUS, (), options.hang_s))
-        wanted.append(("bare", HA_STATUS, BARE, options.hang_s))
+    state = [_Question("leader", LEADER), _Question("health", HEALTH)]
+    if options.probe is Probe.ALL:
+        probed = look.report.sealed is not True
+        return await _ask_all(client, look, [*state, *_further(look, options, probed=probed)])
+    look = await _ask_all(client, look, state)
+    if look.role in (Role.ACTIVE, Role.UNKNOWN):
+        return look
+    probed = options.probe is Probe.STANDBYS and look.role is Role.STANDBY
+    return await _ask_all(client, look, _further(look, options, probed=probed))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One request: the field of the look that takes its answer, path, headers, limit in seconds."""
+
+    field: str
+    path: str
+    headers: Sequence[tuple[str, str]] = ()
+    limit_s: float | None = None
+
+
+def _further(look: NodeLook, options: AskOptions, *, probed: bool) -> list[_Question]:
+    """Return the probes, if the node gets them, and the question which product it is."""
+    limit_s = options.hang_s
+    asked = []
+    if probed:
+        asked.append(_Question("plain", HA_STATUS, (), limit_s))
+        asked.append(_Question("bare", HA_STATUS, BARE, limit_s))
+    if options.product and not look.live.status:
+        asked.append(_Question("live", LIVE, BARE, limit_s))
+    return asked
+
+
+async def _ask_all(client: Client, look: NodeLook, questions: Sequence[_Question]) -> NodeLook:
+    """Ask at the same time, and put the answers into the look."""
     replies: dict[str, Reply] = {}
 
-    async def one(
-        name: str, path: str, headers: Sequence[tuple[str, str]], limit_s: float | None
-    ) -> None:
-        replies[name], _ = await ask(client, endpoint, path, headers=headers, timeout_s=limit_s)
+    async def one(asked: _Question) -> None:
+        replies[asked.field], _ = await ask(
+            client, look.endpoint, asked.path, headers=asked.headers, timeout_s=asked.limit_s
+        )
 
     async with trio.open_nursery() as nursery:
-        for name, path, headers, limit_s in wanted:
-            nursery.start_soon(one, name, path, headers, limit_s)
+        for asked in questions:
+            nursery.start_soon(one, asked)
     return replace(
         look,
-        leader=replies["leader"],
-        health=replies["health"],
-        plain=replies.get("plain", NOT_ASKED),
-        bare=replies.get("bare", NOT_ASKED),
+        leader=replies.get("leader", look.leader),
+        health=replies.get("health", look.health),
+        plain=replies.get("plain", look.plain),
+        bare=replies.get("bare", look.bare),
+        live=replies.get("live", look.live),
     )
 
 

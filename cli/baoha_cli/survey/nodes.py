@@ -1,8 +1,8 @@
 """
 What was learnt about one node, and about all of them together.
 
-Rule of this file: it is pure; it draws conclusions from records that `round` filled. Unknown is
-None (or "unknown"), never a guess.
+Rule of this file: it is pure; it says what the nodes said of themselves and of each other, not
+what is wrong (`baoha_cli.diagnose` does). Unknown is None (or "unknown"), never a guess.
 
 Source: docs/spec/cluster-cli.md sections 3.3 and 6.1.
 """
@@ -10,23 +10,9 @@ Source: docs/spec/cluster-cli.md sections 3.3 and 6.1.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from baoha.diagnostics.code import Finding, Severity
-from baoha.diagnostics.codes.forwarding import FORWARDING_HANGS, FORWARDING_OFF
-from baoha.diagnostics.codes.health import VERSIONS_DIFFER
-from baoha.diagnostics.codes.leader import (
-    BLIND_STANDBY,
-    DIFFERENT_CLUSTERS,
-    DIFFERENT_LEADERS,
-    LEADER_GONE,
-    NO_ACTIVE_NODE,
-    NODE_AWAY,
-    ONLY_ONE_UNSEALED,
-    SEVERAL_ACTIVE_NODES,
-)
 from baoha_cli.client.address import Endpoint, same_origin
 from baoha_cli.failures import ErrorKind
 
@@ -64,7 +50,6 @@ class NodeReport:
         error: the words for that.
         seal: body of sys/seal-status.
         leader: body of sys/leader, {} when that failed.
-        health: body of sys/health.
         ha_enabled: None when unknown.
         link: how requests travel on.
         skew_ms: node's clock minus ours; None when unknown.
@@ -79,7 +64,6 @@ class NodeReport:
     error: str = ""
     seal: dict[str, object] = field(default_factory=dict)
     leader: dict[str, object] = field(default_factory=dict)
-    health: dict[str, object] = field(default_factory=dict)
     ha_enabled: bool | None = None
     link: Link = Link.UNKNOWN
     skew_ms: int | None = None
@@ -232,73 +216,6 @@ class ClusterReport:
         if active is None:
             return False
         return all(self.named_leader(node) is active for node in self.standbys)
-
-    @cached_property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is wrong, as far as one look can tell."""
-        return tuple(_findings(self))
-
-    @property
-    def is_degraded(self) -> bool:
-        """Whether clients can notice: an error was found, or a node is not there."""
-        return any(item.severity is not Severity.INFO for item in self.findings)
-
-
-def _findings(report: ClusterReport) -> Iterable[Finding]:
-    unsealed = [node for node in report.nodes if node.unsealed]
-    if len(report.actives) > 1:
-        names = ", ".join(node.label for node in report.actives)
-        yield SEVERAL_ACTIVE_NODES.at("", f"more than one active node: {names}")
-    # A leader that is not among the nodes asked may well be active; one that was asked is not.
-    elsewhere = any(node.leader_key and not report.named_leader(node) for node in report.standbys)
-    someone_sees = bool(report.actives) or elsewhere
-    if unsealed and not someone_sees:
-        yield NO_ACTIVE_NODE.at("", "no active node")
-    for node in report.standbys:
-        yield from _standby_findings(report, node, someone_sees)
-    keys = {node.leader_key for node in (*report.standbys, *report.actives) if node.leader_key}
-    if len(keys) > 1:
-        yield DIFFERENT_LEADERS.at("", "nodes name different leaders")
-    ids = {node.cluster_id for node in unsealed if node.cluster_id}
-    if len(ids) > 1:
-        yield DIFFERENT_CLUSTERS.at("", f"{len(ids)} different cluster ids")
-    versions = {node.version for node in report.nodes if node.version}
-    if len(versions) > 1:
-        text = "versions " + ", ".join(sorted(versions))
-        yield VERSIONS_DIFFER.at("", text)
-    yield from _missing_nodes(report, len(unsealed))
-
-
-def _standby_findings(
-    report: ClusterReport, node: NodeReport, someone_sees: bool
-) -> Iterable[Finding]:
-    if not node.leader_key:
-        if someone_sees:
-            yield BLIND_STANDBY.at(node.label, "blind standby: knows no leader")
-        return
-    named = report.named_leader(node)
-    if named is not None and named.role is not Role.ACTIVE:
-        text = f"names {named.label} as leader, which is {_state(named)}"
-        yield LEADER_GONE.at(node.label, text)
-        return
-    if node.link is Link.REDIRECT:
-        yield FORWARDING_OFF.at(node.label, "redirects instead of forwarding")
-    elif node.link is Link.HANGS:
-        yield FORWARDING_HANGS.at(node.label, "forwarded requests hang")
-
-
-def _state(node: NodeReport) -> str:
-    return node.role.value if node.reachable else f"not reachable ({node.error_kind})"
-
-
-def _missing_nodes(report: ClusterReport, unsealed: int) -> Iterable[Finding]:
-    for node in report.nodes:
-        if not node.reachable:
-            yield NODE_AWAY.at(node.label, f"{node.error_kind}: {node.error}")
-        elif node.role in (Role.SEALED, Role.UNINITIALIZED):
-            yield NODE_AWAY.at(node.label, node.role.value)
-    if unsealed == 1 and len(report.nodes) > 1:
-        yield ONLY_ONE_UNSEALED.at("", "only one unsealed node: nobody can take over")
 
 
 def _text(value: object) -> str:

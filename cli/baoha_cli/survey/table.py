@@ -1,7 +1,8 @@
 """
 Several nodes as one document: table, JSON, names, and a verdict in words.
 
-Rule of this file: it is pure. Words carry the meaning (OK, DEGRADED, NONE); colour only repeats it.
+Rule of this file: it is pure, and concludes nothing: it is handed a `Judged`. Words carry the
+meaning (OK, DEGRADED, NONE); colour only repeats it.
 
 Source: docs/spec/cluster-cli.md sections 3.3 (the table) and 2.3 (the JSON).
 """
@@ -15,55 +16,38 @@ from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
-from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.survey.judged import Judged
+from baoha_cli.survey.nodes import Link, NodeReport, Role
 from baoha_cli.text import one_line
 
 _HEADER = ("NODE", "STATE", "ROLE", "LEADER SEEN", "LINK", "VERSION", "SKEW", "TOOK", "NOTE")
 _WIDE_HEADER = (*_HEADER, "ADDRESS", "ACTIVE SINCE", "CLUSTER ID")
 _DASH = "–"
+# What a wrong certificate, and TLS on one side only, look like.
+_TLS_KINDS = frozenset({ErrorKind.TLS, ErrorKind.PROTOCOL})
 Paint = Callable[[str, str], str]
 
 
-def cluster_verdict(report: ClusterReport) -> Verdict:
-    """Return what the state of the whole cluster means for the exit code."""
-    nodes = report.nodes
-    if not any(node.reachable for node in nodes):
-        kinds = {node.error_kind for node in nodes}
-        return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
-    reachable = [node for node in nodes if node.reachable]
-    if all(node.role is Role.UNINITIALIZED for node in reachable):
-        return Verdict.UNINITIALIZED
-    if all(node.role in (Role.SEALED, Role.UNINITIALIZED) for node in reachable):
-        return Verdict.SEALED
-    return Verdict.DEGRADED if report.is_degraded else Verdict.OK
-
-
-def verdict_word(report: ClusterReport) -> str:
+def verdict_word(verdict: Verdict) -> str:
     """Return the verdict in one word."""
-    words = {
-        Verdict.OK: "OK",
-        Verdict.DEGRADED: "DEGRADED",
-        Verdict.SEALED: "SEALED",
-        Verdict.UNINITIALIZED: "UNINITIALIZED",
-        Verdict.TLS: "UNREACHABLE",
-        Verdict.UNREACHABLE: "UNREACHABLE",
-    }
-    return words[cluster_verdict(report)]
+    return "UNREACHABLE" if verdict is Verdict.TLS else verdict.name
 
 
-def cluster_document(report: ClusterReport, paint: Paint) -> Document:
+def cluster_document(judged: Judged, paint: Paint) -> Document:
     """Return the document of several nodes."""
+    report = judged.report
     return Document(
-        cluster_data(report),
-        lambda wide: cluster_text(report, paint, wide=wide),
-        rows=[_HEADER, *(_row(report, node) for node in report.nodes)],
+        cluster_data(judged),
+        lambda wide: cluster_text(judged, paint, wide=wide),
+        rows=[_HEADER, *(_row(judged, node) for node in report.nodes)],
         names=[node.label for node in report.nodes],
         records=[node.as_data() for node in report.nodes],
     )
 
 
-def cluster_data(report: ClusterReport) -> dict[str, object]:
+def cluster_data(judged: Judged) -> dict[str, object]:
     """Return the JSON form of several nodes."""
+    report = judged.report
     ids = sorted({node.cluster_id for node in report.nodes if node.cluster_id})
     names = sorted({str(node.seal.get("cluster_name") or "") for node in report.nodes} - {""})
     return {
@@ -71,7 +55,7 @@ def cluster_data(report: ClusterReport) -> dict[str, object]:
         "cluster": {
             "id": ids[0] if len(ids) == 1 else None,
             "name": names[0] if len(names) == 1 else None,
-            "verdict": verdict_word(report).lower(),
+            "verdict": verdict_word(judged.verdict).lower(),
             "leaders": [node.endpoint.url for node in report.actives],
             "nodes_total": len(report.nodes),
             "nodes_active": report.role_count(Role.ACTIVE),
@@ -81,7 +65,7 @@ def cluster_data(report: ClusterReport) -> dict[str, object]:
             "nodes_down": sum(not node.reachable for node in report.nodes),
         },
         "nodes": [node.as_data() for node in report.nodes],
-        "findings": [_finding_data(finding) for finding in report.findings],
+        "findings": [_finding_data(finding) for finding in judged.findings],
     }
 
 
@@ -91,30 +75,40 @@ def _finding_data(finding: Finding) -> dict[str, object]:
     return {key: data[key] for key in ("code", "severity", "node", "text", "why", "fix")}
 
 
-def cluster_text(report: ClusterReport, paint: Paint, *, wide: bool = False) -> str:
+def cluster_text(judged: Judged, paint: Paint, *, wide: bool = False) -> str:
     """Return the table and its summary line."""
     header = _WIDE_HEADER if wide else _HEADER
-    rows = [header, *(_row(report, node, wide=wide) for node in report.nodes)]
+    rows = [header, *(_row(judged, node, wide=wide) for node in judged.report.nodes)]
     styles = {"DOWN": "fail", "sealed": "fail", "NONE": "fail", "active": "ok", "redirect": "warn"}
 
     def cell(text: str) -> str:
         return paint(text, styles[text]) if text in styles else text
 
     lines = [line.rstrip() for line in plain_table(rows, gap=2, paint=cell).split("\n")]
-    lines.append(summary_line(report, paint))
+    lines.append(summary_line(judged, paint))
     lines += [
-        f"{SEVERITY_WORDS[item.severity]} {item.code} {one_line(item.text)}"
-        for item in report.findings
-        if not item.node
+        f"{SEVERITY_WORDS[item.severity]} {item.code} "
+        + one_line(f"{item.node}  {item.text}" if item.node else item.text)
+        for item in judged.findings_elsewhere
     ]
-    codes = [item.code for item in report.findings if item.severity is Severity.ERROR]
-    if codes:
-        lines.append(f"hint: baoha explain {codes[0]}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_hints(judged)])
 
 
-def summary_line(report: ClusterReport, paint: Paint) -> str:
+def _hints(judged: Judged) -> list[str]:
+    """Say where to read on: about the worst finding, and about TLS, which has no code here."""
+    hints = [f"baoha explain {item.code}" for item in judged.findings[:1] if _is_error(item)]
+    if any(node.error_kind in _TLS_KINDS for node in judged.report.nodes):
+        hints.append("baoha diagnose tls")
+    return [f"hint: {hint}" for hint in hints]
+
+
+def _is_error(finding: Finding) -> bool:
+    return finding.severity is Severity.ERROR
+
+
+def summary_line(judged: Judged, paint: Paint) -> str:
     """Return one line for the whole cluster."""
+    report = judged.report
     ids = sorted({node.cluster_id for node in report.nodes if node.cluster_id})
     name = one_line(ids[0].split("-")[0], chars_max=20) if len(ids) == 1 else "(unknown)"
     down = sum(not node.reachable for node in report.nodes)
@@ -124,7 +118,7 @@ def summary_line(report: ClusterReport, paint: Paint) -> str:
         f"{closed} sealed, {down} down"
     )
     leaders = ", ".join(node.endpoint.url for node in report.actives) or "NONE"
-    word = verdict_word(report)
+    word = verdict_word(judged.verdict)
     return f"cluster {name}  {counts} · leader {leaders} · {paint(word, _word_style(word))}"
 
 
@@ -132,8 +126,11 @@ def _word_style(word: str) -> str:
     return "ok" if word == "OK" else "fail"
 
 
-def _row(report: ClusterReport, node: NodeReport, *, wide: bool = False) -> list[str]:
-    notes = [f"{item.code} {item.text}" for item in report.findings if item.node == node.label]
+def _row(judged: Judged, node: NodeReport, *, wide: bool = False) -> list[str]:
+    report = judged.report
+    notes = [f"{item.code} {item.text}" for item in judged.findings_at(node.label)]
+    if not node.reachable and not notes:
+        notes = [f"{node.error_kind}: {node.error}"]
     if node.reachable:
         seen = report.leader_label(node)
         if node.role is Role.ACTIVE:

@@ -23,8 +23,8 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_text
 from baoha_cli.client.client import Client
 from baoha_cli.failures import RequestFailed
+from baoha_cli.survey.ask import HA_STATUS, LEADER
 from baoha_cli.survey.nodes import NodeReport, Role
-from baoha_cli.survey.round import LEADER, PROBE
 
 POLL_S: Final = 0.025
 _POLL_LIMIT_S: Final = 1.0
@@ -157,7 +157,7 @@ class Watcher:
             error = ""
             try:
                 answer = await self._client.request(
-                    state.endpoint, "GET", PROBE, timeout_s=_PROBE_LIMIT_S
+                    state.endpoint, "GET", HA_STATUS, timeout_s=_PROBE_LIMIT_S
                 )
                 if answer.status not in _SERVED:
                     error = str(answer.status)

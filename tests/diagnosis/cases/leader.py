@@ -165,7 +165,7 @@ CASES = {
     "blind standby": Case(blind_standby, ("BH-304",)),
     "different leaders": Case(different_leaders, ("BH-305",)),
     "dead leader": Case(dead_leader, ("BH-306",) * 2),
-    "dead leader that was not asked": Case(dead_leader_not_asked, ("BH-306",) * 2),
+    "dead leader that was not asked": Case(dead_leader_not_asked, ("BH-401",) * 2, cause="BH-306"),
     "standby that names itself": Case(names_itself, ("BH-307",) * 2),
     "sealed leader": Case(sealed_leader, ("BH-308",) * 2),
     "node that contradicts itself": Case(contradiction, ("BH-309",)),

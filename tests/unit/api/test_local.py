@@ -217,6 +217,16 @@ async def test_ha_questions(status: NodeStatus, yes: set[str]) -> None:
             assert parsed(answer)[question] is (question in yes)
 
 
+async def test_live_says_what_software_it_is_and_no_other_question_does() -> None:
+    said = {
+        question: parsed(await ask(FakeNode(ACTIVE), "GET", f"sys/ha/{question}")).get("software")
+        for question in ("active", "standby", "ready", "live", "leader")
+    }
+
+    assert said.pop("live") == "baoha"
+    assert set(said.values()) == {None}
+
+
 # --- methods ------------------------------------------------------------------------------------
 
 

@@ -258,7 +258,7 @@ def test_status_with_dead_blind_and_redirecting_nodes_is_degraded(cli: CommandLi
     assert ran.code == 3
     assert "DEGRADED" in ran.out
     assert "hint: baoha explain BH-" in ran.out
-    assert {item["code"] for item in data["findings"]} == {"BH-304", "BH-401", "BH-316"}
+    assert {item["code"] for item in data["findings"]} == {"BH-205", "BH-304", "BH-401"}
     assert data["nodes"][3]["error"]["kind"] == "refused"
 
 

@@ -83,7 +83,11 @@ class ScriptedCluster:
         if path == "health":
             return 200, HEALTH
         if path == "ha/live":
-            return (200, {}) if self.is_baoha else (404, {"errors": []})
+            return (
+                (200, {"live": True, "software": "baoha"})
+                if self.is_baoha
+                else (404, {"errors": []})
+            )
         if path == "ha-status":
             return self._ha_status(number, request)
         if path == "step-down":

@@ -273,6 +273,22 @@ CASES: dict[str, tuple[Evidence, list[str]]] = {
         evidence(replace(node("a"), health=Reply(200, body={"problems": "BH-922 x"}))),
         [],
     ),
+    "leader that was not asked answers nowhere": (
+        evidence(
+            node("b", plain=307),
+            ports={"https://a:8201": PortLook("https://a:8201", PortKind.REFUSED, "refused")},
+            reach={"http://a:8200": Reply(kind=ErrorKind.REFUSED, error="refused")},
+            chains=(
+                chain(
+                    "http://b:8200",
+                    "http://a:8200/v1/sys/ha-status",
+                    end=ChainEnd.UNREACHABLE,
+                    kind=ErrorKind.REFUSED,
+                ),
+            ),
+        ),
+        ["BH-401"],
+    ),
     "503 in a moment of change": (evidence(node("a"), node("b", plain=503)), []),
 }
 

@@ -15,7 +15,7 @@ from baoha.diagnostics.catalogue import CODES, GROUPS, rows_of
 from baoha.diagnostics.code import Code, Finding, Seen, Severity, worst_first
 from baoha.diagnostics.codes.addresses import NOT_ROUTABLE, ODD_HOST_NAME
 from baoha.diagnostics.codes.forwarding import FORWARDING_OFF
-from baoha.diagnostics.codes.leader import NODE_AWAY
+from baoha.diagnostics.codes.leader import NODE_SEALED
 from baoha.diagnostics.codes.port import CANNOT_LISTEN, PORT_CLOSED
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -161,7 +161,7 @@ def test_finding_as_text_says_its_code_and_what_to_do() -> None:
 
 
 def test_finding_is_remembered_by_its_code_and_place() -> None:
-    assert NODE_AWAY.at("a", "5 s").key == NODE_AWAY.at("a", "6 s").key == "BH-316 a"
+    assert NODE_SEALED.at("a", "5 s").key == NODE_SEALED.at("a", "6 s").key == "BH-316 a"
     assert ODD_HOST_NAME.at("", "x", file="a.hcl").key == "BH-119 a.hcl"
     assert ODD_HOST_NAME.at("", "x").key == "BH-119 cluster"
 
@@ -169,8 +169,8 @@ def test_finding_is_remembered_by_its_code_and_place() -> None:
 def test_findings_are_ordered_by_severity_code_and_place() -> None:
     listed: list[Finding] = [
         ODD_HOST_NAME.at("a", "x"),
-        NODE_AWAY.at("b", "x"),
-        NODE_AWAY.at("a", "x"),
+        NODE_SEALED.at("b", "x"),
+        NODE_SEALED.at("a", "x"),
         NOT_ROUTABLE.at("c", "x"),
     ]
     assert [item.key for item in worst_first(listed)] == [

@@ -24,14 +24,21 @@ from baoha.diagnostics.codes.forwarding import (
     PATHS_NEVER_FORWARDED,
     READS_ON_STANDBYS,
 )
+from baoha.diagnostics.codes.leader import LEADER_GONE
 from baoha.diagnostics.codes.port import PORT_SILENT
 from baoha_cli.diagnose.checks.port import cause_of, seen_from_here
 from baoha_cli.diagnose.evidence import Evidence, PortKind
+from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.product import Product, product_of
 from baoha_cli.text import one_line
 
 SLOW_S: Final = 0.2
+_GONE: Final = frozenset(
+    {ErrorKind.REFUSED, ErrorKind.TIMEOUT, ErrorKind.UNREACHABLE, ErrorKind.DNS}
+)
+_GONE_PORTS: Final = frozenset({PortKind.REFUSED, PortKind.TIMEOUT, PortKind.DNS})
 _NO_LEADER: Final = ("active cluster node not found", "no active")
 
 
@@ -82,13 +89,27 @@ def _redirecting(evidence: Evidence, node: NodeLook, pair: str, about: tuple[str
         "should forward"
     )
     detail = ""
-    if port is not None:
+    if _is_leader_gone(evidence, node):
+        cause = LEADER_GONE
+        detail = f"nothing answers at {one_line(report.leader_address)}, nor at its cluster port"
+    elif port is not None:
         leader = evidence.leader_name(node)
         detail = f"{leader} advertises {one_line(report.leader_cluster_address)}; "
         detail += seen_from_here(port)
         if port.kind is PortKind.ACTIVE:
             detail += f", so the path from {node.label} is blocked or it does not forward"
     return FORWARDING_OFF.at(pair, text, cause=cause, detail=detail, about=about)
+
+
+def _is_leader_gone(evidence: Evidence, node: NodeLook) -> bool:
+    """Return whether a leader that was not given answers nowhere; one that was given is BH-306."""
+    if evidence.actives or evidence.named_leader(node) is not None:
+        return False
+    reply = evidence.reach.get(node.report.leader_address)
+    port = evidence.port_of(node)
+    if reply is None or port is None:
+        return False
+    return reply.kind in _GONE and port.kind in _GONE_PORTS
 
 
 def _working(
@@ -132,8 +153,8 @@ def _may_read_locally(node: NodeLook) -> bool:
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
         return False
     is_raft = node.report.seal.get("storage_type") == "raft"
-    is_baoha = node.report.seal.get("storage_type") in ("sqlite", "inmem", "etcd")
-    return not is_baoha and (int(parts[0]), int(parts[1])) >= ((2, 5) if is_raft else (2, 7))
+    since = (2, 5) if is_raft else (2, 7)
+    return product_of(node) is not Product.BAOHA and (int(parts[0]), int(parts[1])) >= since
 
 
 def _other_way(evidence: Evidence) -> Iterator[Finding]:
@@ -141,9 +162,8 @@ def _other_way(evidence: Evidence) -> Iterator[Finding]:
     if evidence.members is None:
         return
     # baoha's standbys close their cluster port; OpenBao's keep it open.
-    speaks_baoha = any(port.speaks.startswith("baoha") for port in evidence.ports.values())
     harmless = {PortKind.LISTENER, PortKind.ACTIVE}
-    if speaks_baoha:
+    if any(product_of(node) is Product.BAOHA for node in evidence.nodes):
         harmless.add(PortKind.REFUSED)
     for member in evidence.members.listed:
         port = evidence.ports.get(member.cluster_address)

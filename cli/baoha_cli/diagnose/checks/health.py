@@ -31,6 +31,7 @@ from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.gather.clocks import Offset, offset_of
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.product import Product, product_of
 from baoha_cli.text import one_line
 
 SKEW_WARN_S: Final = 1.0
@@ -105,23 +106,11 @@ def check_clocks(evidence: Evidence) -> Iterator[Finding]:
 
 
 def product_text(node: NodeLook) -> str:
-    """Say what answers, by the features seen."""
+    """Say what answers, by its own words."""
     report = node.report
     storage = one_line(str(report.seal.get("storage_type") or "unknown store"))
     name = one_line(str(report.seal.get("cluster_name") or "no name"))
     return f"{product_of(node)} {report.version or '?'}, {storage}, cluster {name}"
-
-
-def product_of(node: NodeLook) -> str:
-    """Guess the product from fields that only one of them has."""
-    seal, health = node.report.seal, node.health.body
-    if "x-baoha-node" in node.seal.features or seal.get("storage_type") == "sqlite":
-        return "baoha"
-    if "build_date" in seal or "enterprise" in health:
-        return "Vault"
-    if "commit_date" in seal:
-        return "OpenBao"
-    return "compatible server"
 
 
 def version_key(text: str) -> tuple[int, int, int, int, str] | None:
@@ -147,7 +136,7 @@ def _versions(evidence: Evidence) -> Iterator[Finding]:
             yield STANDBY_OLDER.at(node.label, text)
     for node in evidence.nodes:
         bug = _KNOWN_BUGS.get(node.report.version)
-        if bug is not None and product_of(node) == "OpenBao":
+        if bug is not None and product_of(node) not in (Product.BAOHA, Product.VAULT):
             yield KNOWN_BUG.at(node.label, f"{node.report.version}: {bug}")
 
 
@@ -185,7 +174,9 @@ def _health(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
         text += f" ({node.plain.words})"
         # A standby whose leader answers differently is BH-404.
         leads = node.role is Role.ACTIVE or not node.report.leader_key
-        if leads or evidence.active is None or evidence.active.plain.status != 403:
+        # Without the leader's own answer, nobody can tell the two apart.
+        active = evidence.active
+        if leads or active is None or (active.plain.was_asked and active.plain.status != 403):
             yield GREEN_BUT_FAILING.at(node.label, text)
     is_slow = node.leader.took_s > _SLOW_S or node.leader.timed_out
     if is_slow and node.health.status and node.health.took_s < _FAST_S:

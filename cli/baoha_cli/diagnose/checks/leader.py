@@ -27,14 +27,14 @@ from baoha.diagnostics.codes.leader import (
     MISSING_MEMBER,
     NO_ACTIVE_NODE,
     NO_QUORUM_RESERVE,
-    NODE_AWAY,
+    NODE_SEALED,
     ONLY_ONE_UNSEALED,
     REMOVED_NODE,
     SELF_CONTRADICTION,
     SEVERAL_ACTIVE_NODES,
 )
 from baoha_cli.client.answer import as_bool
-from baoha_cli.diagnose.evidence import Evidence, PortKind, origin_of
+from baoha_cli.diagnose.evidence import Evidence, origin_of
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
@@ -43,7 +43,6 @@ from baoha_cli.text import one_line
 _GONE: Final = frozenset(
     {ErrorKind.REFUSED, ErrorKind.TIMEOUT, ErrorKind.UNREACHABLE, ErrorKind.DNS}
 )
-_GONE_PORTS: Final = frozenset({PortKind.REFUSED, PortKind.TIMEOUT, PortKind.DNS})
 _ECHO_S_MAX: Final = 10.0
 _CHANGES_MAX: Final = 2
 _REMOVED_STATUS: Final = 530
@@ -103,8 +102,7 @@ def _standby(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
         yield LEADER_IS_STANDBY.at(node.label, text, about=(report.leader_address,))
         return
     if named is None:
-        yield from _absent_leader(evidence, node)
-        return
+        return  # nobody asked it; a standby that cannot forward to it is BH-401
     if len({one.report.leader_key for one in evidence.standbys} - {""}) > 1:
         return  # BH-305
     yield from _wrong_leader(node, named)
@@ -124,19 +122,6 @@ def _wrong_leader(node: NodeLook, named: NodeLook) -> Iterator[Finding]:
     elif named.role is Role.STANDBY:
         text = f"names {named.label} as leader, which says it is standby"
         yield LEADER_IS_STANDBY.at(node.label, text, about=about)
-
-
-def _absent_leader(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
-    """Judge a leader that is not among the nodes asked: gone only when nothing of it answers."""
-    report = node.report
-    reply = evidence.reach.get(report.leader_address)
-    port = evidence.port_of(node)
-    if evidence.actives or reply is None or reply.kind not in _GONE:
-        return
-    if node.plain.redirects and port is not None and port.kind in _GONE_PORTS:
-        text = f"names {one_line(report.leader_address)} as leader, where nothing answers"
-        about = (report.leader_address, report.leader_cluster_address, node.label)
-        yield LEADER_GONE.at(node.label, text, about=about)
 
 
 def _one(node: NodeLook) -> Iterator[Finding]:
@@ -175,7 +160,7 @@ def _reserve(evidence: Evidence, unsealed: list[NodeLook]) -> Iterator[Finding]:
         yield ONLY_ONE_UNSEALED.at("", text)
     for node in closed:
         severity = None if unsealed else Severity.ERROR
-        yield NODE_AWAY.at(node.label, node.role.value, severity=severity)
+        yield NODE_SEALED.at(node.label, node.role.value, severity=severity)
 
 
 def _members(evidence: Evidence) -> Iterator[Finding]:

@@ -80,6 +80,8 @@ def _given(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
             text = f"{url} took {seal.took_s * 1000:.0f} ms, more than {evidence.slow_s * 1000:g}"
             yield SLOW_ANSWERS.at(where, text)
         return
+    if _may_speak_tls(evidence, node):
+        return
     if seal.status == 400 and (seal.mentions(*_PLAIN_TO_TLS) or _is_http_to_tls(evidence, node)):
         yield TLS_AND_PLAIN_MIXED_UP.at(where, f"{url}: the port speaks TLS", about=(url,))
     elif seal.status == 400 and seal.mentions("x-forwarded-for"):
@@ -100,10 +102,25 @@ def _broken(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
         yield TLS_AND_PLAIN_MIXED_UP.at(where, text, about=(url,))
     elif refusal := _refusal(evidence, node):
         yield CLIENT_CERTIFICATE_REQUIRED.at(where, f"{url}: {refusal}", about=(url,))
+    elif _is_without_tls_look(evidence, node):
+        return  # what is wrong with it only a look at its TLS can tell
     elif node.endpoint.scheme == "http" and _speaks_tls(evidence, node):
         yield TLS_AND_PLAIN_MIXED_UP.at(where, f"{url}: the port speaks TLS", about=(url,))
     else:
         yield NOT_A_NODE.at(where, f"{url}: {seal.error}", about=(url,))
+
+
+def _is_without_tls_look(evidence: Evidence, node: NodeLook) -> bool:
+    """Return whether its TLS may be what is wrong, and nobody looked at it."""
+    may_be = node.endpoint.scheme == "https" or node.seal.kind is ErrorKind.PROTOCOL
+    return may_be and node.endpoint.origin.lower() not in evidence.tls
+
+
+def _may_speak_tls(evidence: Evidence, node: NodeLook) -> bool:
+    """Return whether a refusal without words may be that of a TLS port; nobody looked."""
+    if node.endpoint.scheme != "http" or node.seal.status != 400 or node.seal.errors:
+        return False
+    return node.endpoint.origin.lower() not in evidence.tls
 
 
 def _refusal(evidence: Evidence, node: NodeLook) -> str:

@@ -17,7 +17,16 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.client import Client
 from baoha_cli.client.transport import Transport
 from baoha_cli.diagnose.evidence import ViaLook
-from baoha_cli.survey.ask import BARE, HA_STATUS, HEALTH, LEADER, SEAL_STATUS, ProbeOptions, ask
+from baoha_cli.survey.ask import (
+    BARE,
+    HA_STATUS,
+    HEALTH,
+    LEADER,
+    SEAL_STATUS,
+    AskOptions,
+    Probe,
+    ask,
+)
 from baoha_cli.survey.look import NodeLook
 
 SAMPLES: Final = 20
@@ -25,7 +34,7 @@ _AT_ONCE: Final = 5
 
 
 async def sample(
-    transport: Transport, endpoint: Endpoint, label: str, options: ProbeOptions
+    transport: Transport, endpoint: Endpoint, label: str, options: AskOptions
 ) -> ViaLook:
     """Look at one load balancer over many connections."""
     looks: list[NodeLook] = []
@@ -42,7 +51,7 @@ async def sample(
 
 
 async def _one_connection(
-    client: Client, endpoint: Endpoint, label: str, options: ProbeOptions
+    client: Client, endpoint: Endpoint, label: str, options: AskOptions
 ) -> NodeLook:
     """Ask everything in turn: the client keeps its connection, so that one node answers all."""
     seal, _ = await ask(client, endpoint, SEAL_STATUS)
@@ -52,7 +61,7 @@ async def _one_connection(
     leader, _ = await ask(client, endpoint, LEADER)
     health, _ = await ask(client, endpoint, HEALTH)
     look = NodeLook(endpoint, label, seal, leader, health)
-    if not options.noise or look.report.sealed is True:
+    if options.probe is Probe.NONE or look.report.sealed is True:
         return look
     plain, _ = await ask(client, endpoint, HA_STATUS, timeout_s=options.hang_s)
     bare, _ = await ask(client, endpoint, HA_STATUS, headers=BARE, timeout_s=options.hang_s)

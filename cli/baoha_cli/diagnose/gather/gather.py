@@ -45,8 +45,10 @@ from baoha_cli.diagnose.gather.members import look_at_members
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.survey.ask import (
     HEALTH,
+    ROLES_ONLY,
     SEAL_STATUS,
-    ProbeOptions,
+    AskOptions,
+    Probe,
     ask,
     for_given,
     for_strangers,
@@ -72,7 +74,7 @@ class Wanted:
         vias: load balancers and labels.
         transport: as the operator set it.
         token: for the lists of members; None leaves them out.
-        options: see ProbeOptions.
+        options: see AskOptions.
         addresses: look at ports, names, chains and advertised addresses.
         tls: look at certificates; "deep" tries more.
         from_node: leave out what is a matter of this machine's point of view.
@@ -86,7 +88,7 @@ class Wanted:
     transport: Transport
     vias: Mapping[Endpoint, str] = field(default_factory=dict)
     token: Token | None = None
-    options: ProbeOptions = field(default_factory=ProbeOptions)
+    options: AskOptions = field(default_factory=lambda: AskOptions(Probe.ALL))
     addresses: bool = True
     tls: bool = True
     from_node: bool = False
@@ -172,7 +174,9 @@ class _Gathering:
 
     async def _round(self) -> None:
         wanted = self._wanted
-        self._rounds.append(await look_at_nodes(self._client, wanted.nodes, wanted.options))
+        before = self._rounds[-1] if self._rounds else ()
+        looks = await look_at_nodes(self._client, wanted.nodes, wanted.options, before=before)
+        self._rounds.append(looks)
 
     def _evidence(self) -> Evidence:
         return Evidence(
@@ -293,7 +297,7 @@ class _Gathering:
         found: list[str] = []
         for address in addresses:
             endpoint = Endpoint(scheme, address, port, name=host)
-            look = await look_at_node(self._bare, endpoint, address, ProbeOptions(noise=False))
+            look = await look_at_node(self._bare, endpoint, address, ROLES_ONLY)
             if look.is_api:
                 found.append(f"{look.role.value} {look.report.cluster_id}")
         return tuple(found)

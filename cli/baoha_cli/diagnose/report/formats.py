@@ -20,7 +20,7 @@ from typing import Final
 from baoha.diagnostics.catalogue import CODES, group_of
 from baoha.diagnostics.code import Finding, Severity
 from baoha_cli.diagnose.checks.health import offsets
-from baoha_cli.diagnose.run import Result, link_text
+from baoha_cli.diagnose.run import Result
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.output.gotext import pretty_json
@@ -286,7 +286,7 @@ def _well(result: Result) -> str:
         return f"{result.nodes_total} configurations, {len(result.checked)} checks"
     active = result.evidence.active
     standbys = result.evidence.standbys
-    forwarding = sum(link_text(node) == Link.FORWARD.value for node in standbys)
+    forwarding = sum(node.link is Link.FORWARD for node in standbys)
     leader = active.label if active else "none among the nodes asked"
     return f"leader {leader}, {forwarding}/{len(standbys)} standbys forward"
 
@@ -346,10 +346,7 @@ def _cluster_families(
         if node.is_api
     ]
     yield "baoha_node_sealed", "Whether it is sealed or not initialised.", sealed
-    links = [
-        ({"node": node.label}, float(link_text(node) == Link.FORWARD.value))
-        for node in evidence.standbys
-    ]
+    links = [({"node": node.label}, float(node.link is Link.FORWARD)) for node in evidence.standbys]
     yield "baoha_standby_link", "Whether the standby forwards.", links
     skews = [({"node": label}, offset.middle) for label, offset in offsets(evidence).items()]
     yield "baoha_clock_skew_seconds", "Clock of the node minus the one here.", skews

@@ -15,7 +15,7 @@ from typing import Final
 
 from baoha.diagnostics.code import SEVERITY_WORDS, Finding, Severity
 from baoha_cli.diagnose.gather.balancer import SAMPLES
-from baoha_cli.diagnose.run import Result, link_text, node_records, via_records
+from baoha_cli.diagnose.run import Result, node_records, via_records
 from baoha_cli.exits import Verdict
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
@@ -111,7 +111,7 @@ def _nodes(result: Result) -> list[str]:
     assert result.evidence is not None
     rows = [_HEADER]
     for node, record in zip(result.nodes, node_records(result.evidence), strict=True):
-        link = link_text(node)
+        link = node.link.value
         rows.append(
             (
                 node.label,
