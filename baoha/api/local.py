@@ -32,6 +32,7 @@ from baoha.api.paths import api_path
 from baoha.api.query import parse_bool, parse_query
 from baoha.api.standby_policy import SEALED_TEXT
 from baoha.core.view import LinkState, NodeStatus, NodeView, Role, SealStatus
+from baoha.diagnostics.codes.health import SAID_IN_HEALTH
 from baoha.errors import InvalidRequest, RequestError
 from baoha.sansio.durations import format_timestamp
 from baoha.sansio.formats.json_encoder import Fields
@@ -42,6 +43,7 @@ Answerer = Callable[[NodeView, HTTPRequest], HTTPResponse]
 Handler = Callable[[NodeView, HTTPRequest], Awaitable[HTTPResponse]]
 
 _WRITE: Final = frozenset({"PUT", "POST"})
+_SAID_IN_HEALTH: Final = tuple(f"{code} " for code in SAID_IN_HEALTH)
 _CODE: Final = re.compile("[+-]?[0-9]{1,18}")
 _CODES: Final = range(200, 1000)  # what HTTP allows for a final answer
 # A share of a key is 66 characters, and 1,024 are read; there is nothing else of any length.
@@ -55,12 +57,21 @@ _BODIES_BYTES_MAX: Final[Mapping[str, int]] = {
 _OTHERS_WITHOUT_TOKEN: Final = ("sys/rekey/", "sys/generate-root/", "sys/internal/ui/mounts")
 
 
-def body_bytes_max(request: HTTPRequest) -> float:
-    """Return how large a body an endpoint without a token can need; infinite for all others."""
-    path = api_path(request)
+def body_bytes_max(path: str) -> float:
+    """
+    Return how large a body an endpoint without a token can need; infinite for all others.
+
+    Args:
+        path: without ``/v1/``.
+    """
     if path in _METHODS or path.startswith(_OTHERS_WITHOUT_TOKEN):
         return _BODIES_BYTES_MAX.get(path, _BODY_BYTES_MAX)
     return math.inf
+
+
+def is_local(path: str) -> bool:
+    """Whether every node answers requests for a path (without ``/v1/``) itself, unless for help."""
+    return path in _METHODS
 
 
 async def serve_local(view: NodeView, request: HTTPRequest) -> HTTPResponse | None:
@@ -156,7 +167,7 @@ def _health_body(status: NodeStatus) -> Fields:
 
 def _store_problems(view: NodeView) -> Fields:
     """What keeps this node from its store: while nobody is active, nobody answers ha-status."""
-    found = [text for text in view.problems() if text.startswith(names.STORE_CODES)]
+    found = [text for text in view.problems() if text.startswith(_SAID_IN_HEALTH)]
     return Fields(problems=found) if found else Fields()
 
 

@@ -79,7 +79,7 @@ class ActiveRequests:
         self._assembly: Assembly[bytes] = Assembly(
             budget_bytes=limits.in_flight_bytes_max, grant=self._grant
         )
-        transport.on_taken(self._answer_taken)
+        self._outbox.taken = self._answer_taken
 
     def open(self, nursery: trio.Nursery) -> None:
         """Start accepting requests, which run in ``nursery``: it ends with the listener."""

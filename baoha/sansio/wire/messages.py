@@ -8,7 +8,7 @@ Header names are lower case. Bodies are whole and already bounded by the listene
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,8 +46,6 @@ class ListenerPolicy:
     name: str = ""
     max_request_bytes: int = 33_554_432
     max_request_s: float = 90.0
-    unauthed_rekey: bool = False
-    unauthed_generate_root: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +74,10 @@ class HTTPRequest:
             if key == name:
                 return value
         return None
+
+    def first_values(self) -> Mapping[str, str]:
+        """Return the headers by name, of each the first value: for whoever asks for several."""
+        return dict(reversed(self.headers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,11 @@ import trustme
 
 from baoha.api.admission import Admission, Kind
 from baoha.api.door import Door
-from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
-from baoha.server.http.listener import APIListener, ListenerSettings
-from baoha.server.http.tls import TLSSettings
+from baoha.config.model import ForwardedForConfig, TLSConfig
+from baoha.server.http.limits import Limits
+from baoha.server.http.listener import APIListener
 from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.listener_configs import tcp_config
 from tests.unit.server.http.test_listener import echo
 
 PLAIN = b"GET /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nX-Vault-Token: s.known\r\n\r\n"
@@ -48,8 +49,10 @@ class ClosedDoor(Door):
 
 
 @asynccontextmanager
-async def listening(door: Door, **settings: Any) -> AsyncIterator[APIListener]:
-    listener = APIListener(echo, ListenerSettings(port=0, **settings), door=door)
+async def listening(
+    door: Door, *, limits: Limits | None = None, **keys: Any
+) -> AsyncIterator[APIListener]:
+    listener = APIListener(echo, tcp_config(**keys), door=door, limits=limits)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
@@ -61,32 +64,32 @@ class Client:
     """One connection, read by a parser that is not the server's own code."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._parser = h11.Connection(h11.CLIENT)
+        self.stream = stream
+        self.parser = h11.Connection(h11.CLIENT)
 
     async def ask(self, request: bytes) -> tuple[h11.Response, bytes]:
         method, target, _ = request.split(b" ", 2)
-        self._parser.send(h11.Request(method=method, target=target, headers=[("host", "a")]))
-        self._parser.send(h11.EndOfMessage())
-        await self._stream.send_all(request)
+        self.parser.send(h11.Request(method=method, target=target, headers=[("host", "a")]))
+        self.parser.send(h11.EndOfMessage())
+        await self.stream.send_all(request)
         body = b""
         response: h11.Response | None = None
         while True:
-            event = self._parser.next_event()
+            event = self.parser.next_event()
             if event is h11.NEED_DATA:
-                self._parser.receive_data(await self._stream.receive_some(65536))
+                self.parser.receive_data(await self.stream.receive_some(65536))
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 assert response is not None
-                if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
-                    self._parser.start_next_cycle()
+                if self.parser.our_state is h11.DONE and self.parser.their_state is h11.DONE:
+                    self.parser.start_next_cycle()
                 return response, body
 
     async def is_at_end(self) -> bool:
-        return await self._stream.receive_some(1) == b""
+        return await self.stream.receive_some(1) == b""
 
 
 @asynccontextmanager
@@ -132,17 +135,17 @@ async def test_closed_door_closes_where_the_client_wants_it() -> None:
 
 async def test_closed_door_leaves_half_a_request_to_the_app() -> None:
     async with listening(ClosedDoor()) as listener, client_of(listener) as client:
-        await client._stream.send_all(WITH_BODY[:40])
+        await client.stream.send_all(WITH_BODY[:40])
         await trio.sleep(0.05)
-        client._parser.send(h11.Request(method="PUT", target="/v1/x", headers=[("host", "a")]))
-        await client._stream.send_all(WITH_BODY[40:])
-        assert b" 200 " in await client._stream.receive_some(100)
+        client.parser.send(h11.Request(method="PUT", target="/v1/x", headers=[("host", "a")]))
+        await client.stream.send_all(WITH_BODY[40:])
+        assert b" 200 " in await client.stream.receive_some(100)
 
 
 async def test_closed_door_answer_has_the_operators_headers() -> None:
     headers = {"default": {"X-Site": ("one",)}, "503": {"Retry-After": ("30",)}}
     async with (
-        listening(ClosedDoor(), response_headers=headers) as listener,
+        listening(ClosedDoor(), custom_response_headers=headers) as listener,
         client_of(listener) as client,
     ):
         fields = dict((await client.ask(PLAIN))[0].headers)
@@ -152,7 +155,7 @@ async def test_closed_door_answer_has_the_operators_headers() -> None:
 
 async def test_door_behind_a_proxy_stays_open() -> None:
     door = ClosedDoor()
-    settings = ForwardedForSettings(authorized=parse_networks(["127.0.0.1"]))
+    settings = ForwardedForConfig(authorized_addrs=("127.0.0.1",), reject_not_present=False)
     async with listening(door, forwarded_for=settings) as listener, client_of(listener) as client:
         response, _ = await client.ask(PLAIN)
         assert response.status_code == 200
@@ -165,7 +168,7 @@ async def test_closed_door_behind_tls_answers_too(tmp_path: Path, requests: int)
     pair = authority.issue_cert("127.0.0.1")
     pair.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     pair.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    tls = TLSSettings(cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem"))
+    tls = TLSConfig(cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
     async with listening(ClosedDoor(), tls=tls) as listener:
