@@ -7,7 +7,7 @@ that it names live on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from baoha.core.dispatch import Core
 from baoha.core.keys.barrier import Barrier
@@ -18,8 +18,7 @@ from baoha.sansio.ha_state import Phase
 from baoha.storage.base import HALock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Inspection(NamedTuple):
     """
     The inside of a node at one moment.
 
