@@ -94,10 +94,15 @@ class _Waiter:
 
 
 class Admission:
-    """The lanes of one node."""
+    """
+    The lanes of one node.
+
+    Attributes:
+        lanes: one of each kind; to look at, not to enter.
+    """
 
     def __init__(self) -> None:
-        self._lanes: dict[Kind, Lane[_Waiter]] = {
+        self.lanes: dict[Kind, Lane[_Waiter]] = {
             kind: Lane(limits) for kind, limits in _LIMITS.items()
         }
         self._where = ""  # the node that executes
@@ -107,12 +112,12 @@ class Admission:
 
     def is_contended(self, kind: Kind) -> bool:
         """Whether a newcomer of a lane would have to wait."""
-        return self._lanes[kind].is_contended
+        return self.lanes[kind].is_contended
 
     @property
     def is_crowded(self) -> bool:
         """Whether in any lane a newcomer would have to wait."""
-        for lane in self._lanes.values():  # noqa: SIM110 asked with every request: any() is slower
+        for lane in self.lanes.values():  # noqa: SIM110 asked with every request: any() is slower
             if lane.is_contended:
                 return True
         return False
@@ -120,7 +125,7 @@ class Admission:
     def refuses(self, kind: Kind, address: str) -> bool:
         """Whether a newcomer is refused now. Without looking at the request."""
         now = trio.current_time()
-        is_refused = self._lanes[kind].refuses(address, now)
+        is_refused = self.lanes[kind].refuses(address, now)
         if is_refused:
             self.press(address)
             self._report(now)
@@ -128,11 +133,11 @@ class Admission:
 
     def announce(self, kind: Kind) -> None:
         """Take note of a request that was let in and comes to its lane soon."""
-        self._lanes[kind].announce(trio.current_time())
+        self.lanes[kind].announce(trio.current_time())
 
     def arrive(self, kind: Kind) -> None:
         """Take note that one that was announced is here, or is refused after all."""
-        self._lanes[kind].arrive()
+        self.lanes[kind].arrive()
 
     def press(self, address: str) -> None:
         """Take note that somebody at an address was refused, here or by whoever accepts."""
@@ -148,7 +153,7 @@ class Admission:
         """Take note of which node executes requests now; another one is asked for little first."""
         if where != self._where:
             self._where = where
-            for lane in self._lanes.values():
+            for lane in self.lanes.values():
                 lane.limit.restart(trio.current_time())
 
     @contextmanager
@@ -159,7 +164,7 @@ class Admission:
         Raises:
             Overloaded: it is new, and more than can be done was asked before the node was lost.
         """
-        lane = self._lanes[kind]
+        lane = self.lanes[kind]
         # What the next active node will take for each cannot be known: so by number.
         if is_new and self._is_pressed(address) and lane.backlog >= 2 * lane.limit.places:
             lane.refused += 1
@@ -193,7 +198,7 @@ class Admission:
 
         Cancellation: while it waits nothing was done; then it is the work's.
         """
-        lane = self._lanes[kind]
+        lane = self.lanes[kind]
         now = trio.current_time()
         waiter = _Waiter()
         if returning_until is None:
@@ -215,7 +220,7 @@ class Admission:
     def _report(self, now: float) -> None:
         if now < self._reported_at + _REPORT_S:
             return
-        for kind, lane in self._lanes.items():
+        for kind, lane in self.lanes.items():
             refused = lane.refused - self._reported.get(kind, 0)
             self._reported[kind] = lane.refused
             if refused:

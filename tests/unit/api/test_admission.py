@@ -307,11 +307,11 @@ async def test_admission_work_of_a_place_is_done_and_the_place_given_back() -> N
     admission = Admission()
 
     async def work() -> int:
-        assert admission._lanes[Kind.READ].running == 1
+        assert admission.lanes[Kind.READ].running == 1
         return 7
 
     assert await admission.run(Kind.READ, "a", work) == 7
-    assert admission._lanes[Kind.READ].running == 0
+    assert admission.lanes[Kind.READ].running == 0
 
 
 async def test_admission_crowd_is_refused_in_time_and_those_let_in_are_served(
@@ -343,7 +343,7 @@ async def test_admission_crowd_is_refused_in_time_and_those_let_in_are_served(
     assert counts["refused"] > 300
     assert counts["served"] >= 20
     assert slowest_s <= 1.0
-    assert all(lane.running == lane.waiting == 0 for lane in admission._lanes.values())
+    assert all(lane.running == lane.waiting == 0 for lane in admission.lanes.values())
 
 
 async def test_admission_who_was_let_in_before_waits_to_its_own_deadline(
@@ -387,8 +387,8 @@ async def test_admission_who_leaves_while_waiting_takes_no_place_along(
                     release.set()
                 scope.cancel()
         release.set()
-    assert admission._lanes[Kind.STRANGER].running == 0
-    assert admission._lanes[Kind.STRANGER].waiting == 0
+    assert admission.lanes[Kind.STRANGER].running == 0
+    assert admission.lanes[Kind.STRANGER].waiting == 0
 
 
 async def test_admission_lane_that_stands_still_refuses_nobody_until_it_has_for_long(
