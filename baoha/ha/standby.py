@@ -30,6 +30,7 @@ from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import Leader, LinkState
 from baoha.errors import BarrierError, KeysDoNotFit, StorageError
 from baoha.ha.context import HAContext
+from baoha.ha.leader_picture import CheckDeath, LeaderPicture, Own, ReadAdvertisement, TryLock, Wait
 from baoha.ha.links import LinkKeeper
 from baoha.ha.passing import LockSightings
 from baoha.ha.readiness import Readiness, refresh_keys
@@ -90,6 +91,18 @@ class Standby:
         self._dead = False  # the holder is proven dead
         self._alive_at = -1.0  # it was seen to be alive (a renewal) no earlier than this
         self._link_down_since: float | None = None
+        self._picture = LeaderPicture(
+            Own(
+                identity=ctx.identity,
+                is_clustered=bool(ctx.cluster_addr),
+                store_announces=ctx.store_announces,
+                poll_s=ctx.timing.watch_poll_s,
+            )
+        )
+        self._step: object = Wait(0.0)
+
+    def _next_step(self) -> None:
+        self._step = self._picture.next_step(now=trio.current_time(), eligible=self.eligible)
 
     # --- what the channel calls ------------------------------------------------------------------
 
@@ -117,7 +130,9 @@ class Standby:
     def leader_notice(self, notice: LeaderNotice) -> None:
         """Take note of a leader change: from now on requests are parked."""
         log.info("the active node says: phase=%s epoch=%d", notice.phase, notice.epoch)
-        if self._record is not None and notice.epoch < self._record.epoch:
+        is_news = self._picture.heard(notice)
+        assert is_news == (self._record is None or notice.epoch >= self._record.epoch)
+        if not is_news:
             return  # of a former tenure: it came over a retiring channel, after its successor
         self._leaving = True
         if notice.phase == "passed":
@@ -127,6 +142,7 @@ class Standby:
 
     def link_changed(self) -> None:
         """Take note of the channel's new state."""
+        self._picture.link_became(self._links.state, now=trio.current_time())
         if self._links.state is LinkState.UP:
             self.has_followed = True
             self._link_down_since = None
@@ -158,6 +174,7 @@ class Standby:
             return await self._contend_alone()
         self._hold_until = trio.current_time() + hold_off_s
         self._free_since = None  # it may be from before a tenure of our own
+        self._picture.began(now=trio.current_time(), hold_off_s=hold_off_s, rest_s=rest_s)
         self._forget_leader()
         self._publish()
         pause_s = self._ctx.timing.store_retry_s
@@ -165,7 +182,6 @@ class Standby:
             try:
                 asked_at = trio.current_time()
                 self._take_record(await lock.read(), asked_at)
-                # First, so that whoever is to be proven dead is known by address.
                 await self._follow_leader()
                 grant = await self._try_lock(lock)
                 if grant is not None:
@@ -187,6 +203,7 @@ class Standby:
     def step_aside(self) -> None:
         """Forget the leader as known so far: this node was active itself meanwhile."""
         self._leaving = False
+        self._picture.became_active()
         self._forget_leader()
 
     async def _contend_alone(self) -> Grant:
@@ -201,6 +218,8 @@ class Standby:
         """Compare what the store says now, asked at ``asked_at``, with what it said last."""
         now = trio.current_time()
         before = self._record
+        self._picture.saw_record(record, asked_at=asked_at, now=now)
+        self._next_step()
         if record is None:
             if self._free_since is None:
                 # Nobody took up what was passed on: whoever else is there had that time, too.
@@ -233,13 +252,17 @@ class Standby:
                 return None
         elif record.identity != self._ctx.identity:
             if not await self._is_dead(lock, record):
+                if isinstance(self._step, CheckDeath):
+                    self._next_step()
                 return None
             evict = record
         uuid = self._new_uuid()
         sent_boot_s = self._ctx.boot_clock()
         timing = self._ctx.timing
         ttl_s = timing.lock_ttl_s if self.is_slow else timing.handover_ttl_s
+        assert self._step == TryLock(evict), (self._step, evict)
         fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
+        self._next_step()
         if fence is None:
             return None
         self.sightings.saw(
@@ -252,6 +275,7 @@ class Standby:
             limit_s = self._ctx.timing.cleanup_s
             with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
                 await lock.release(fence)
+            self._next_step()
             return None
         log.info("acquired lock, enabling active operation: epoch=%d", fence.epoch)
         return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s, ttl_s=ttl_s)
@@ -260,6 +284,7 @@ class Standby:
         """Gather the evidence that the holder's process has ended. False: cannot prove it."""
         if self._links.state is LinkState.UP:
             return False
+        assert isinstance(self._step, CheckDeath)
         if not await lock.holder_is_gone(record):
             return False
         if self._advertised is not None:
@@ -271,6 +296,8 @@ class Standby:
         if not self._dead:
             log.warning("the active node's process is gone: epoch=%d", record.epoch)
         self._dead = True
+        self._picture.proved_dead()
+        self._next_step()
         self._publish()
         return True
 
@@ -299,6 +326,7 @@ class Standby:
             return
         if record.identity == self._ctx.identity:
             return
+        assert self._step == ReadAdvertisement(record.value, record.epoch), self._step
         path = names.LEADER_PREFIX + record.value
         try:
             entry = await self._ctx.barrier.get(path)
@@ -307,9 +335,13 @@ class Standby:
             await refresh_keys(self._ctx)
             entry = await self._ctx.barrier.get(path)
         if entry is None:
+            self._next_step()
             return  # the lock is visible before the advertisement: look again at once
         found = decode_advertisement(entry)
-        if found == self._advertised:
+        is_news = self._picture.saw_advertisement(found, now=trio.current_time())
+        self._next_step()
+        assert is_news == (found != self._advertised)
+        if not is_news:
             return
         self._advertised = found
         self._leaving = False
@@ -387,8 +419,6 @@ class Standby:
 
     def _link_state(self) -> LinkState:
         state = self._links.state
-        if state is LinkState.NONE and self._links.current is not None:
-            return LinkState.CONNECTING  # its task has not begun yet
         if state is not LinkState.FAILED:
             return state
         down_since = self._link_down_since
@@ -415,7 +445,9 @@ class Standby:
 
     async def _wait(self, lock: HALock) -> None:
         """Wait for whatever may change the picture."""
-        with trio.move_on_after(self._wait_s()):
+        wait_s = self._wait_s()
+        assert self._step == Wait(wait_s), (self._step, wait_s)
+        with trio.move_on_after(wait_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._wait_store, lock, nursery.cancel_scope)
                 await self._nudged.wait()
