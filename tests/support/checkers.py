@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 import trio
 
 from baoha import names
-from baoha.core.view import Leader, LinkState
-from baoha.ha.loop import HALoop
-from baoha.ha.standby import Standby
 from baoha.node import Node
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Batch, Fence, LockRecord
@@ -120,37 +117,8 @@ class NodeChecker:
                     serving.append(name)
             if node._board.status.sealed and not node._barrier.sealed and node._loop is not None:
                 self._verdict.report(f"{name}: sealed, and yet there are keys")
-            if isinstance(node._loop, HALoop):
-                difference = _picture_differs(node._loop._standby)
-                if difference:
-                    self._verdict.report(f"{name}: {difference}")
         if len(serving) > 1:
             self._verdict.report(f"two nodes would answer from their own state: {serving}")
-
-
-def _picture_differs(standby: Standby) -> str:
-    """Return in what a standby's picture differs from what it knows itself; "": in nothing."""
-    picture, shown = standby._picture, standby._picture.shown()
-    record, advertised = standby._record, standby._advertised
-    leader = None
-    if record is not None and advertised is not None:
-        leader = Leader(
-            uuid=record.value,
-            redirect_addr=advertised.redirect_addr,
-            cluster_addr=advertised.cluster_addr,
-            is_dead=standby._dead,
-        )
-    link, down_since = standby._links.state, standby._link_down_since
-    if link is LinkState.FAILED and (down_since is None or standby._alive_at < down_since):
-        link = LinkState.CONNECTING
-    known = (leader, link, leader is None or standby._leaving or standby._dead)
-    if (shown.leader, shown.link, shown.changing) != known:
-        return f"{shown} != {known}"
-    if standby._links.followed is not picture.followed:
-        return f"follows {standby._links.followed}, wants {picture.followed}"
-    if (standby.has_followed, standby._dead) != (picture.has_followed, picture.is_dead):
-        return "followed, or dead?"
-    return ""
 
 
 @dataclass
