@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 
 from baoha import names
+from baoha.diagnostics.codes.addresses import TWO_NODES_ONE_ADDRESS
+from baoha.diagnostics.codes.forwarding import FORWARDING_OFF
 from baoha.errors import BarrierError
 from baoha.ha.context import HAContext
 from baoha.ha.readiness import refresh_keys
@@ -44,25 +46,23 @@ def check_addresses(ctx: HAContext, leader: Advertisement) -> None:
     """Name two nodes that say they live at the same address."""
     sentence = ""
     if leader.redirect_addr == ctx.api_addr:
-        sentence = f"BH-116 the active node has the same api_addr as this node: {ctx.api_addr}"
+        sentence = f"the active node has the same api_addr as this node: {ctx.api_addr}"
     elif leader.cluster_addr and leader.cluster_addr == ctx.cluster_addr:
-        sentence = (
-            f"BH-116 the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
-        )
+        sentence = f"the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
     if not sentence:
         ctx.problems.clear(SAME_ADDRESS)
-    elif ctx.problems.report(SAME_ADDRESS, sentence):
-        log.error("%s; give every node an address of its own", sentence)
+    elif ctx.problems.report(SAME_ADDRESS, TWO_NODES_ONE_ADDRESS, sentence):
+        log.error("%s %s; give every node an address of its own", TWO_NODES_ONE_ADDRESS, sentence)
 
 
 def report_unreachable(ctx: HAContext, cluster_addr: str, cause: str) -> None:
     """Say that the leader is alive and cannot be reached."""
     sentence = (
-        "BH-401 forwarding is off: cannot reach the active node's cluster address "
+        "forwarding is off: cannot reach the active node's cluster address "
         f"{cluster_addr}: {cause}; clients are redirected"
     )
-    if ctx.problems.report(UNREACHABLE, sentence):
-        log.error("%s", sentence)
+    if ctx.problems.report(UNREACHABLE, FORWARDING_OFF, sentence):
+        log.error("%s %s", FORWARDING_OFF, sentence)
 
 
 def became_reachable(ctx: HAContext) -> None:

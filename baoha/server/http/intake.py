@@ -106,21 +106,22 @@ class Intake:
         """
         Look at a connection that was just accepted; a refusal answers and closes it.
 
-        In a crowd, most new connections have sent their request by the time they are accepted. To
-        make a task, a stream and a parser for those that are refused costs ten times the refusal.
+        Most new connections have sent their request by the time they are accepted, and some have
+        left. To make a task, a stream and a parser costs ten times a refusal.
 
         Args:
             accepted: without TLS.
 
         Returns:
-            What the connection begins with, empty where there is no crowd; None: it was refused.
+            What the connection begins with; None: it was refused, or had ended.
         """
-        if self._door is None or not self.is_crowded:
-            return NOTHING_YET
         try:
             data = accepted.recv(_OPENING_BYTES, socket.MSG_DONTWAIT)
         except OSError:
-            return NOTHING_YET  # or the end: whoever reads it finds out
+            return NOTHING_YET  # or it is lost: whoever reads it finds out
+        if not data:
+            accepted.close()
+            return None
         look = self.look(data)
         if self.lets_in(look, address):
             return Opening(data, look)
