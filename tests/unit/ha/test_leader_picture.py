@@ -62,7 +62,10 @@ class Teller:
         moment, event, *words = line.split()
         now = float(moment)
         options = dict(DEFAULTS.get(event, {}))
-        options.update(word.split("=", 1) for word in words if "=" in word)
+        for word in words:
+            if "=" in word:
+                name, _, value = word.partition("=")
+                options[name] = value
         plain = [word for word in words if "=" not in word]
         events: dict[str, Callable[[float, list[str], dict[str, str]], None]] = {
             "begins": self._begins,
