@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -180,7 +179,6 @@ def settings_of(
             yield from settings_of(value, variant, prefix + entry.prefix)
 
 
-@cache
 def _entries(record: type[Any], variant: str) -> tuple[tuple[str, Option | Group], ...]:
     found = ((one.name, _entry(one)) for one in fields(record))
     return tuple(
