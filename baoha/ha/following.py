@@ -44,11 +44,12 @@ async def read_advertisement(ctx: HAContext, uuid: str) -> Advertisement | None:
 
 def check_addresses(ctx: HAContext, leader: Advertisement) -> None:
     """Name two nodes that say they live at the same address."""
+    own = ctx.facts
     sentence = ""
-    if leader.redirect_addr == ctx.api_addr:
-        sentence = f"the active node has the same api_addr as this node: {ctx.api_addr}"
-    elif leader.cluster_addr and leader.cluster_addr == ctx.cluster_addr:
-        sentence = f"the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
+    if leader.redirect_addr == own.api_addr:
+        sentence = f"the active node has the same api_addr as this node: {own.api_addr}"
+    elif leader.cluster_addr and leader.cluster_addr == own.cluster_addr:
+        sentence = f"the active node has the same cluster_addr as this node: {own.cluster_addr}"
     if not sentence:
         ctx.problems.clear(SAME_ADDRESS)
     elif ctx.problems.report(SAME_ADDRESS, TWO_NODES_ONE_ADDRESS, sentence):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from uuid import UUID
 
 import trio
 
@@ -45,7 +44,7 @@ class Grant:
 
 def grant_without_lock(ctx: HAContext) -> Grant:
     """Return the grant of a node whose store knows no HA lock: for ever, and without a fence."""
-    return Grant(uuid=_new_uuid(ctx), fence=None, sent_boot_s=ctx.boot_clock(), ttl_s=inf)
+    return Grant(uuid=ctx.clocks.new_uuid(), fence=None, sent_boot_s=ctx.clocks.boot(), ttl_s=inf)
 
 
 async def try_lock(
@@ -63,8 +62,8 @@ async def try_lock(
 
     Cancellation: safe; a lock acquired in that moment is given back by the store adapter.
     """
-    uuid = _new_uuid(ctx)
-    sent_boot_s = ctx.boot_clock()
+    uuid = ctx.clocks.new_uuid()
+    sent_boot_s = ctx.clocks.boot()
     fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
     if fence is None:
         return None
@@ -85,7 +84,3 @@ async def give_on(ctx: HAContext, lock: HALock, grant: Grant) -> None:
     limit_s = ctx.timing.cleanup_s
     with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s):
         await lock.release(grant.fence)
-
-
-def _new_uuid(ctx: HAContext) -> str:
-    return str(UUID(int=ctx.random.getrandbits(128), version=4))

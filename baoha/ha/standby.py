@@ -34,6 +34,7 @@ from baoha.ha.passing import LockSightings
 from baoha.ha.readiness import Readiness
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import HALock, LockRecord
+from baoha.storage.retry import Backoff
 
 log = logging.getLogger("baoha.ha")
 
@@ -54,8 +55,8 @@ class Standby:
         self._readiness = readiness
         self._picture = LeaderPicture(
             Own(
-                identity=ctx.identity,
-                is_clustered=bool(ctx.cluster_addr),
+                identity=ctx.facts.identity,
+                is_clustered=bool(ctx.facts.cluster_addr),
                 store_announces=ctx.store_announces,
                 poll_s=ctx.timing.watch_poll_s,
             )
@@ -76,13 +77,7 @@ class Standby:
         """Return what to say of this node in the next heartbeat."""
         ctx = self._ctx
         problem = ctx.board.status.store_problem
-        return NodeInfo(
-            node_id=ctx.identity,
-            hostname=ctx.hostname,
-            api_addr=ctx.api_addr,
-            cluster_addr=ctx.cluster_addr,
-            version=ctx.version,
-            software=ctx.software,
+        return ctx.facts.info(
             ready=self.eligible and self._readiness.is_able and ctx.board.phase is Phase.STANDBY,
             problems=(*ctx.problems.sentences(), *((f"store: {problem}",) if problem else ())),
         )
@@ -129,7 +124,8 @@ class Standby:
             return await self._contend_alone(rest_s)
         self._picture.began(now=trio.current_time(), hold_off_s=hold_off_s, rest_s=rest_s)
         self._show()
-        pause_s = self._ctx.timing.store_retry_s
+        timing = self._ctx.timing
+        backoff = Backoff(timing.store_retry_s, timing.store_retry_max_s)
         while True:
             try:
                 step = await self._take_steps(lock)
@@ -139,13 +135,12 @@ class Standby:
                 raise  # no retry helps
             except StorageError as exc:
                 self._store_failed(exc)
-                await trio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._ctx.timing.store_retry_max_s)
+                await trio.sleep(backoff.next_s())
                 continue
             if self._ctx.board.status.store_problem:
                 log.info("the store answers again")
                 self._ctx.board.publish(store_problem="")
-            pause_s = self._ctx.timing.store_retry_s
+            backoff.reset()
             self._show()
             await self._watch.wait(lock, step.seconds)
 
@@ -202,7 +197,9 @@ class Standby:
 
     async def _check_death(self, lock: HALock, step: CheckDeath) -> None:
         ctx = self._ctx
-        if not await is_proven_dead(step, lock, network=ctx.network, own_address=ctx.api_addr):
+        if not await is_proven_dead(
+            step, lock, network=ctx.network, own_address=ctx.facts.api_addr
+        ):
             return
         if not self._picture.is_dead:
             log.warning("the active node's process is gone: epoch=%d", step.record.epoch)

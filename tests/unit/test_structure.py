@@ -58,7 +58,7 @@ ORDER = [
     },
     {"baoha.storage.registry"},
     {"baoha.storage.lock_rules"},
-    {"baoha.storage.base", "baoha.storage.keys", "baoha.storage.settings"},
+    {"baoha.storage.base", "baoha.storage.keys", "baoha.storage.retry", "baoha.storage.settings"},
     {"baoha.offload"},
     {"baoha.sansio"},
     {"baoha.timing"},
@@ -111,6 +111,24 @@ LINES_MAX = 500
 # What decides is elsewhere: these may not grow back. Lines, and attributes of the largest class.
 STAYS_SMALL = {"baoha/ha/standby.py": (260, 8)}
 FUNCTION_LINES_MAX = 70
+# Whoever holds more than this does more than one thing. A record of values may have as many rows as
+# there are; of the HA machinery's records, which hold parts, none may.
+ATTRIBUTES_MAX = 12
+PARTS = ("baoha/ha/", "baoha/node/")
+MANY_ATTRIBUTES = {
+    # Evidence as it is gathered: one attribute for each kind of it.
+    "_Gathering": "cli/baoha_cli/diagnose/gather/gather.py",
+    # hypercorn's class, whose attributes it has to set.
+    "Connection": "baoha/server/http/connection.py",
+    # Larger than they should be; to be taken apart.
+    "ClusterLink": "baoha/cluster/standby_link.py",
+    "LinkSession": "baoha/cluster/standby_calls.py",
+    "PeerSession": "baoha/cluster/active_session.py",
+    "SqliteBackend": "baoha/storage/sqlite/backend.py",
+    "SqliteLock": "baoha/storage/sqlite/lock.py",
+    "Tenure": "baoha/ha/tenure.py",
+    "Writer": "baoha/storage/sqlite/writer.py",
+}
 
 
 def _relative(path: Path) -> str:
@@ -210,21 +228,56 @@ def test_size_of_module_is_readable(path: Path) -> None:
             assert lines <= FUNCTION_LINES_MAX, f"{_relative(path)}:{node.lineno} {node.name}"
 
 
+def _classes(path: Path) -> Iterator[tuple[ast.ClassDef, set[str]]]:
+    """Yield the classes of a file that hold parts, with the names of their attributes."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        is_record = any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+        if is_record and not _relative(path).startswith(PARTS):
+            continue
+        yield (
+            node,
+            {
+                each.attr
+                for each in ast.walk(node)
+                if isinstance(each, ast.Attribute)
+                and isinstance(each.ctx, ast.Store)
+                and ast.unparse(each.value) == "self"
+            }
+            | {
+                each.target.id
+                for each in node.body
+                if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+            },
+        )
+
+
 @pytest.mark.parametrize("name", STAYS_SMALL)
 def test_module_that_only_obeys_stays_small(name: str) -> None:
     lines_max, attributes_max = STAYS_SMALL[name]
-    text = (ROOT / name).read_text()
-    assert len(text.splitlines()) <= lines_max
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ClassDef):
-            stored = {
-                inner.attr
-                for inner in ast.walk(node)
-                if isinstance(inner, ast.Attribute)
-                and isinstance(inner.ctx, ast.Store)
-                and ast.unparse(inner.value) == "self"
-            }
-            assert len(stored) <= attributes_max, f"{node.name}: {sorted(stored)}"
+    assert len((ROOT / name).read_text().splitlines()) <= lines_max
+    for node, attributes in _classes(ROOT / name):
+        assert len(attributes) <= attributes_max, f"{node.name}: {sorted(attributes)}"
+
+
+@pytest.mark.parametrize("path", SERVER + CLI, ids=_relative)
+def test_class_holds_no_more_than_it_can_be_read_with(path: Path) -> None:
+    for node, attributes in _classes(path):
+        if MANY_ATTRIBUTES.get(node.name) != _relative(path):
+            assert len(attributes) <= ATTRIBUTES_MAX, (
+                f"{_relative(path)}:{node.lineno} {node.name}: {sorted(attributes)}"
+            )
+
+
+def test_class_with_many_attributes_still_has_them() -> None:
+    found = {
+        node.name
+        for path in SERVER + CLI
+        for node, attributes in _classes(path)
+        if len(attributes) > ATTRIBUTES_MAX and MANY_ATTRIBUTES.get(node.name) == _relative(path)
+    }
+    assert found == set(MANY_ATTRIBUTES)
 
 
 @pytest.mark.parametrize("path", SERVER + CLI, ids=_relative)
