@@ -13,11 +13,14 @@ from baoha import offload
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the simulation."""
+    """Add the options of the simulation, and of scenarios in text files."""
     group = parser.getgroup("simulation")
     group.addoption("--seeds", type=int, default=500, help="how many seeds to run")
     group.addoption("--first-seed", type=int, default=1000, help="where they begin")
     group.addoption("--seed", type=int, default=None, help="run this seed alone")
+    parser.getgroup("scenarios").addoption(
+        "--rewrite", action="store_true", help="write what is said now into the scenario files"
+    )
 
 
 def pytest_configure() -> None:

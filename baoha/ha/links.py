@@ -35,7 +35,13 @@ def linger_limit_s(timing: HATiming) -> float:
 
 
 class LinkKeeper:
-    """Follows the active node. ``current`` is the channel to it, or None."""
+    """
+    Follows the active node.
+
+    Attributes:
+        current: the channel to it, or None.
+        followed: the advertisement that was last turned to; None: none.
+    """
 
     def __init__(self, network: Network, *, timing: HATiming, jitter: Callable[[], float]) -> None:
         self._network = network
@@ -43,6 +49,7 @@ class LinkKeeper:
         self._jitter = jitter
         self._nursery: trio.Nursery | None = None
         self.current: ClusterLink | None = None
+        self.followed: Advertisement | None = None
         self._retirement = _Retirement()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -77,6 +84,7 @@ class LinkKeeper:
         """
         self._retirement.begin(linger_limit_s(self._timing) if linger_s is None else linger_s)
         self._retirement = _Retirement()
+        self.followed = advertisement
         self.current = None
         if advertisement is None or self._nursery is None:
             return
@@ -88,8 +96,11 @@ class LinkKeeper:
 
     @property
     def state(self) -> LinkState:
-        """The state of the current channel."""
-        return self.current.state if self.current else LinkState.NONE
+        """The state of the current channel; one whose task has not begun yet is connecting."""
+        if self.current is None:
+            return LinkState.NONE
+        state = self.current.state
+        return LinkState.CONNECTING if state is LinkState.NONE else state
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """

@@ -15,10 +15,11 @@ from baoha.core.view import LinkState, Member
 from baoha.errors import NotActive, StepDownRefused, StorageCorrupt, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.duty import run_duty
+from baoha.ha.grant import Grant
 from baoha.ha.leave_requests import LeaveDesk, LeaveRequest
 from baoha.ha.links import LinkKeeper
 from baoha.ha.readiness import Readiness
-from baoha.ha.standby import Grant, Standby
+from baoha.ha.standby import Standby
 from baoha.ha.standbys import PeerRegistry, is_named, member_row
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
