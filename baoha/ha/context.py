@@ -18,7 +18,7 @@ from baoha.ha.gate import RequestGate
 from baoha.ha.problems import ProblemList
 from baoha.ha.status_publisher import StatusBoard
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
-from baoha.storage.base import HALock
+from baoha.storage.base import Capabilities, HALock
 from baoha.timing import BootClock, HATiming
 
 
@@ -30,7 +30,7 @@ class HAContext:
     Attributes:
         identity: one UUID per server process; holder of the HA lock.
         lock: None without a store that can do HA.
-        store_announces: changes of the lock are announced by the store, without polling.
+        capabilities: of the store that holds the lock; none without a lock.
         cluster_addr: advertised, "" when clustering is off.
         cluster_listen: addresses that the cluster listener binds during a tenure.
         reload: re-read the mounts: another node may have written.
@@ -56,7 +56,7 @@ class HAContext:
     gate: RequestGate
     barrier: Barrier
     lock: HALock | None
-    store_announces: bool
+    capabilities: Capabilities
     reload: Callable[[], Awaitable[None]]
     follow_keys: Callable[[], Awaitable[None]]
     maintain: Callable[[], Awaitable[None]]

@@ -260,7 +260,7 @@ class Standby:
         """Gather the evidence that the holder's process has ended. False: cannot prove it."""
         if self._links.state is LinkState.UP:
             return False
-        if not await lock.holder_is_gone(record):
+        if not self._ctx.capabilities.session_lock or not await lock.holder_is_gone(record):
             return False
         if self._advertised is not None:
             address = self._advertised.cluster_addr or self._advertised.redirect_addr
@@ -444,7 +444,7 @@ class Standby:
         if self._links.state is not LinkState.UP:
             down_s = now - (self._link_down_since or now)
             waits.append(min(timing.watch_poll_s, max(EVIDENCE_FIRST_S, down_s)))
-        if not self._ctx.store_announces:
+        if not self._ctx.capabilities.watch:
             waits.append(timing.watch_poll_s)
         return max(0.001, min(waits))
 

@@ -52,7 +52,7 @@ from baoha.sansio.crypto.seal_format import StaticSealKey
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.shares import Claim
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
-from baoha.storage.base import Backend, HABackend, HALock
+from baoha.storage.base import Backend, Capabilities, HABackend, HALock
 from baoha.timing import BootClock, HATiming, boot_time_s
 
 log = logging.getLogger("baoha.core")
@@ -284,7 +284,7 @@ class Node:
             gate=self._gate,
             barrier=self._barrier,
             lock=self._lock,
-            store_announces=bool(self._ha_backend and self._ha_backend.capabilities.watch),
+            capabilities=self._ha_backend.capabilities if self._ha_backend else Capabilities(),
             reload=self._reload,
             follow_keys=self._seal.reload_keyring,
             maintain=self._maintenance.run,

@@ -223,9 +223,9 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
 
 
 def _judged(loaded: ServerConfig) -> list[Finding]:
-    from baoha.config.addresses import check_addresses
+    from baoha.server.stores import judge_addresses
 
-    return check_addresses(loaded)
+    return judge_addresses(loaded)
 
 
 def _refuse(findings: list[Finding], *, strict: bool) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from baoha.config import ServerConfig, build, check_addresses, effective, parse_document
 from baoha.errors import ConfigError
+from baoha.storage.registry import is_ha
 
 BASE = """
 [storage.sqlite]
@@ -107,7 +108,7 @@ def test_any_tree_gives_a_configuration_or_a_configuration_error(
             config = build([*documents, parse_document(text, name)], {})
         except ConfigError:
             continue
-        assert check_addresses(config) is not None
+        assert check_addresses(config, is_ha) is not None
         assert len(effective(config)) > len(fields(ServerConfig))
 
 
