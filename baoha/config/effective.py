@@ -2,8 +2,8 @@
 The configuration that is in force, line by line, for ``--print-effective-config``.
 
 Rule of this file: a secret is shown as "***". Whether a storage setting is one is told by its
-name, and every password inside a URL is masked whatever the name; what cannot be judged (a list, an
-inner block) is shown only by its size.
+store and by its name, and every password inside a URL is masked whatever the name; what cannot be
+judged (a list, an inner block) is shown only by its size.
 
 Source: ours; docs/spec/cluster-cli.md section 3.3.
 """
@@ -11,7 +11,7 @@ Source: ours; docs/spec/cluster-cli.md section 3.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Final
 
@@ -28,19 +28,26 @@ _URL_USERINFO: Final = re.compile(r"://[^/@\s]*@")
 _DEFAULT: Final = Source(text="default")
 
 
-def effective(config: ServerConfig) -> list[tuple[str, str, str]]:
+def effective(
+    config: ServerConfig, secrets_of: Callable[[str], frozenset[str]] = lambda _: frozenset()
+) -> list[tuple[str, str, str]]:
     """
     Return (key, value, where it came from) for every key, secrets masked.
+
+    Args:
+        secrets_of: the settings of a store that are secrets by its own word.
     """
     rows: list[tuple[str, str, str]] = []
-    for key, value in _rows(config):
+    for key, value in _rows(config, secrets_of):
         source = config.sources.get(key, _DEFAULT)
         text = source.text if not source.overridden else f"{source.text}, not {source.overridden}"
         rows.append((key, _mask_userinfo(_text(value)), text))
     return rows
 
 
-def _rows(config: ServerConfig) -> Iterator[tuple[str, object]]:
+def _rows(
+    config: ServerConfig, secrets_of: Callable[[str], frozenset[str]]
+) -> Iterator[tuple[str, object]]:
     yield "api_addr", config.api_addr
     yield "cluster_addr", config.cluster_addr
     yield "cluster_name", config.cluster_name
@@ -58,19 +65,21 @@ def _rows(config: ServerConfig) -> Iterator[tuple[str, object]]:
         yield f"ha.{field.name.removesuffix('_s')}", getattr(config.ha, field.name)
     yield "ha.park_requests", config.park_requests
     yield "ha.park_bytes", config.park_bytes
-    yield from _storage_rows("storage", config.storage)
-    if config.ha_storage is not None:
-        yield from _storage_rows("ha_storage", config.ha_storage)
+    for block, storage in (("storage", config.storage), ("ha_storage", config.ha_storage)):
+        if storage is not None:
+            yield from _storage_rows(block, storage, secrets_of(storage.type))
     for number, listener in enumerate(config.listeners, start=1):
         for key, value in _listener_rows(listener):
             yield f"listener.{number}.{key}", value
     yield from _seal_rows(config)
 
 
-def _storage_rows(key: str, storage: StorageConfig) -> Iterator[tuple[str, object]]:
+def _storage_rows(
+    key: str, storage: StorageConfig, secrets: frozenset[str]
+) -> Iterator[tuple[str, object]]:
     yield f"{key}.type", storage.type
     for name, value in storage.settings.items():
-        if _SECRET_NAME.search(name):
+        if name in secrets or _SECRET_NAME.search(name):
             yield f"{key}.{name}", MASK
         elif isinstance(value, (list, dict)):
             yield f"{key}.{name}", f"({len(value)} entries)"

@@ -60,6 +60,12 @@ def is_ha(name: str) -> bool | None:
     return None if row is None else row.capabilities.ha
 
 
+def secrets_of(name: str) -> frozenset[str]:
+    """Return the settings of a store that no text may show; none where it is not known here."""
+    row = find_type(name)
+    return frozenset(one.key for one in row.settings if one.secret) if row else frozenset()
+
+
 async def open_backend(
     name: str, settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> Backend:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from baoha.config import ServerConfig, build, check_addresses, effective, parse_document
 from baoha.errors import ConfigError
-from baoha.storage.registry import is_ha
 
 BASE = """
 [storage.sqlite]
@@ -108,7 +107,7 @@ def test_any_tree_gives_a_configuration_or_a_configuration_error(
             config = build([*documents, parse_document(text, name)], {})
         except ConfigError:
             continue
-        assert check_addresses(config, is_ha) is not None
+        assert check_addresses(config, lambda _: True) is not None
         assert len(effective(config)) > len(fields(ServerConfig))
 
 
