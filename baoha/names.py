@@ -44,9 +44,6 @@ CLUSTER_ALPN: Final = "baoha-cluster/1"  # ours
 OPENBAO_FORWARDING_ALPN: Final = "req_fw_sb-act_v1"
 OPENBAO_RAFT_ALPN: Final = "raft_storage_v1"
 
-# Codes of the store's problems: sys/health tells them to everybody, so they name no path.
-STORE_CODES: Final = "BH-92"
-
 # The version that sys/health and sys/seal-status report: clients switch features by it, so it names
 # the OpenBao release whose API we speak. Our own version is in "baoha version" and sys/ha-status.
 API_VERSION: Final = "2.7.2"

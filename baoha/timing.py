@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from baoha.errors import ConfigError
@@ -35,43 +35,59 @@ def boot_time_s() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+def _duration(default_s: float, doc: str) -> float:
+    """Return a field that is documented: ``config`` makes a key of it."""
+    made: float = field(default=default_s, metadata={"doc": doc})
+    return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HATiming:
     """
     Durations of the HA machinery, in seconds; each one is a key of the ``[ha]`` block.
 
+    The words are those of the documentation.
+
     Raises:
         ConfigError: a value is below ``LEAST_S``, or a relation below does not hold.
     """
 
-    lock_ttl_s: float = 6.0  # how long the HA lock outlives its last renewal, by the store's clock
-    renew_interval_s: float = 1.5  # between two renewals
-    renew_timeout_s: float = 2.0  # one renewal attempt
-    renew_retry_s: float = 0.25  # pause after a failed renewal, until the deadline
-    expiry_margin_s: float = 1.0  # the node stops this long before the store lets go
-    drain_s: float = 2.0  # in-flight requests may finish for so long when duty ends as planned
-    park_s: float = 5.0  # a request waits so long for a new active node
-    handover_wait_s: float = 3.0  # a step-down waits so long for a standby to become ready
-    handover_ttl_s: float = 1.2  # a passed lock waits so long for its successor to take it up
-    step_down_pause_s: float = 10.0  # the node that left does not race for so long, if others can
-    heartbeat_s: float = 1.0  # standby to active, over the cluster channel
-    heartbeat_timeout_s: float = 2.5  # silence after which a channel counts as suspect
-    handshake_s: float = 3.0  # TCP connect + TLS + hello on the cluster channel
-    reconnect_s: float = 0.05  # first pause before dialling the active node again
-    reconnect_max_s: float = 1.0  # the pause doubles up to this
-    store_retry_s: float = 0.1  # first pause after a store error on a standby
-    store_retry_max_s: float = 2.0
-    watch_poll_s: float = 0.25  # re-read of the lock where the store cannot announce changes
-    cleanup_s: float = 2.0  # bound of every shielded clean-up (lock release, closing)
+    lock_ttl_s: float = _duration(
+        6.0, "how long the HA lock outlives its last renewal, by the store's clock"
+    )
+    renew_interval_s: float = _duration(1.5, "between two renewals")
+    renew_timeout_s: float = _duration(2.0, "one renewal attempt")
+    renew_retry_s: float = _duration(0.25, "pause after a failed renewal")
+    expiry_margin_s: float = _duration(1.0, "the node stops this long before the store lets go")
+    drain_s: float = _duration(2.0, "requests in flight may finish for so long at a planned change")
+    park_s: float = _duration(5.0, "a request waits so long for a new active node")
+    handover_wait_s: float = _duration(
+        3.0, "a step-down waits so long for a standby to become ready"
+    )
+    handover_ttl_s: float = _duration(
+        1.2, "a lock that was passed on waits so long for its successor to take it up"
+    )
+    step_down_pause_s: float = _duration(
+        10.0, "the node that left does not compete for so long, if others can"
+    )
+    heartbeat_s: float = _duration(1.0, "standby to active node, over the cluster channel")
+    heartbeat_timeout_s: float = _duration(2.5, "silence after which a channel counts as suspect")
+    handshake_s: float = _duration(3.0, "connect, TLS and greeting on the cluster channel")
+    reconnect_s: float = _duration(0.05, "first pause before the active node is dialled again")
+    reconnect_max_s: float = _duration(1.0, "longest such pause")
+    store_retry_s: float = _duration(0.1, "first pause after a storage error on a standby")
+    store_retry_max_s: float = _duration(2.0, "longest such pause")
+    watch_poll_s: float = _duration(
+        0.25, "re-read of the lock where the store cannot announce changes"
+    )
+    cleanup_s: float = _duration(2.0, "bound of every clean-up")
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for one in fields(self):
+            value = getattr(self, one.name)
             # NaN fails this comparison too, as it should.
             if not LEAST_S <= value < 86_400:
-                raise ConfigError(
-                    f"ha.{_key(field.name)} must be between 1ms and 24h, got {value!r}"
-                )
+                raise ConfigError(f"ha.{_key(one.name)} must be between 1ms and 24h, got {value!r}")
         self._require(
             self.renew_interval_s + self.renew_timeout_s + self.expiry_margin_s < self.lock_ttl_s,
             "renew_interval + renew_timeout + expiry_margin must be below lock_ttl: one renewal "

@@ -32,6 +32,7 @@ from baoha.api.paths import api_path
 from baoha.api.query import parse_bool, parse_query
 from baoha.api.standby_policy import SEALED_TEXT
 from baoha.core.view import LinkState, NodeStatus, NodeView, Role, SealStatus
+from baoha.diagnostics.codes.health import SAID_IN_HEALTH
 from baoha.errors import InvalidRequest, RequestError
 from baoha.sansio.durations import format_timestamp
 from baoha.sansio.formats.json_encoder import Fields
@@ -42,6 +43,7 @@ Answerer = Callable[[NodeView, HTTPRequest], HTTPResponse]
 Handler = Callable[[NodeView, HTTPRequest], Awaitable[HTTPResponse]]
 
 _WRITE: Final = frozenset({"PUT", "POST"})
+_SAID_IN_HEALTH: Final = tuple(f"{code} " for code in SAID_IN_HEALTH)
 _CODE: Final = re.compile("[+-]?[0-9]{1,18}")
 _CODES: Final = range(200, 1000)  # what HTTP allows for a final answer
 # A share of a key is 66 characters, and 1,024 are read; there is nothing else of any length.
@@ -156,7 +158,7 @@ def _health_body(status: NodeStatus) -> Fields:
 
 def _store_problems(view: NodeView) -> Fields:
     """What keeps this node from its store: while nobody is active, nobody answers ha-status."""
-    found = [text for text in view.problems() if text.startswith(names.STORE_CODES)]
+    found = [text for text in view.problems() if text.startswith(_SAID_IN_HEALTH)]
     return Fields(problems=found) if found else Fields()
 
 

@@ -1,14 +1,14 @@
 """
 Server configuration: files and environment in, one frozen ``ServerConfig`` out.
 
-Files are read (``documents.py``), values converted (``values.py``) by the tables of ``schema.py``,
+Files are read (``documents.py``), values converted (``values.py``) by the records of ``model.py``,
 and put together with the environment (``load.py``); ``addresses.py`` judges the result, and
-``effective.py`` and ``reference.py`` show it. Read first: ``schema.py``, then ``load.py``.
+``effective.py`` and ``reference.py`` show it. Read first: ``model.py``, then ``load.py``.
 
 Source: docs/spec/openbao-ha.md section 6; TOML is ours.
 """
 
-from baoha.config.addresses import Finding, check_addresses, enforce
+from baoha.config.addresses import check_addresses, enforce
 from baoha.config.documents import parse_document, read_documents
 from baoha.config.effective import effective
 from baoha.config.load import build, load
@@ -23,7 +23,6 @@ from baoha.config.model import (
 )
 
 __all__ = [
-    "Finding",
     "ForwardedForConfig",
     "ListenerConfig",
     "SealConfig",

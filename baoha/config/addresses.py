@@ -17,35 +17,38 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from baoha.config.model import ListenerConfig, ServerConfig
-from baoha.config.urls import PORT_MAX, Address, split_url
+from baoha.diagnostics.code import Code, Finding, Severity
+from baoha.diagnostics.codes.addresses import (
+    API_ADDR_MISSING,
+    API_IS_CLUSTER_ADDR,
+    CLUSTER_ADDR_DERIVED,
+    CLUSTERING_DISABLED,
+    ENVIRONMENT_OVERRIDES,
+    HTTP_CLUSTER_ADDR,
+    IPV6_FORM,
+    MORE_THAN_HOST,
+    NO_HOST,
+    NO_SCHEME,
+    NO_USABLE_PORT,
+    NOT_ROUTABLE,
+    ODD_HOST_NAME,
+    PORT_OF_NO_LISTENER,
+    PORTS_MIXED_UP,
+    SAME_SOCKET,
+    SCHEME_MISMATCH,
+    UNEXPANDED_VARIABLE,
+    UNLIKELY_NAME,
+)
 from baoha.errors import ConfigError
+from baoha.sansio.address_form import SCHEMES, address_form
+from baoha.sansio.urls import PORT_MAX, Address, split_url
 
-Severity = Literal["error", "warning", "info"]
-
-_UNEXPANDED: Final = re.compile(r"\$\(|\$\{|\{\{|\}\}|\$[A-Za-z_]|%[A-Za-z_]+%|TEMPLATE_")
 _ODD_HOST: Final = re.compile(r"[^A-Za-z0-9.\-:_]")
 _API_EXAMPLE: Final = "https://node1.example.com:8200"
 _CLUSTER_EXAMPLE: Final = "https://node1.example.com:8201"
-_SCHEMES: Final = ("http", "https")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """
-    One thing that is wrong, or worth knowing, and what to do about it.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.code}): {self.fix}"
 
 
 def check_addresses(
@@ -66,8 +69,8 @@ def check_addresses(
         *_check_listeners(config.listeners),
         *_check_overrides(config),
     ]
-    order = {"error": 0, "warning": 1, "info": 2}
-    return sorted(findings, key=lambda finding: order[finding.severity])
+    order = list(Severity)[::-1]
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
 def enforce(findings: Sequence[Finding]) -> None:
@@ -77,9 +80,9 @@ def enforce(findings: Sequence[Finding]) -> None:
     Raises:
         ConfigError: with the code of the first error, and the text of all.
     """
-    errors = [finding for finding in findings if finding.severity == "error"]
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
-        raise ConfigError("\n".join(str(error) for error in errors), code=errors[0].code)
+        raise ConfigError("\n".join(str(error) for error in errors), code=errors[0].code.id)
 
 
 def _check_api_addr(
@@ -95,19 +98,18 @@ def _check_api_addr(
     if ha is None:
         # A store that is named to hold the lock is meant for several nodes, whatever it is.
         ha = config.ha_storage is not None
-    yield Finding(
-        "BH-101",
-        "error" if ha else "warning",
+    yield _found(
+        API_ADDR_MISSING,
         "missing API address, please set in configuration or via environment",
         f'set api_addr = "{_API_EXAMPLE}" on this node (a full URL, another on each node)',
+        severity=Severity.ERROR if ha else Severity.WARNING,
     )
 
 
 def _check_cluster_addr(config: ServerConfig) -> Iterator[Finding]:
     if config.disable_clustering:
-        yield Finding(
-            "BH-114",
-            "warning",
+        yield _found(
+            CLUSTERING_DISABLED,
             "disable_clustering is set: every request to a standby is redirected",
             "remove disable_clustering, or accept redirects knowingly",
         )
@@ -116,9 +118,8 @@ def _check_cluster_addr(config: ServerConfig) -> Iterator[Finding]:
     if given:
         yield from _check_url("cluster_addr", given, config.listeners)
         if split_url(given).scheme.lower() == "http":
-            yield Finding(
-                "BH-120",
-                "info",
+            yield _found(
+                HTTP_CLUSTER_ADDR,
                 "the scheme of cluster_addr is ignored: the cluster channel is always TLS",
                 "write https://",
             )
@@ -126,23 +127,20 @@ def _check_cluster_addr(config: ServerConfig) -> Iterator[Finding]:
         return
     api = split_url(config.api_addr)
     if api.host and api.port_text is None and not api.unbracketed and not api.junk:
-        yield Finding(
-            "BH-104",
-            "error",
+        yield _found(
+            NO_USABLE_PORT,
             f"api_addr has no port, so that cluster_addr is guessed as {config.cluster_addr}",
             f'set cluster_addr explicitly, such as "{_CLUSTER_EXAMPLE}"',
         )
     elif api.port == PORT_MAX:
-        yield Finding(
-            "BH-104",
-            "error",
+        yield _found(
+            NO_USABLE_PORT,
             f"cluster_addr is guessed as port {PORT_MAX + 1}, which is not valid",
             "set cluster_addr explicitly",
         )
     elif config.cluster_addr:
-        yield Finding(
-            "BH-109",
-            "info",
+        yield _found(
+            CLUSTER_ADDR_DERIVED,
             f"cluster_addr is not set, it is guessed as {config.cluster_addr}",
             "set cluster_addr, so that a change of the API port does not change it",
         )
@@ -160,9 +158,8 @@ def _check_url(key: str, text: str, listeners: Sequence[ListenerConfig]) -> Iter
         yield fault
         return
     if address.userinfo or address.tail:
-        yield Finding(
-            "BH-105",
-            "warning",
+        yield _found(
+            MORE_THAN_HOST,
             f"{key} {shown} has user-info, a path, a query or a fragment, which redirects drop",
             "leave only scheme, host and port, or route by host name",
         )
@@ -170,36 +167,38 @@ def _check_url(key: str, text: str, listeners: Sequence[ListenerConfig]) -> Iter
 
 
 def _form_fault(key: str, shown: str, text: str, address: Address) -> Finding | None:
-    example = _API_EXAMPLE if key == "api_addr" else _CLUSTER_EXAMPLE
-    if _UNEXPANDED.search(text):
-        fix = "expand the variable before the start"
-        return Finding("BH-111", "error", f"{key} {shown} holds an unexpanded variable", fix)
-    if not address.scheme or (key == "api_addr" and address.scheme.lower() not in _SCHEMES):
-        words = "redirect address must include scheme (ex. 'http')"
-        if key != "api_addr":
-            words = "cluster address must include scheme (ex. 'https')"
-        return Finding("BH-102", "error", f"{words}: {key} is {shown}", f'write "{example}"')
-    if address.unbracketed or "%" in address.host:
-        return Finding(
-            "BH-112",
-            "error",
-            f"{_not_valid(key)}: {key} {shown}: an IPv6 address without brackets, or with a zone",
+    is_api = key == "api_addr"
+    example = _API_EXAMPLE if is_api else _CLUSTER_EXAMPLE
+    code = address_form(text, schemes=SCHEMES if is_api else None)
+    said = f"{_not_valid(key)}: {key} {shown}"
+    if code is None:
+        if is_api or address.port_text is not None:
+            return None
+        return _found(NO_USABLE_PORT, f"{said} has no port", f'write "{example}"')
+    scheme_words = "redirect address must include scheme (ex. 'http')"
+    if not is_api:
+        scheme_words = "cluster address must include scheme (ex. 'https')"
+    words, remedy = {
+        UNEXPANDED_VARIABLE: (
+            f"{key} {shown} holds an unexpanded variable",
+            "expand the variable before the start",
+        ),
+        NO_SCHEME: (f"{scheme_words}: {key} is {shown}", f'write "{example}"'),
+        IPV6_FORM: (
+            f"{said}: an IPv6 address without brackets, or with a zone",
             f'write "{address.scheme}://[2001:db8::1]:8200"',
-        )
-    if not address.host:
-        fix = f'set the host, such as "{example}"'
-        return Finding("BH-103", "error", f"{_not_valid(key)}: {key} {shown} has no host", fix)
-    if address.junk or (address.port_text is not None and not address.port):
-        return Finding(
-            "BH-104",
-            "error",
-            f"{_not_valid(key)}: {key} {shown} has a port that is 0 or no number up to {PORT_MAX}",
+        ),
+        NO_HOST: (f"{said} has no host", f'set the host, such as "{example}"'),
+        NO_USABLE_PORT: (
+            f"{said} has a port that is 0 or no number up to {PORT_MAX}",
             f'write "{example}"',
-        )
-    if key == "cluster_addr" and address.port_text is None:
-        fix = f'write "{example}"'
-        return Finding("BH-104", "error", f"{_not_valid(key)}: {key} {shown} has no port", fix)
-    return None
+        ),
+    }[code]
+    return _found(code, words, remedy)
+
+
+def _found(code: Code, text: str, remedy: str, *, severity: Severity | None = None) -> Finding:
+    return code.at("", text, severity=severity or code.at_start, remedy=remedy)
 
 
 def _not_valid(key: str) -> str:
@@ -213,20 +212,21 @@ def _check_host(
     ip = address.ip
     fix = "advertise an address that other nodes and clients can reach"
     if ip is not None and ip.is_unspecified:
-        yield Finding(
-            "BH-110", "error", f"{key} {shown} advertises a wildcard address to other hosts", fix
+        yield _found(
+            NOT_ROUTABLE,
+            f"{key} {shown} advertises a wildcard address to other hosts",
+            fix,
+            severity=Severity.ERROR,
         )
     elif ip is not None and ip.is_link_local:
-        yield Finding(
-            "BH-110",
-            "warning",
+        yield _found(
+            NOT_ROUTABLE,
             f"{key} {shown} advertises a link-local address to other hosts",
             fix,
         )
     elif _is_loopback(address) and not all(_binds_loopback(one) for one in listeners):
-        yield Finding(
-            "BH-110",
-            "warning",
+        yield _found(
+            NOT_ROUTABLE,
             f"{key} {shown} advertises a loopback address while a listener is open to other hosts",
             fix,
         )
@@ -234,13 +234,12 @@ def _check_host(
         return
     host = address.host
     if _ODD_HOST.search(host) or host != host.lower().rstrip(".") or not host.isascii():
-        yield Finding(
-            "BH-119", "warning", f"{key} {shown} has an odd host name", "write it in its plain form"
+        yield _found(
+            ODD_HOST_NAME, f"{key} {shown} has an odd host name", "write it in its plain form"
         )
     elif "." not in host or host.endswith(".local"):
-        yield Finding(
-            "BH-115",
-            "warning",
+        yield _found(
+            UNLIKELY_NAME,
             f"{key} {shown} is a single-label or .local name, which certificates rarely carry",
             "use a stable DNS name for each node",
         )
@@ -251,14 +250,13 @@ def _check_scheme(config: ServerConfig) -> Iterator[Finding]:
     address = split_url(config.api_addr)
     port = address.port or address.default_port
     same = [one for one in config.listeners if one.type == "tcp" and one.port == port]
-    if not same or address.scheme.lower() not in _SCHEMES:
+    if not same or address.scheme.lower() not in SCHEMES:
         return
     tls = address.scheme.lower() == "https"
     if all((one.tls is not None) != tls for one in same):
         serves = "plain HTTP" if tls else "TLS"
-        yield Finding(
-            "BH-113",
-            "warning",
+        yield _found(
+            SCHEME_MISMATCH,
             f"api_addr is {address.scheme}:// but the listener on port {port} serves {serves}",
             "align the scheme with tls_disable, unless a proxy ends TLS",
         )
@@ -275,16 +273,14 @@ def _check_cluster_port(config: ServerConfig) -> Iterator[Finding]:
     if port in ports:
         return
     if port in {one.port for one in tcp}:
-        yield Finding(
-            "BH-107",
-            "error",
+        yield _found(
+            PORTS_MIXED_UP,
             f"cluster_addr {shown} has the port of an API listener",
             f"give cluster_addr the port of a cluster listener: {_numbers(ports)}",
         )
         return
-    yield Finding(
-        "BH-108",
-        "warning",
+    yield _found(
+        PORT_OF_NO_LISTENER,
         f"the port of cluster_addr {shown} fits no listener's cluster_address ({_numbers(ports)})",
         "correct it, unless the port is mapped on its way here",
     )
@@ -296,9 +292,8 @@ def _check_pair(config: ServerConfig) -> Iterator[Finding]:
         return
     api_port = api.port or api.default_port
     if (api.host.lower(), api_port) == (cluster.host.lower(), cluster.port):
-        yield Finding(
-            "BH-106",
-            "error",
+        yield _found(
+            API_IS_CLUSTER_ADDR,
             f"address {_shown(config.api_addr, api)} used for both API and cluster addresses",
             "give them different ports",
         )
@@ -306,9 +301,8 @@ def _check_pair(config: ServerConfig) -> Iterator[Finding]:
     clusters = {one.cluster_port for one in config.listeners if one.cluster_port}
     apis = {one.port for one in config.listeners}
     if api.port and api.port in clusters and api.port not in apis:
-        yield Finding(
-            "BH-107",
-            "error",
+        yield _found(
+            PORTS_MIXED_UP,
             f"api_addr {_shown(config.api_addr, api)} has the port of a cluster listener",
             f"give api_addr the port of an API listener: {_numbers(sorted(apis))}",
         )
@@ -329,9 +323,8 @@ def _check_listeners(listeners: Sequence[ListenerConfig]) -> Iterator[Finding]:
             for other, other_host, other_port in bound.values():
                 if port and port == other_port and _overlap(host, other_host):
                     where = f"{host}:{port}" if port > 0 else host
-                    yield Finding(
-                        "BH-121",
-                        "error",
+                    yield _found(
+                        SAME_SOCKET,
                         f"{name} binds {where}, which {other} binds too",
                         "give every listener and cluster address a socket of its own",
                     )
@@ -341,9 +334,8 @@ def _check_listeners(listeners: Sequence[ListenerConfig]) -> Iterator[Finding]:
 def _check_overrides(config: ServerConfig) -> Iterator[Finding]:
     for key, source in config.sources.items():
         if source.overridden:
-            yield Finding(
-                "BH-118",
-                "info",
+            yield _found(
+                ENVIRONMENT_OVERRIDES,
                 f"{key} comes from {source.text}, not from {source.overridden}",
                 "unset the variable if the file should count",
             )

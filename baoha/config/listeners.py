@@ -9,16 +9,16 @@ Source: docs/spec/openbao-ha.md sections 6.1 and 6.2.
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Final, Literal
 
-from baoha.config.model import ForwardedForConfig, ListenerConfig, TLSConfig
+from baoha.config.model import ListenerConfig, TLSConfig
 from baoha.config.schema import LISTENER_TCP, LISTENER_UNIX, NO_EFFECT
 from baoha.config.sections import Section
 from baoha.config.sockaddr import HostAddresses, render
-from baoha.config.urls import join_host_port, next_port, split_host_port
-from baoha.config.values import Headers
+from baoha.diagnostics.codes.addresses import IPV6_FORM, NO_USABLE_PORT, UNEXPANDED_VARIABLE
 from baoha.errors import ConfigError
+from baoha.sansio.urls import join_host_port, next_port, split_host_port
 from baoha.sansio.wire.messages import BODY_BYTES_MAX
 
 _RELOAD_S_MIN: Final = 5.0
@@ -60,41 +60,27 @@ def build_listener(
     Raises:
         ConfigError: an address cannot be bound, or TLS is on and incomplete.
     """
-    if section.get("max_request_duration"):
-        max_request_duration_s = section.seconds("max_request_duration")
-    headers = section.get("custom_response_headers")
-    tcp = kind == "tcp"
-    host, port, cluster_host, cluster_port = _addresses(section, host_addresses) if tcp else _NONE
-    mode = section.get("socket_mode") if not tcp else None
-    return ListenerConfig(
-        type=kind,
-        address=join_host_port(host, port) if tcp else _socket_path(section),
+    try:
+        read = ListenerConfig(type=kind, **section.fields_of(ListenerConfig, kind))
+    except ConfigError as exc:
+        raise ConfigError(f"{section.prefix}{exc}") from exc
+    size = _max_request_size(read.max_request_size, section)
+    duration_s = read.max_request_duration_s or max_request_duration_s
+    read = replace(read, max_request_size=size, max_request_duration_s=duration_s)
+    if kind == "unix":
+        return replace(read, address=_socket_path(section), cluster_address="")
+    if read.tls is not None:
+        _check_tls(read.tls, section.prefix)
+    host, port, cluster_host, cluster_port = _addresses(section, host_addresses)
+    return replace(
+        read,
+        address=join_host_port(host, port),
         host=host,
         port=port,
-        cluster_address=join_host_port(cluster_host, cluster_port) if tcp else "",
+        cluster_address=join_host_port(cluster_host, cluster_port),
         cluster_host=cluster_host,
         cluster_port=cluster_port,
-        socket_mode=mode if isinstance(mode, int) else None,
-        socket_user="" if tcp else section.text("socket_user"),
-        socket_group="" if tcp else section.text("socket_group"),
-        tls=_tls(section) if tcp else None,
-        max_request_size=_max_request_size(section),
-        max_request_duration_s=max_request_duration_s,
-        http_read_timeout_s=section.seconds("http_read_timeout"),
-        http_read_header_timeout_s=section.seconds("http_read_header_timeout"),
-        http_write_timeout_s=section.seconds("http_write_timeout"),
-        http_idle_timeout_s=section.seconds("http_idle_timeout"),
-        connections_max=section.number("connections_max"),
-        forwarded_for=_forwarded_for(section) if tcp else None,
-        custom_response_headers=_headers(headers),
-        disable_unauthed_rekey_endpoints=section.flag("disable_unauthed_rekey_endpoints"),
-        disable_unauthed_generate_root_endpoints=section.flag(
-            "disable_unauthed_generate_root_endpoints"
-        ),
     )
-
-
-_NONE: Final = ("", 0, "", 0)
 
 
 def _addresses(section: Section, host_addresses: HostAddresses) -> tuple[str, int, str, int]:
@@ -111,24 +97,24 @@ def _bind(section: Section, key: str, host_addresses: HostAddresses) -> tuple[st
     address = split_host_port(text)
     if address.unbracketed and "/" not in text:
         raise ConfigError(
-            f'{name}: address {text}: too many colons in address (BH-112): write "[::1]:8200"',
-            code="BH-112",
+            f'{name}: address {text}: too many colons in address ({IPV6_FORM}): write "[::1]:8200"',
+            code=IPV6_FORM.id,
         )
     if any(mark in text for mark in ("$", "{", "}")):
         raise ConfigError(
-            f'{name}: "{text}" holds a variable that was not expanded (BH-111): '
+            f'{name}: "{text}" holds a variable that was not expanded ({UNEXPANDED_VARIABLE}): '
             "expand it before the start",
-            code="BH-111",
+            code=UNEXPANDED_VARIABLE.id,
         )
     if address.port is None or address.junk or "/" in text:
         raise ConfigError(
-            f'{name}: "{text}" is not host:port (BH-104): write "127.0.0.1:8200"', code="BH-104"
+            f'{name}: "{text}" is not host:port ({NO_USABLE_PORT}): write "127.0.0.1:8200"',
+            code=NO_USABLE_PORT.id,
         )
     return address.host, address.port
 
 
-def _max_request_size(section: Section) -> int:
-    size = section.number("max_request_size")
+def _max_request_size(size: int, section: Section) -> int:
     if size > BODY_BYTES_MAX:
         section.warnings.append(
             f"{section.prefix}max_request_size: {size} bytes is above what nodes forward; "
@@ -144,55 +130,10 @@ def _socket_path(section: Section) -> str:
     return path
 
 
-def _tls(section: Section) -> TLSConfig | None:
-    if section.flag("tls_disable"):
-        return None
-    cert_file, key_file = section.text("tls_cert_file"), section.text("tls_key_file")
-    if not cert_file or not key_file:
+def _check_tls(tls: TLSConfig, prefix: str) -> None:
+    if not tls.cert_file or not tls.key_file:
         raise ConfigError(
-            f"{section.prefix}tls_cert_file and {section.prefix}tls_key_file must be set, "
-            "unless tls_disable = true"
+            f"{prefix}tls_cert_file and {prefix}tls_key_file must be set, unless tls_disable = true"
         )
-    auto_reload_s = section.seconds("tls_auto_reload_interval")
-    if auto_reload_s < _RELOAD_S_MIN:
-        raise ConfigError(f"{section.prefix}tls_auto_reload_interval must be at least 5s")
-    required = section.flag("tls_require_and_verify_client_cert")
-    disabled = section.flag("tls_disable_client_certs")
-    if required and disabled:
-        raise ConfigError(
-            f"{section.prefix}tls_require_and_verify_client_cert and "
-            f"{section.prefix}tls_disable_client_certs cannot both be true"
-        )
-    min_version, max_version = section.text("tls_min_version"), section.text("tls_max_version")
-    if min_version > max_version:
-        raise ConfigError(
-            f"{section.prefix}tls_min_version must not be above {section.prefix}tls_max_version"
-        )
-    return TLSConfig(
-        cert_file=cert_file,
-        key_file=key_file,
-        min_version=min_version,
-        max_version=max_version,
-        cipher_suites=section.texts("tls_cipher_suites"),
-        client_ca_file=section.text("tls_client_ca_file"),
-        require_client_cert=required,
-        disable_client_certs=disabled,
-        auto_reload_s=auto_reload_s if section.flag("tls_auto_reload") else 0.0,
-    )
-
-
-def _forwarded_for(section: Section) -> ForwardedForConfig | None:
-    authorized = section.texts("x_forwarded_for_authorized_addrs")
-    if not authorized:
-        return None
-    return ForwardedForConfig(
-        authorized_addrs=authorized,
-        hop_skips=section.number("x_forwarded_for_hop_skips"),
-        reject_not_present=section.flag("x_forwarded_for_reject_not_present"),
-        reject_not_authorized=section.flag("x_forwarded_for_reject_not_authorized"),
-    )
-
-
-def _headers(value: object) -> Headers:
-    assert isinstance(value, MappingProxyType)
-    return value
+    if tls.auto_reload_interval_s < _RELOAD_S_MIN:
+        raise ConfigError(f"{prefix}tls_auto_reload_interval must be at least 5s")

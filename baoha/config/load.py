@@ -13,7 +13,6 @@ Source: docs/spec/openbao-ha.md section 6; TOML is ours.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
@@ -23,6 +22,7 @@ from baoha.config.environment import lookup
 from baoha.config.host_addresses import read_host_addresses
 from baoha.config.listeners import build_listener, listener_section
 from baoha.config.model import ListenerConfig, SealConfig, ServerConfig, Source, StorageConfig
+from baoha.config.options import values_for
 from baoha.config.schema import (
     BLOCKS,
     HA,
@@ -41,11 +41,10 @@ from baoha.config.storage_blocks import (
     check_storage,
     read_storage,
 )
-from baoha.config.urls import join_host_port, next_port, split_url
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
 from baoha.sansio.formats.hcl import HCLError
-from baoha.timing import HATiming
+from baoha.sansio.urls import join_host_port, next_port, split_url
 
 SealType = Literal["shamir", "static"]
 ListenerType = Literal["tcp", "unix"]
@@ -129,8 +128,7 @@ class _Draft:
     def finish(
         self, environ: Mapping[str, str], *, read_secrets: bool, host_addresses: HostAddresses
     ) -> ServerConfig:
-        top, ha = self.top, self.ha
-        disable_clustering = top.flag("disable_clustering")
+        disable_clustering = self.top.flag("disable_clustering")
         storage = check_storage(
             self.stores.get("storage"),
             self.stores.get("ha_storage"),
@@ -144,35 +142,28 @@ class _Draft:
             raise ConfigError("cluster address must be set when using raft storage")
         derived = "" if disable_clustering else self._derived(api_addr, given, listeners)
         ha_storage = self.stores.get("ha_storage")
-        default_lease_ttl_s = _or_default(top, "default_lease_ttl")
-        max_lease_ttl_s = _or_default(top, "max_lease_ttl")
-        if default_lease_ttl_s > max_lease_ttl_s:
+        read = values_for(ServerConfig, self._get)
+        if min(read["default_lease_ttl_s"], read["max_lease_ttl_s"]) < 1:
+            raise ConfigError("default_lease_ttl and max_lease_ttl must be 1s or more, or 0")
+        if read["default_lease_ttl_s"] > read["max_lease_ttl_s"]:
             raise ConfigError("default_lease_ttl must not be above max_lease_ttl")
+        read |= {"api_addr": api_addr, "cluster_addr": derived}
         return ServerConfig(
-            api_addr=api_addr,
-            cluster_addr=derived,
+            **read,
             cluster_addr_given=given,
-            cluster_name=top.text("cluster_name"),
-            disable_clustering=disable_clustering,
-            forwarding=not top.flag("disable_request_forwarding"),
-            ha=_timing(ha),
-            park_requests=ha.number("park_requests"),
-            park_bytes=ha.number("park_bytes"),
             storage=storage.finished(),
             ha_storage=_finished(ha_storage),
             listeners=listeners,
             seal=self._seal_config(environ, read_secrets=read_secrets),
-            log_level=top.text("log_level"),
-            log_format=cast("Literal['standard', 'json']", top.text("log_format")),
-            log_file=top.text("log_file"),
-            pid_file=top.text("pid_file"),
-            nice=top.number("nice"),
-            default_max_request_duration_s=_or_default(top, "default_max_request_duration"),
-            default_lease_ttl_s=default_lease_ttl_s,
-            max_lease_ttl_s=max_lease_ttl_s,
             sources=MappingProxyType(self._sources()),
             warnings=tuple(self._warnings()),
         )
+
+    def _get(self, key: str) -> object:
+        """Return the value of a key at the top, or of one of the ``ha`` block."""
+        if key.startswith(self.ha.prefix):
+            return self.ha.get(key.removeprefix(self.ha.prefix))
+        return self.top.get(key)
 
     def _read_seal(self, document: Document) -> None:
         found = list(document.block.blocks("seal", labels=1))
@@ -209,7 +200,7 @@ class _Draft:
             build_listener(
                 kind,
                 section,
-                max_request_duration_s=_or_default(self.top, "default_max_request_duration"),
+                max_request_duration_s=self.top.seconds("default_max_request_duration"),
                 host_addresses=host_addresses,
             )
             for kind, section in self.listeners
@@ -299,15 +290,3 @@ class _Draft:
 
 def _finished(draft: StorageDraft | None) -> StorageConfig | None:
     return draft.finished() if draft is not None else None
-
-
-def _or_default(section: Section, key: str) -> float:
-    """Return a duration; 0 asks for the default, as in OpenBao."""
-    default = section.options[key].default
-    assert isinstance(default, float)
-    return section.seconds(key) or default
-
-
-def _timing(ha: Section) -> HATiming:
-    names = [field.name for field in fields(HATiming)]
-    return HATiming(**{name: ha.seconds(name.removesuffix("_s")) for name in names})

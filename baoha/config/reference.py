@@ -11,24 +11,10 @@ Source: ours.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
 
-from baoha.config import schema
-from baoha.config.schema import Option
-
-SECTIONS: Final[Mapping[str, Mapping[str, Option]]] = MappingProxyType(
-    {
-        "top": schema.TOP,
-        "ha": schema.HA,
-        "listener.tcp": schema.LISTENER_TCP,
-        "listener.unix": schema.LISTENER_UNIX,
-        "seal.static": schema.SEAL_STATIC,
-        "storage": schema.STORAGE_ADDRESSES,
-    }
-)
+from baoha.config.options import Option
+from baoha.config.schema import NO_EFFECT, SECTIONS
 
 
 def table(name: str) -> str:
@@ -36,10 +22,10 @@ def table(name: str) -> str:
     Return the Markdown table of a section, or of the keys without effect ("no-effect.").
 
     Args:
-        name: a key of ``SECTIONS``, or "no-effect." and a key of ``schema.NO_EFFECT``.
+        name: a key of ``SECTIONS``, or "no-effect." and a key of ``NO_EFFECT``.
     """
     if name.startswith("no-effect."):
-        group = schema.NO_EFFECT[name.removeprefix("no-effect.")]
+        group = NO_EFFECT[name.removeprefix("no-effect.")]
         rows: list[tuple[str, ...]] = [("Key", "Why it has no effect"), ("---", "---")]
         rows += [(f"`{key}`", why) for key, why in group.items()]
         return _lines(rows)
@@ -59,7 +45,7 @@ def page_with_tables(page: str) -> str:
     """
     Return the page with every table between its markers written anew.
     """
-    for name in (*SECTIONS, *(f"no-effect.{key}" for key in schema.NO_EFFECT)):
+    for name in (*SECTIONS, *(f"no-effect.{key}" for key in NO_EFFECT)):
         opening, closing = markers(name)
         before, found, rest = page.partition(opening)
         _, ended, after = rest.partition(closing)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from baoha.config.documents import Document
 from baoha.config.environment import lookup
 from baoha.config.model import Source
-from baoha.config.schema import Option
+from baoha.config.options import Option, values_for
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
 from baoha.sansio.formats.hcl import Block, Item
@@ -97,13 +97,24 @@ class Section:
         """
         Return the value of a key, or its default.
         """
-        return self.values.get(key, self.options[key].default)
+        option = self.options[key]
+        value = self.values.get(key, option.default)
+        return value or option.default if option.zero_is_default else value
+
+    def fields_of(self, record: type[Any], variant: str = "") -> dict[str, Any]:
+        """
+        Return what those fields of a record get that are keys of this section.
+
+        Args:
+            variant: the type of the block, for records that serve several.
+        """
+        return values_for(record, self.get, variant)
 
     def text(self, key: str) -> str:
         """
-        Return the value of a key whose kind is text.
+        Return the value of a key whose kind is text; "" where there is none.
         """
-        return _typed(self.get(key), str)
+        return _typed(self.get(key) or "", str)
 
     def flag(self, key: str) -> bool:
         """

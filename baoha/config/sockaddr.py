@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from baoha.diagnostics.codes.addresses import UNEXPANDED_VARIABLE
 from baoha.errors import ConfigError
 
 TEMPLATE: Final = re.compile(r"\{\{(.{0,200}?)\}\}")
@@ -91,14 +92,16 @@ def _only_one(found: Sequence[IPAddress], expression: str, key: str, *, several:
     usable = [ip for ip in found if not ip.is_link_local and not ip.is_loopback] or list(found)
     if not usable:
         raise ConfigError(
-            f'{key}: template "{expression}" gives no address on this host', code="BH-111"
+            f'{key}: template "{expression}" gives no address on this host',
+            code=UNEXPANDED_VARIABLE.id,
         )
     usable.sort(key=lambda ip: (ip.version, int(ip)))
     # The singular templates pick the first address; the plural ones must not have more than one.
     if several and len(usable) > 1:
         listed = " ".join(str(ip) for ip in usable)
         raise ConfigError(
-            f'{key}: multiple addresses found ("{listed}"), please configure one', code="BH-111"
+            f'{key}: multiple addresses found ("{listed}"), please configure one',
+            code=UNEXPANDED_VARIABLE.id,
         )
     first = usable[0]
     return f"[{first}]" if first.version == 6 else str(first)
@@ -107,5 +110,5 @@ def _only_one(found: Sequence[IPAddress], expression: str, key: str, *, several:
 def _unsupported(expression: str, key: str) -> ConfigError:
     return ConfigError(
         f'{key}: template "{expression}" is not supported; supported are: {", ".join(SUPPORTED)}',
-        code="BH-111",
+        code=UNEXPANDED_VARIABLE.id,
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from baoha.config.model import ServerConfig, Source
-from baoha.config.urls import join_host_port, next_port
+from baoha.sansio.urls import join_host_port, next_port
 
 
 def with_told_address(config: ServerConfig, host: str) -> ServerConfig:

@@ -297,3 +297,8 @@ def choice(*allowed: str) -> Kind:
         return word
 
     return Kind(" / ".join(allowed), convert)
+
+
+TLS_VERSIONS: Final = choice("tls10", "tls11", "tls12", "tls13")
+LOG_LEVELS: Final = choice("trace", "debug", "info", "warn", "error")
+LOG_FORMATS: Final = choice("standard", "json")

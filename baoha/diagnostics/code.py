@@ -1,11 +1,13 @@
 """
-Findings: what is wrong, where, how bad, why it matters and how to mend it.
+Diagnostic codes, and findings: what is wrong, where, how bad, why it matters and how to mend it.
 
-Rule of this file: a code is for ever. Its number and meaning never change; texts may get better.
+Rules of this file. A code is for ever: its number and meaning never change; words may get better.
+Pure. There is one row (`Code`) for each code, in `codes/`, with all that is said of it and all that
+steers how it is looked for; nothing about a code stands anywhere else.
 
-Theory of operation. A check makes a Finding with a code and words for this case; the general words
-(why, fix) come from the catalogue. `CATALOGUE` is open: another module registers its codes with
-`register`, and `baoha explain CODE` finds them.
+Theory of operation. Whatever finds a thing (a check of `baoha diagnose`, the configuration, the
+server) takes the row by its name and makes a `Finding` of it with `Code.at`. A row is one object:
+codes are compared by identity, and only what is printed or stored has their text (`Code.id`).
 
 Source: docs/spec/cluster-cli.md section 6.2.
 """
@@ -14,12 +16,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 
 class Severity(enum.StrEnum):
-    """How bad; the value is the word in JSON."""
+    """How bad, from the least to the worst; the value is the word in JSON."""
 
     INFO = "info"
     WARNING = "warning"
@@ -30,158 +32,185 @@ class Severity(enum.StrEnum):
 SEVERITY_WORDS: Final = {Severity.INFO: "INFO", Severity.WARNING: "WARN", Severity.ERROR: "FAIL"}
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """
-    One code of the catalogue.
+class Area(enum.StrEnum):
+    """A command of `baoha diagnose` that looks for some codes only ("all" looks for each)."""
 
-    Args:
-        code: such as "BH-304".
+    ADDRESSES = "addresses"
+    FORWARDING = "forwarding"
+    TLS = "tls"
+    LB = "lb"
+    CLOCK = "clock"
+    CONFIG = "config"
+
+
+class Seen(enum.StrEnum):
+    """A kind of evidence, by how it is gathered."""
+
+    LOOK = "look"  # what a node says of itself: sys/seal-status, sys/leader, sys/health
+    PROBE = "probe"  # a request that a standby should forward
+    PROBE_ACTIVE = "probe active"  # the same, sent to the active node
+    NAMES = "names"  # what host names lead to
+    ADDRESSES = "addresses"  # ports, advertised addresses and redirects, tried from here
+    TLS = "tls"  # certificates and TLS of every address
+    VIA = "via"  # many connections through a load balancer
+    MEMBERS = "members"  # lists that a token opens
+    FILE = "file"  # configuration files
+    SERVER = "server"  # a node that finds it itself: in its log, its status, or on its way out
+    PERSON = "person"  # nothing that a program can see for certain
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """
+    One diagnostic code.
+
+    Attributes:
+        id: such as BH-401.
         severity: usual severity.
         title: a few words.
+        symptom: what people report; "" where they notice nothing.
         why: why it matters.
         fix: what to do.
+        areas: the commands that look for it, besides `diagnose all`.
+        seen_in: kinds of evidence; any of them shows it.
+        at_start: severity where only the text of one file is known; None: the usual one.
+        may_be_election: an election, or a node that just changes its role, shows it for a moment
+            too: it is asked again before it counts.
+        on_request: true of a healthy cluster too, and shown only when asked for.
+        explains: ids of what follows from it at the same place.
+        explains_everywhere: ids of what follows from it anywhere: it is the whole cluster's.
     """
 
-    code: str
+    id: str
     severity: Severity
     title: str
+    _: KW_ONLY
+    symptom: str = ""
     why: str
     fix: str
+    areas: frozenset[Area] = frozenset()
+    seen_in: frozenset[Seen]
+    at_start: Severity | None = None
+    may_be_election: bool = False
+    on_request: bool = False
+    explains: tuple[str, ...] = ()
+    explains_everywhere: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def hundred(self) -> str:
+        """The digit of its group."""
+        return self.id[3]
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether nothing can be said without a token."""
+        return self.seen_in == {Seen.MEMBERS}
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether no probe can see it."""
+        return self.seen_in <= {Seen.SERVER, Seen.PERSON}
+
+    def at(
+        self,
+        node: str,
+        text: str,
+        *,
+        severity: Severity | None = None,
+        cause: Code | None = None,
+        detail: str = "",
+        remedy: str = "",
+        about: tuple[str, ...] = (),
+        file: str = "",
+        line: int = 0,
+    ) -> Finding:
+        """Return a finding at a node ("" for the cluster), with the usual severity unless given."""
+        return Finding(
+            code=self,
+            text=text,
+            node=node,
+            severity=severity or self.severity,
+            cause=cause,
+            detail=detail,
+            remedy=remedy,
+            about=about,
+            file=file,
+            line=line,
+        )
+
+    def sentence(self, text: str) -> str:
+        """Return what a node says of itself: the code, then the text."""
+        return f"{self.id} {text}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """
     One thing found.
 
-    Args:
-        code: of the catalogue.
-        severity: of this case.
-        node: label of the node (or pair, "b -> a") it was found at; "" for the cluster.
+    Attributes:
+        code: its row.
         text: what was seen, safe to print.
+        node: label of the node (or pair, "b -> a") it was found at; "" for the cluster.
+        severity: of this case.
+        cause: the code of what explains it, or None.
+        detail: why it is so in this case; "" leaves the row's words alone.
+        remedy: what to do in this case; "" takes the row's.
+        about: labels and addresses it is about; the node itself counts always.
+        file, line: where in a configuration, "" and 0 elsewhere.
     """
 
-    code: str
-    severity: Severity
-    node: str
+    code: Code
     text: str
+    node: str = ""
+    severity: Severity
+    cause: Code | None = None
+    detail: str = ""
+    remedy: str = ""
+    about: tuple[str, ...] = ()
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.code}): {self.fix}"
+
+    @property
+    def why(self) -> str:
+        """Why it matters, what was seen first."""
+        return self.detail or self.code.why
+
+    @property
+    def fix(self) -> str:
+        """What to do."""
+        return self.remedy or (self.cause or self.code).fix
+
+    @property
+    def key(self) -> str:
+        """What a baseline remembers: code and place, no numbers that change."""
+        return f"{self.code} {self.node or self.file or 'cluster'}"
 
     def as_data(self) -> dict[str, object]:
         """Return the JSON form."""
-        known = CATALOGUE.get(self.code)
         return {
-            "code": self.code,
+            "code": self.code.id,
             "severity": self.severity.value,
             "node": self.node or None,
+            "title": self.code.title,
             "text": self.text,
-            "why": known.why if known else None,
-            "fix": known.fix if known else None,
+            "cause": self.cause.id if self.cause else None,
+            "why": self.why,
+            "fix": self.fix,
+            "file": self.file or None,
+            "line": self.line or None,
         }
 
 
-CATALOGUE: Final[dict[str, Explanation]] = {}
-
-
-def register(explanations: Iterable[Explanation]) -> None:
-    """
-    Add codes to the catalogue.
-
-    Raises:
-        ValueError: a code is already there with another meaning.
-    """
-    for explanation in explanations:
-        known = CATALOGUE.setdefault(explanation.code, explanation)
-        if known != explanation:
-            raise ValueError(f"{explanation.code} is registered twice")
-
-
-def worst(findings: Iterable[Finding]) -> Severity | None:
-    """Return the highest severity, or None without findings."""
-    order = list(Severity)
-    return max((item.severity for item in findings), key=order.index, default=None)
-
-
-register(
-    [
-        Explanation(
-            "BH-301",
-            Severity.ERROR,
-            "no active node",
-            "Every write fails until a node becomes active.",
-            "Wait one lock ttl. If it stays: look at the lock holder, the store and the logs.",
-        ),
-        Explanation(
-            "BH-302",
-            Severity.ERROR,
-            "more than one node says it is active",
-            "Two nodes that both write can overwrite each other's changes.",
-            "Ask again; if it stays, stop the node with the older active time.",
-        ),
-        Explanation(
-            "BH-304",
-            Severity.ERROR,
-            "blind standby",
-            "Its peers see a leader and this node does not: every request sent to it fails, while "
-            "its health check stays green.",
-            "Restart the node (or step down the leader), and take it out of the load balancer.",
-        ),
-        Explanation(
-            "BH-305",
-            Severity.ERROR,
-            "nodes name different leaders",
-            "Clients get different answers depending on the node they reach.",
-            "Ask again; if it stays, look for a network split and check the store.",
-        ),
-        Explanation(
-            "BH-306",
-            Severity.ERROR,
-            "the leader that standbys name does not answer",
-            "Requests are sent to a node that is gone until its lock expires.",
-            "Wait one lock ttl; if it stays, the advertised address is stale or unreachable.",
-        ),
-        Explanation(
-            "BH-311",
-            Severity.ERROR,
-            "nodes belong to different clusters",
-            "A stray node answers with other data.",
-            "Take the stray node out of the address list, or rejoin it.",
-        ),
-        Explanation(
-            "BH-315",
-            Severity.ERROR,
-            "only one unsealed node",
-            "If it fails, nobody can take over.",
-            "Unseal the others: baoha operator unseal --all",
-        ),
-        Explanation(
-            "BH-316",
-            Severity.WARNING,
-            "sealed, uninitialised or unreachable node",
-            "One node less can take over.",
-            "Start and unseal it.",
-        ),
-        Explanation(
-            "BH-401",
-            Severity.ERROR,
-            "forwarding is off",
-            "The standby redirects requests that it should forward. It works only for clients that "
-            "can reach the redirect target and follow redirects.",
-            "Check cluster_addr of the leader and the path to its cluster port.",
-        ),
-        Explanation(
-            "BH-402",
-            Severity.ERROR,
-            "forwarded requests hang",
-            "The leader is frozen, or packets between the nodes are dropped.",
-            "Restart the leader; check the path between the nodes.",
-        ),
-        Explanation(
-            "BH-903",
-            Severity.WARNING,
-            "different versions",
-            "A mixed cluster is fine for the time of an upgrade only.",
-            "Finish the upgrade, standbys first.",
-        ),
-    ]
-)
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Put the worst first, then by code and place."""
+    severities = list(Severity)[::-1]
+    return sorted(
+        findings, key=lambda item: (severities.index(item.severity), item.code.id, item.node)
+    )

@@ -32,6 +32,7 @@ from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity
 from baoha.cluster.channel import LeaderNotice, Peer
 from baoha.core.view import Leader, LinkState
+from baoha.diagnostics.codes.port import CANNOT_LISTEN, CONNECTION_REFUSED_AT_PORT
 from baoha.errors import (
     BaohaError,
     FencedWrite,
@@ -201,8 +202,8 @@ async def _open_listeners(
         except OSError as exc:
             unbound.append(address)
             sentence = listen_problem(address, exc) + "; standbys cannot forward to this node"
-            if ctx.problems.report(listen_subject(address), sentence):
-                log.error("%s", sentence)
+            if ctx.problems.report(listen_subject(address), CANNOT_LISTEN, sentence):
+                log.error("%s %s", CANNOT_LISTEN, sentence)
     return unbound
 
 
@@ -236,7 +237,8 @@ def _refused_connection(ctx: HAContext, address: str, cause: str) -> None:
     host = address.rpartition(":")[0] or address
     ctx.problems.report(
         "cluster connection",
-        f"BH-604 a connection to the cluster address from {host} was refused: {cause}",
+        CONNECTION_REFUSED_AT_PORT,
+        f"a connection to the cluster address from {host} was refused: {cause}",
         for_s=REFUSAL_SHOWN_S,
     )
 

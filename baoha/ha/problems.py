@@ -1,4 +1,9 @@
-"""What this node sees wrong, as its status shows it."""
+"""
+What this node sees wrong, as its status shows it: "BH-nnn sentence".
+
+Rule of this file: a code is a row of `baoha.diagnostics`, so that what a node says of itself and
+what `baoha explain` says of it are one thing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 import trio
+
+from baoha.diagnostics.code import Code
 
 
 class ProblemList:
@@ -20,13 +27,18 @@ class ProblemList:
         """Show what another part of the node sees wrong, too; whoever owns it logs it."""
         self._sources.append(source)
 
-    def report(self, subject: str, sentence: str, *, for_s: float = inf) -> bool:
+    def report(self, subject: str, code: Code | None, sentence: str, *, for_s: float = inf) -> bool:
         """
         Remember a problem; True when it is new or has changed (the moment to log it).
 
         Args:
+            subject: what it is about; a later report of the same subject takes its place.
+            code: what `baoha explain` says of it; None where there is no code.
+            sentence: what was seen, without the code.
             for_s: forget it by itself after so long.
         """
+        if code is not None:
+            sentence = code.sentence(sentence)
         self._until[subject] = trio.current_time() + for_s
         if self._by_subject.get(subject) == sentence:
             return False

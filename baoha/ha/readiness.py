@@ -14,6 +14,7 @@ import trio
 
 from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
 from baoha.cluster.channel import PrepareReply
+from baoha.diagnostics.codes.port import CANNOT_LISTEN
 from baoha.errors import KeysDoNotFit, LockLost, StorageCorrupt, StorageError
 from baoha.ha.context import HAContext
 from baoha.sansio.ha_state import Phase
@@ -30,9 +31,9 @@ def listen_subject(address: tuple[str, int]) -> str:
 
 
 def listen_problem(address: tuple[str, int], error: OSError) -> str:
-    """Return the sentence about a cluster address that cannot be bound."""
+    """Return the sentence about a cluster address that cannot be bound (`CANNOT_LISTEN`)."""
     cause = error.strerror or error
-    return f"BH-601 cannot listen on cluster address {address[0]}:{address[1]}: {cause}"
+    return f"cannot listen on cluster address {address[0]}:{address[1]}: {cause}"
 
 
 async def refresh_keys(ctx: HAContext) -> None:
@@ -88,8 +89,10 @@ class Readiness:
             except OSError as exc:
                 sentence = listen_problem(address, exc)
                 unbound.append(sentence)
-                if ctx.board.phase is Phase.STANDBY and ctx.problems.report(subject, sentence):
-                    log.error("%s; this node cannot take over", sentence)
+                if ctx.board.phase is Phase.STANDBY and ctx.problems.report(
+                    subject, CANNOT_LISTEN, sentence
+                ):
+                    log.error("%s %s; this node cannot take over", CANNOT_LISTEN, sentence)
             else:
                 if ctx.board.phase is Phase.STANDBY and ctx.problems.clear(subject):
                     log.info("the cluster address is free: address=%s:%d", *address)
@@ -102,7 +105,7 @@ class Readiness:
         ctx = self._ctx
         await self.check_port()
         if self._port_problem:
-            return PrepareReply(ready=False, reason=self._port_problem)
+            return PrepareReply(ready=False, reason=CANNOT_LISTEN.sentence(self._port_problem))
         try:
             await self._ask_for_write()
             await refresh_keys(ctx)

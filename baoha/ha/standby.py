@@ -28,6 +28,8 @@ import trio
 from baoha import names
 from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.core.view import Leader, LinkState
+from baoha.diagnostics.codes.addresses import TWO_NODES_ONE_ADDRESS
+from baoha.diagnostics.codes.forwarding import FORWARDING_OFF
 from baoha.errors import BarrierError, KeysDoNotFit, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.links import LinkKeeper
@@ -339,15 +341,15 @@ class Standby:
         ctx = self._ctx
         sentence = ""
         if leader.redirect_addr == ctx.api_addr:
-            sentence = f"BH-116 the active node has the same api_addr as this node: {ctx.api_addr}"
+            sentence = f"the active node has the same api_addr as this node: {ctx.api_addr}"
         elif leader.cluster_addr and leader.cluster_addr == ctx.cluster_addr:
-            sentence = (
-                f"BH-116 the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
-            )
+            sentence = f"the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
         if not sentence:
             ctx.problems.clear("same address")
-        elif ctx.problems.report("same address", sentence):
-            log.error("%s; give every node an address of its own", sentence)
+        elif ctx.problems.report("same address", TWO_NODES_ONE_ADDRESS, sentence):
+            log.error(
+                "%s %s; give every node an address of its own", TWO_NODES_ONE_ADDRESS, sentence
+            )
 
     def _linger_s(self, before: LockRecord, now: float) -> float | None:
         """How long the channel to a former leader is still worth something; None: as usual."""
@@ -398,11 +400,11 @@ class Standby:
         assert link is not None
         assert self._advertised is not None
         sentence = (
-            "BH-401 forwarding is off: cannot reach the active node's cluster address "
+            "forwarding is off: cannot reach the active node's cluster address "
             f"{self._advertised.cluster_addr}: {link.last_error}; clients are redirected"
         )
-        if self._ctx.problems.report("forwarding", sentence):
-            log.error("%s", sentence)
+        if self._ctx.problems.report("forwarding", FORWARDING_OFF, sentence):
+            log.error("%s %s", FORWARDING_OFF, sentence)
         return LinkState.FAILED
 
     def _store_failed(self, exc: StorageError) -> None:

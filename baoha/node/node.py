@@ -445,7 +445,7 @@ class Node:
 
     def note_problem(self, subject: str, sentence: str) -> None:
         """Add to what this node sees wrong, or replace what was said of the same subject."""
-        self._problems.report(subject, sentence)
+        self._problems.report(subject, None, sentence)
 
     def problems(self) -> Sequence[str]:
         """Return what this node sees wrong."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from baoha import __version__, names
 from baoha.config.model import ListenerConfig, ServerConfig
+from baoha.config.options import settings_of
 from baoha.sansio.durations import format_duration
 from baoha.storage.base import Backend
 
@@ -79,15 +80,18 @@ def _listener(config: ListenerConfig, address: str) -> str:
     fields["max_request_duration"] = _seconds(config.max_request_duration_s)
     fields["max_request_size"] = f'"{config.max_request_size}"'
     fields["tls"] = '"disabled"' if config.tls is None else '"enabled"'
-    proxy = config.forwarded_for
-    if proxy is not None:
-        fields |= {
-            "x_forwarded_for_authorized_addrs": f'"[{" ".join(proxy.authorized_addrs)}]"',
-            "x_forwarded_for_hop_skips": f'"{proxy.hop_skips}"',
-            "x_forwarded_for_reject_not_authorized": str(proxy.reject_not_authorized).lower(),
-            "x_forwarded_for_reject_not_present": str(proxy.reject_not_present).lower(),
-        }
-    return f"{config.type} ({', '.join(f'{key}: {value}' for key, value in fields.items())})"
+    if config.forwarded_for.is_on:
+        shown = settings_of(config.forwarded_for, prefix="x_forwarded_for_")
+        fields |= {option.key: _value(value) for option, value in shown}
+    return (
+        f"{config.type} ({', '.join(f'{key}: {value}' for key, value in sorted(fields.items()))})"
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"[{" ".join(value)}]"' if isinstance(value, tuple) else f'"{value}"'
 
 
 def _seconds(value: float) -> str:

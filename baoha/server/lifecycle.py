@@ -45,7 +45,7 @@ from baoha.server.http.listener import APIListener
 from baoha.server.logs import Logs
 from baoha.server.notify import Notifier
 from baoha.server.reload import apply_reload
-from baoha.server.settings import listener_settings
+from baoha.server.settings import listener_policy
 from baoha.server.stores import Stores, with_addresses
 from baoha.server.watchdog import LoopRecord, LoopWatchdog
 
@@ -162,7 +162,12 @@ class ServerProcess:
             self._watchdog.on_report = partial(_show_loop, node)
             app, door = self._parts.make_app(node, self._config.ha.park_s)
             self._listeners = [
-                APIListener(app, listener_settings(listener, name=f"listener {number}"), door=door)
+                APIListener(
+                    app,
+                    listener,
+                    policy=listener_policy(listener, name=f"listener {number}"),
+                    door=door,
+                )
                 for number, listener in enumerate(self._config.listeners, 1)
             ]
             async with trio.open_nursery() as api:

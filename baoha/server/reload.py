@@ -14,20 +14,16 @@ nor seal. Its log does not say which.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from baoha.config.effective import settings
 from baoha.config.model import ListenerConfig, ServerConfig
 from baoha.errors import ConfigError
 from baoha.server.http.listener import APIListener
 from baoha.server.logs import Logs, parse_level
-from baoha.server.settings import tls_settings
 
 logger = logging.getLogger("baoha.server.reload")
-
-# What is told apart from the rest: the first is applied, the others are not settings.
-_LOG_LEVEL = "log_level"
-_NOT_SETTINGS = frozenset({"sources", "warnings"})
 
 
 def apply_reload(
@@ -98,31 +94,35 @@ def _reload_listener(
         listener.headers.configured = fresh.custom_response_headers
         config = replace(config, custom_response_headers=fresh.custom_response_headers)
         logger.info("reloaded: custom_response_headers of %s", config.address)
-    try:
-        settings = tls_settings(fresh)
-    except ConfigError as error:
-        logger.error("listener not reloaded: address=%s error=%s", config.address, str(error))
-        return config
-    if settings is None or listener.tls is None or not listener.tls.reload(settings):
+    if fresh.tls is None or listener.tls is None or not listener.tls.reload(fresh.tls):
         return config
     return replace(config, tls=fresh.tls)
 
 
-def _changed(current: ServerConfig, fresh: ServerConfig) -> list[str]:
-    changed = []
-    for field in fields(ServerConfig):
-        if field.name in _NOT_SETTINGS or field.name == _LOG_LEVEL:
-            continue
-        old, new = getattr(current, field.name), getattr(fresh, field.name)
-        if field.name == "listeners":
-            # These parts of listeners that kept their address have just been reloaded.
-            old, new = [_not_reloaded(one) for one in old], [_not_reloaded(one) for one in new]
-        if old != new:
-            changed.append(field.name)
-    return changed
+def _changed(in_force: ServerConfig, fresh: ServerConfig) -> list[str]:
+    """Return what differs and only a restart changes: keys, or "listener" for all its blocks."""
+    same_places = _places(in_force) == _places(fresh)
+    listeners = in_force.listeners
+    if same_places:
+        pairs = zip(in_force.listeners, fresh.listeners, strict=True)
+        listeners = tuple(_without_reported(old, new) for old, new in pairs)
+    before = {one.key: one.value for one in settings(in_force)}
+    after = {one.key: one.value for one in settings(replace(fresh, listeners=listeners))}
+    keys = [key for key in {**before, **after} if _differs(key, before, after)]
+    return keys if same_places else [*keys, "listener"]
 
 
-def _not_reloaded(config: ListenerConfig) -> ListenerConfig:
-    """Return what of a listener only a restart changes; TLS can only not be switched on or off."""
-    tls = config.tls and replace(config.tls, cert_file="", key_file="", client_ca_file="")
-    return replace(config, tls=tls, custom_response_headers={})
+def _differs(key: str, before: Mapping[str, object], after: Mapping[str, object]) -> bool:
+    if key in before and key in after:
+        return before[key] != after[key]
+    # Keys that a listener has not at one time belong to what another key switches: that is named.
+    return not key.startswith("listener.")
+
+
+def _without_reported(old: ListenerConfig, new: ListenerConfig) -> ListenerConfig:
+    """Return ``new`` with the old TLS: what could not be taken over of it has been reported."""
+    return replace(new, tls=old.tls) if old.tls is not None and new.tls is not None else new
+
+
+def _places(config: ServerConfig) -> list[tuple[str, str]]:
+    return [(one.type, one.address) for one in config.listeners]

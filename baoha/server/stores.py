@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import trio
 
-from baoha.config.addresses import Finding, check_addresses, enforce
+from baoha.config.addresses import check_addresses, enforce
 from baoha.config.model import ServerConfig, StorageConfig
 from baoha.config.sections import unknown_key
 from baoha.config.told_address import with_told_address
+from baoha.diagnostics.code import Finding
 from baoha.errors import ConfigError
 from baoha.storage.base import Backend, HABackend
 from baoha.storage.registry import find_type, is_ha, load_type, open_backend

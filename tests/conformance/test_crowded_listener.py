@@ -23,15 +23,18 @@ import trio.testing
 import trustme
 
 from baoha.asgi import Receive, Scope, Send
+from baoha.config.model import ListenerConfig, TLSConfig
 from baoha.server.http.limits import Limits
-from baoha.server.http.listener import APIListener, ListenerSettings
-from baoha.server.http.tls import TLSSettings
+from baoha.server.http.listener import APIListener
 
 PLACES = 12
 # No time limit of a stranger helps whoever waits for a place.
-PATIENT = Limits(
-    handshake_s=600, header_s=600, read_s=600, idle_s=600, write_stall_s=600, body_grace_s=600
-)
+PATIENT = Limits(handshake_s=600, write_stall_s=600, body_grace_s=600)
+PATIENT_KEYS = {
+    "http_read_header_timeout_s": 600,
+    "http_read_timeout_s": 600,
+    "http_idle_timeout_s": 600,
+}
 LARGE = b"x" * 16_000_000
 CA = trustme.CA()
 HEALTH = b"GET /v1/sys/health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -97,16 +100,16 @@ async def listening(
         cert, key = folder / "server.pem", folder / "server.key"
         cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         key.write_bytes(issued.private_key_pem.bytes())
-        tls = TLSSettings(cert_file=str(cert), key_file=str(key))
-    settings = ListenerSettings(
-        port=0,
-        unix_path=str(folder / "api.sock") if kind == "unix" else "",
+        tls = TLSConfig(cert_file=str(cert), key_file=str(key))
+    config = ListenerConfig(
+        type="unix" if kind == "unix" else "tcp",
+        host="127.0.0.1",
+        socket_path=str(folder / "api.sock"),
         tls=tls,
         connections_max=places,
-        limits=limits or PATIENT,
-        graceful_s=0.1,
+        **(PATIENT_KEYS if limits is None else {"http_read_timeout_s": 600}),
     )
-    listener = APIListener(app, settings)
+    listener = APIListener(app, config, limits=limits or PATIENT, graceful_s=0.1)
     async with trio.open_nursery() as nursery:
         await nursery.start(listener.serve)
         yield Place(listener, tls=tls is not None)
@@ -237,7 +240,7 @@ async def test_listener_full_heaviest_address_gives_way(tmp_path: Path) -> None:
 async def test_listener_body_without_progress_ends_long_before_its_deadline(
     tmp_path: Path,
 ) -> None:
-    limits = Limits(read_s=600, body_grace_s=0.2, body_bytes_per_s=10_000)
+    limits = Limits(body_grace_s=0.2, body_bytes_per_s=10_000)
     async with listening("tcp", tmp_path, limits=limits) as place:
         stream = await after(POST + b"Content-Length: 1000\r\n\r\n1")(place)
         with trio.fail_after(60):
@@ -246,7 +249,7 @@ async def test_listener_body_without_progress_ends_long_before_its_deadline(
 
 
 async def test_listener_body_with_progress_outlives_the_grace(tmp_path: Path) -> None:
-    limits = Limits(read_s=600, body_grace_s=0.2, body_bytes_per_s=10_000)
+    limits = Limits(body_grace_s=0.2, body_bytes_per_s=10_000)
     async with listening("tcp", tmp_path, limits=limits) as place:
         stream = await after(POST + b"Content-Length: 80000\r\n\r\n")(place)
         for _ in range(8):
@@ -259,7 +262,7 @@ async def test_listener_body_with_progress_outlives_the_grace(tmp_path: Path) ->
 
 async def test_listener_full_of_four_thousand_half_bodies_answers_health(tmp_path: Path) -> None:
     head = POST + b"Content-Length: 1000\r\n\r\n1"
-    places = ListenerSettings().connections_max
+    places = ListenerConfig(type="tcp").connections_max
     strangers = []
     async with listening("tcp", tmp_path, places=places) as place:
         for number in range(places + 204):
@@ -318,7 +321,7 @@ async def test_listener_strangers_that_run_out_of_time_together_end_one_by_one(
     tmp_path: Path,
 ) -> None:
     """Thousands of ends in one turn of the event loop would stop the clock of the node."""
-    limits = Limits(read_s=600, body_grace_s=0.5)
+    limits = Limits(body_grace_s=0.5)
     async with listening("tcp", tmp_path, places=200, limits=limits) as place:
         strangers = [await PHASES["body_with_length"](place) for _ in range(100)]
         most, before = 0, place.listener.open_connections

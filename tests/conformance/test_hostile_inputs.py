@@ -30,8 +30,8 @@ from hyperframe.frame import (
 )
 
 from baoha.asgi import Receive, Scope, Send
-from baoha.server.http.limits import Limits
-from baoha.server.http.listener import APIListener, ListenerSettings
+from baoha.server.http.listener import APIListener
+from tests.support.listener_configs import tcp_config
 from tests.support.loop_watch import watched_loop
 
 Attack = Callable[[trio.SocketStream], Awaitable[None]]
@@ -323,12 +323,13 @@ INPUTS: dict[str, Attack] = {
 @pytest.mark.parametrize("http2", [False, True], ids=["http1_only", "http2_allowed"])
 @pytest.mark.parametrize("name", INPUTS)
 async def test_listener_hostile_input_others_are_answered(name: str, http2: bool) -> None:
-    settings = ListenerSettings(
-        port=0,
-        http2=http2,
-        limits=Limits(header_s=0.6, read_s=1.0, idle_s=1.0, write_stall_s=0.6),
+    config = tcp_config(
+        http_read_header_timeout_s=0.6,
+        http_read_timeout_s=1.0,
+        http_idle_timeout_s=1.0,
+        http_write_timeout_s=0.6,
     )
-    listener = APIListener(redirect_at_once, settings)
+    listener = APIListener(redirect_at_once, config, http2=http2)
     async with watched_loop(), trio.open_nursery() as nursery:
         address = await nursery.start(listener.serve)
         port = int(address.rpartition(":")[2])
@@ -356,8 +357,8 @@ async def ask_normally(port: int) -> None:
 
 
 async def test_listener_http2_refused_preface_is_answered_505() -> None:
-    settings = ListenerSettings(port=0, limits=Limits(header_s=0.6, idle_s=1.0))
-    listener = APIListener(redirect_at_once, settings)
+    config = tcp_config(http_read_header_timeout_s=0.6, http_idle_timeout_s=1.0)
+    listener = APIListener(redirect_at_once, config)
     async with trio.open_nursery() as nursery:
         address = await nursery.start(listener.serve)
         port = int(address.rpartition(":")[2])

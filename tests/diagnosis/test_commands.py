@@ -239,9 +239,9 @@ def test_balancer_shares_are_shown(world: World, cli: CommandLine) -> None:
 
 def test_list_and_explain_need_no_network(cli: CommandLine) -> None:
     listed = cli("diagnose", "list", "-o", "name").out.split()
-    assert len(listed) == 114
+    assert len(listed) == 116
     assert cli("diagnose", "list", "--only", "BH-6*", "-o", "name").out.split() == [
-        f"BH-60{digit}" for digit in range(1, 9)
+        f"BH-{number}" for number in range(601, 611)
     ]
     for command in (["explain"], ["diagnose", "explain"]):
         ran = cli(*command, "BH-401", "-o", "json")

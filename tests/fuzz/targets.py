@@ -15,6 +15,7 @@ from baoha.api.operator_input import init_parameters, unseal_input
 from baoha.api.paths import decoded_path, refusal
 from baoha.api.query import parse_form, parse_query, wanted_listing
 from baoha.config.documents import parse_document
+from baoha.config.model import ForwardedForConfig
 from baoha.core.framework.fields import FieldError, Kind, convert
 from baoha.errors import BaohaError
 from baoha.sansio.advertisement import decode_advertisement
@@ -30,9 +31,12 @@ from baoha.sansio.wire.frames import (
     parse_message_start,
 )
 from baoha.sansio.wire.messages import HTTPRequest
-from baoha.server.http.forwarded_for import ForwardedForSettings, _replace_client, parse_networks
+from baoha.server.http.forwarded_for import _replace_client, parse_networks
 
-_PROXY = ForwardedForSettings(authorized=parse_networks(["127.0.0.1"]))
+_PROXY = ForwardedForConfig(
+    authorized_addrs=("127.0.0.1",), reject_not_present=False, reject_not_authorized=False
+)
+_PROXIES = parse_networks(_PROXY.authorized_addrs)
 _LIMITS = ChannelLimits()
 
 
@@ -87,7 +91,7 @@ def _headers(data: bytes) -> None:
 
 def _forwarded_for(data: bytes) -> None:
     headers = [(b"x-forwarded-for", data)]
-    _replace_client({"headers": headers, "client": ("127.0.0.1", 1)}, _PROXY)
+    _replace_client({"headers": headers, "client": ("127.0.0.1", 1)}, _PROXY, _PROXIES)
 
 
 def _field(kind: Kind) -> Callable[[bytes], object]:

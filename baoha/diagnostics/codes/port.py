@@ -1,331 +1,140 @@
 """
-The catalogue, third part: cluster port, TLS, load balancer, time, version, health.
+The cluster port (BH-6xx).
 
-Rule of this file: words only; what finds a code stands in the checks of `baoha diagnose`.
+Rule of this file: one row for each code, and nothing else. A number and its meaning are for ever.
+BH-601 to BH-608 are seen from outside; BH-609 and BH-610 a node says of itself.
 
-Source: docs/spec/cluster-cli.md section 6.2 F to I.
+Source: docs/spec/cluster-cli.md section 6.2 F; BH-609 and BH-610 are ours.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from baoha.diagnostics.code import CATALOGUE
-from baoha.diagnostics.codes.addresses import E, I, Row, W
+from baoha.diagnostics.code import Area, Code, Seen, Severity
 
-_VERSIONS: Final = CATALOGUE["BH-903"]
+_AREAS: Final = frozenset({Area.ADDRESSES, Area.FORWARDING})
 
-ROWS: Final = (
-    Row(
-        "BH-601",
-        E,
-        "the leader's cluster port is closed",
-        "connection refused",
-        "Standbys cannot forward.",
-        "Look at the listener's cluster_address and at the process.",
+PORT_CLOSED: Final = Code(
+    "BH-601",
+    Severity.ERROR,
+    "the leader's cluster port is closed",
+    symptom="connection refused",
+    why="Standbys cannot forward.",
+    fix="Look at the listener's cluster_address and at the process.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+    may_be_election=True,
+)
+
+PORT_SILENT: Final = Code(
+    "BH-602",
+    Severity.ERROR,
+    "the leader's cluster port does not answer",
+    symptom="i/o timeout",
+    why="Packets are dropped on the way.",
+    fix="Firewall, NetworkPolicy, security group: open the port both ways between all nodes.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+    may_be_election=True,
+    explains=("BH-206",),
+)
+
+PLAIN_HTTP_AT_PORT: Final = Code(
+    "BH-603",
+    Severity.ERROR,
+    "plain HTTP at the cluster address",
+    symptom="first record does not look like a TLS handshake",
+    why="It is the port of another listener.",
+    fix="Correct cluster_addr.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+)
+
+API_AT_PORT: Final = Code(
+    "BH-604",
+    Severity.ERROR,
+    "an HTTPS API at the cluster address",
+    symptom="remote error: tls; bad certificate; certificate is valid for X, not fw-...",
+    why="It shows an ordinary certificate and knows nothing of the cluster protocol.",
+    fix="Use the cluster port.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+)
+
+PORT_OF_STANDBY: Final = Code(
+    "BH-605",
+    Severity.ERROR,
+    "the cluster address leads to a node that is not active",
+    symptom="no TLS config found for ALPN",
+    why="A shared IP, a virtual IP or a wrong DNS entry leads to another node.",
+    fix="Give each node a cluster address of its own.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+    may_be_election=True,
+)
+
+TLS_ENDS_BEFORE_PORT: Final = Code(
+    "BH-606",
+    Severity.ERROR,
+    "TLS ends in front of the cluster port",
+    symptom="As BH-604.",
+    why="Nodes check each other's certificates, which cannot pass through.",
+    fix="Pass TCP through, or connect directly.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+)
+
+PATH_BLOCKED: Final = Code(
+    "BH-607",
+    Severity.ERROR,
+    "the path between two nodes is blocked",
+    symptom="Fine from CI, broken in production.",
+    why="The cluster port is open from here, but the standby cannot use it.",
+    fix="Look at the firewall between the nodes.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+    may_be_election=True,
+)
+
+PORT_OPEN_TO_CLIENTS: Final = Code(
+    "BH-608",
+    Severity.INFO,
+    "the cluster port can be reached from a client network",
+    why="Only nodes need it.",
+    fix="Restrict it.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.ADDRESSES}),
+    on_request=True,
+)
+
+CANNOT_LISTEN: Final = Code(
+    "BH-609",
+    Severity.ERROR,
+    "cannot listen on the cluster address",
+    symptom="cannot listen on cluster address ..., in the log and in sys/ha-status.",
+    why=(
+        "Nobody can forward to a node that does not listen: one that stands by is not ready to "
+        "take over, and to an active one clients are redirected."
     ),
-    Row(
-        "BH-602",
-        E,
-        "the leader's cluster port does not answer",
-        "i/o timeout",
-        "Packets are dropped on the way.",
-        "Firewall, NetworkPolicy, security group: open the port both ways between all nodes.",
+    fix=(
+        "Free the address, or correct the listener's cluster_address; the node tries again by "
+        "itself."
     ),
-    Row(
-        "BH-603",
-        E,
-        "plain HTTP at the cluster address",
-        "first record does not look like a TLS handshake",
-        "It is the port of another listener.",
-        "Correct cluster_addr.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.SERVER}),
+)
+
+CONNECTION_REFUSED_AT_PORT: Final = Code(
+    "BH-610",
+    Severity.WARNING,
+    "a connection to the cluster port was refused",
+    symptom="a connection to the cluster address from ... was refused, in sys/ha-status.",
+    why=(
+        "Whoever connected does not speak the cluster protocol, or does not show the certificate "
+        "of this cluster: a port scan, a health check, or a node that is configured wrongly."
     ),
-    Row(
-        "BH-604",
-        E,
-        "an HTTPS API at the cluster address",
-        "remote error: tls; bad certificate; certificate is valid for X, not fw-...",
-        "It shows an ordinary certificate and knows nothing of the cluster protocol.",
-        "Use the cluster port.",
-    ),
-    Row(
-        "BH-605",
-        E,
-        "the cluster address leads to a node that is not active",
-        "no TLS config found for ALPN",
-        "A shared IP, a virtual IP or a wrong DNS entry leads to another node.",
-        "Give each node a cluster address of its own.",
-    ),
-    Row(
-        "BH-606",
-        E,
-        "TLS ends in front of the cluster port",
-        "As BH-604.",
-        "Nodes check each other's certificates, which cannot pass through.",
-        "Pass TCP through, or connect directly.",
-    ),
-    Row(
-        "BH-607",
-        E,
-        "the path between two nodes is blocked",
-        "Fine from CI, broken in production.",
-        "The cluster port is open from here, but the standby cannot use it.",
-        "Look at the firewall between the nodes.",
-    ),
-    Row(
-        "BH-608",
-        I,
-        "the cluster port can be reached from a client network",
-        "",
-        "Only nodes need it.",
-        "Restrict it.",
-    ),
-    Row(
-        "BH-701",
-        E,
-        "certificate has expired",
-        "Outage; the standby does not take over.",
-        "Every client refuses the connection.",
-        "Renew it, then SIGHUP.",
-    ),
-    Row(
-        "BH-702",
-        W,
-        "certificate expires soon",
-        "",
-        "30 days are a warning, 7 days an error.",
-        "Renew it, then SIGHUP.",
-    ),
-    Row(
-        "BH-703",
-        E,
-        "certificate is not yet valid",
-        "x509: certificate is not yet valid",
-        "A clock is wrong: where it was issued, or here.",
-        "Correct the time (NTP).",
-    ),
-    Row(
-        "BH-704",
-        E,
-        "host is missing in the certificate",
-        "x509: certificate is valid for ..., not ...",
-        "Clients refuse the connection.",
-        "Issue it again with all names and addresses.",
-    ),
-    Row(
-        "BH-705",
-        W,
-        "certificate chain is incomplete or out of order",
-        "It works in browsers only.",
-        "Clients do not look for missing certificates.",
-        "Send the full chain, the node's own certificate first.",
-    ),
-    Row(
-        "BH-706",
-        W,
-        "old TLS version, weak key or hash",
-        "",
-        "It can be broken.",
-        "Allow TLS 1.2 and newer only; use RSA 2048 or ECDSA, SHA-256.",
-    ),
-    Row(
-        "BH-707",
-        W,
-        "one node shows another certificate than its peers",
-        "One node differs.",
-        "Another issuer, or an older certificate: the reload was missed.",
-        "SIGHUP or restart the node.",
-    ),
-    Row(
-        "BH-708",
-        W,
-        "the certificate depends on the name asked for (SNI)",
-        "It fails with the IP address and works with the name.",
-        "Clients that use the IP address, or send no name, get another certificate.",
-        "Use the name, or --tls-server-name.",
-    ),
-    Row(
-        "BH-709",
-        I,
-        "a client certificate is required",
-        "400, or the handshake fails.",
-        "The listener lets in only clients with a certificate.",
-        "Give --client-cert and --client-key.",
-    ),
-    Row(
-        "BH-710",
-        W,
-        "TLS is off on an address that is not loopback",
-        "",
-        "Tokens and secrets travel in plain text.",
-        "Turn TLS on.",
-    ),
-    Row(
-        "BH-801",
-        I,
-        "where the load balancer leads",
-        "",
-        "Either to the active node only (sys/health = 200), or to all (?standbyok=true).",
-        "Choose one knowingly.",
-    ),
-    Row(
-        "BH-802",
-        E,
-        "the load balancer leads to a node that cannot answer",
-        "One request in n fails.",
-        "The node is sealed, not initialised, dead or blind.",
-        "Correct the health check of the load balancer.",
-    ),
-    Row(
-        "BH-803",
-        W,
-        "X-Vault-No-Request-Forwarding does not arrive",
-        "The probe looks wrong.",
-        "Something on the way removes the header.",
-        "Let the header pass.",
-    ),
-    Row(
-        "BH-804",
-        W,
-        "health answers with a status that load balancers do not know",
-        "Probes stop working after an upgrade.",
-        "472, 473, 474 or 530 is not in the list of the health check.",
-        "Name the statuses in the query (standbycode=..., haunhealthycode=...).",
-    ),
-    Row(
-        "BH-805",
-        W,
-        "X-Forwarded-For rules reject the request",
-        "400 from nodes.",
-        "The listener wants a header that direct requests do not have, or from other addresses.",
-        "Correct x_forwarded_for_authorized_addrs and ..._reject_not_present.",
-    ),
-    Row(
-        "BH-806",
-        W,
-        "the load balancer follows or rewrites redirects",
-        "Location differs from the node's own.",
-        "Clients are led by somebody who does not know the cluster.",
-        "Switch it off.",
-    ),
-    Row(
-        "BH-807",
-        E,
-        "sticky load balancer and redirect back to it",
-        "An endless loop for one client.",
-        "The client is sent to the load balancer, which chooses the same standby again.",
-        "As BH-501.",
-    ),
-    Row(
-        "BH-808",
-        I,
-        "the load balancer ends TLS",
-        "Login by certificate fails.",
-        "The client's certificate does not reach the node.",
-        "Pass TLS through, or forward the certificate in a header.",
-    ),
-    Row(
-        "BH-809",
-        W,
-        "?standbyok is ignored without a value",
-        "?standbyok has no effect.",
-        "With =true it works.",
-        "Write standbyok=true.",
-    ),
-    Row(
-        "BH-810",
-        W,
-        "429 that does not mean standby",
-        "429 puzzles.",
-        "429 is a standby on sys/health, and a rate limit elsewhere.",
-        "Tell them apart by the body; raise the limit.",
-    ),
-    Row(
-        "BH-811",
-        I,
-        "long requests may be cut off",
-        "Cut-offs.",
-        "The idle time-out of the load balancer must be above max_request_duration.",
-        "Raise it above max_request_duration (90 s).",
-    ),
-    Row(
-        "BH-901",
-        W,
-        "clocks of the nodes differ",
-        "Odd expiry of leases; locks that never expire; TLS not yet valid.",
-        "1 s is a warning, 5 s an error.",
-        "NTP.",
-    ),
-    Row(
-        "BH-902",
-        I,
-        "the clock here differs from the nodes'",
-        'OIDC or JWT "expired".',
-        "Tokens of this machine look too old or too new.",
-        "NTP here.",
-    ),
-    Row(
-        "BH-903",
-        _VERSIONS.severity,
-        _VERSIONS.title,
-        "Mixed cluster.",
-        _VERSIONS.why,
-        _VERSIONS.fix,
-    ),
-    Row(
-        "BH-904",
-        E,
-        "a standby is older than the active node",
-        "A step-down goes backwards.",
-        "An older node that takes over may not understand what the newer one wrote.",
-        "Upgrade it first; do not step down before.",
-    ),
-    Row(
-        "BH-905",
-        W,
-        "version with a known HA bug",
-        "",
-        "The version is in the list of known bugs.",
-        "Upgrade.",
-    ),
-    Row(
-        "BH-906",
-        E,
-        "health is green while requests fail",
-        "Green but broken.",
-        "sys/health says 200 or 429 while what is asked fails.",
-        "Do not trust health alone; use a check that knows the leader (`status --expect ready`).",
-    ),
-    Row(
-        "BH-907",
-        W,
-        "sys/leader is slow while sys/health is fast",
-        "It hangs.",
-        "The store is slow or stuck.",
-        "Look at the store.",
-    ),
-    Row(
-        "BH-908",
-        W,
-        "error texts show where the store is",
-        "Secrets in errors.",
-        "Strangers can read host, user or database of the store.",
-        "Upgrade, or filter the answers.",
-    ),
-    Row(
-        "BH-909",
-        I,
-        "product and cluster",
-        "",
-        "What answers here, by the features seen.",
-        "Nothing to do.",
-    ),
-    Row(
-        "BH-910",
-        E,
-        "the store is down",
-        "500 on everything; `bao status` exits 1.",
-        "No node can work without its store.",
-        "Repair the store; do not restart nodes.",
-    ),
+    fix="Look at what connects from that address; let only nodes reach the port.",
+    areas=_AREAS,
+    seen_in=frozenset({Seen.SERVER}),
 )

@@ -46,8 +46,6 @@ class ListenerPolicy:
     name: str = ""
     max_request_bytes: int = 33_554_432
     max_request_s: float = 90.0
-    unauthed_rekey: bool = False
-    unauthed_generate_root: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

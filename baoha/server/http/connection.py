@@ -49,6 +49,8 @@ from baoha.server.http.app_tasks import AppTasks
 from baoha.server.http.arrivals import Refused, Seat
 from baoha.server.http.http1 import HTTP1
 from baoha.server.http.intake import NOTHING_YET, Opening
+from baoha.server.http.limits import NO_LIMIT_S
+from baoha.server.http.refusals import PLAIN_HTTP_ON_TLS
 from baoha.server.http.sending import SEND_BYTES, send_at_once
 from baoha.server.http.surroundings import Surroundings
 from baoha.server.http.tls import client_certificates
@@ -60,11 +62,6 @@ RECEIVE_BYTES = 65_536
 PROGRESS_BYTES = 16_384
 # How long unread input is discarded before the socket is closed. Source: Go net/http, 500 ms.
 LINGER_S = 0.5
-
-_PLAIN_HTTP_ON_TLS = (
-    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Connection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
-)
 
 
 async def serve_connection(connection: Connection) -> None:
@@ -131,6 +128,11 @@ class Connection(TCPServer):
             cast(Any, around.app), around.config, around.context, cast(Any, {}), cast(Any, stream)
         )
         self.around = around
+        listener = around.listener
+        self._header_s = listener.http_read_header_timeout_s or NO_LIMIT_S
+        self._read_s = listener.http_read_timeout_s or NO_LIMIT_S
+        self._idle_s = listener.http_idle_timeout_s or NO_LIMIT_S
+        self._write_stall_s = listener.http_write_timeout_s or around.limits.write_stall_s
         # Ends the reader, wherever it waits; what follows it closes the connection.
         self._reading = trio.CancelScope()
         self._shaking = trio.CancelScope()
@@ -145,10 +147,7 @@ class Connection(TCPServer):
         self._touched_bytes = 0  # of it when it last counted as progress
         self._waited_s = 0.0  # for the client, within its body
         self._has_request = False  # a whole head, and no end of an answer
-        self._is_displaced = False
-        self._idle = False
-        self._broken = False
-        self._seen_eof = False
+        self._is_displaced = self._idle = self._broken = self._seen_eof = False
         self._refused_at = -math.inf  # the last request, on trio's clock
         self._seat: Seat | None = None  # without TLS
         if isinstance(stream, trio.SocketStream):
@@ -168,7 +167,7 @@ class Connection(TCPServer):
             self.protocol = cast(Any, self._open_protocol(tls=tls))
             with self._reading:
                 await self.protocol.initiate()
-                self._read_deadline = trio.current_time() + self.around.limits.header_s
+                self._read_deadline = trio.current_time() + self._header_s
                 await self._read_data()
             was_unfinished = self._is_displaced and await self._give_way()
             await self.protocol.handle(Closed())
@@ -177,7 +176,7 @@ class Connection(TCPServer):
                 self._tasks.end_within(0)  # the app has not seen the whole request
             elif self._h11() is None:
                 # Tasks of hypercorn's HTTP/2 may wait for flow control of a client that is gone.
-                self._tasks.end_within(self.around.limits.write_stall_s)
+                self._tasks.end_within(self._write_stall_s)
 
     def finish(self) -> None:
         """Close the connection now if no request is being served on it."""
@@ -266,7 +265,7 @@ class Connection(TCPServer):
             # trio keeps what OpenSSL has to say about a handshake that failed: without the alert
             # a client sees a reset, and nobody learns that a certificate is missing.
             alert = self.stream._outgoing.read()
-            await self._say_last(_PLAIN_HTTP_ON_TLS if reason == "HTTP_REQUEST" else alert)
+            await self._say_last(PLAIN_HTTP_ON_TLS if reason == "HTTP_REQUEST" else alert)
             return False
         return not self._shaking.cancelled_caught
 
@@ -363,10 +362,9 @@ class Connection(TCPServer):
     def begin(self, look: Look, size_bytes: int) -> None:
         """Take note of the first bytes of a request."""
         self._request_at = now = trio.current_time()
-        limits = self.around.limits
         # It may have to wait for a turn, and is lost if the time to read it ends meanwhile.
-        if self._read_deadline < now + limits.header_s / 2:
-            self._set_deadline(now + max(limits.header_s, limits.idle_s))
+        if self._read_deadline < now + self._header_s / 2:
+            self._set_deadline(now + max(self._header_s, self._idle_s))
         self._request_bytes, self._touched_bytes = size_bytes, 0
         self._waited_s = 0.0
         self._look = look
@@ -379,7 +377,7 @@ class Connection(TCPServer):
 
     def _was_refused_lately(self) -> bool:
         """Whether a read that has run out of time may go on: a refusal does not set the timer."""
-        deadline = self._refused_at + self.around.limits.idle_s
+        deadline = self._refused_at + self._idle_s
         if self._request_at is not None or deadline <= trio.current_time():
             return False
         self._read_deadline = deadline
@@ -409,17 +407,17 @@ class Connection(TCPServer):
         limits, protocol = self.around.limits, self._h11()
         now = trio.current_time()
         if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
-            deadline = now + limits.idle_s if self._idle else math.inf
+            deadline = now + self._idle_s if self._idle else math.inf
         elif protocol.is_receiving_body:
             grace_s = limits.body_grace_s + self._request_bytes / limits.body_bytes_per_s
-            ends_at = (self._request_at or now) + limits.read_s
+            ends_at = (self._request_at or now) + self._read_s
             deadline = min(ends_at, now + grace_s - self._waited_s)
         elif protocol.is_receiving_head:
             self._request_at = self._request_at or now
-            deadline = self._request_at + limits.header_s
+            deadline = self._request_at + self._header_s
         elif protocol.is_between_requests:
             self._request_at = None
-            deadline = now + limits.idle_s
+            deadline = now + self._idle_s
         else:  # the request is complete: the app has the word, and its own time limit
             deadline = math.inf
         self._set_deadline(deadline)
@@ -459,7 +457,7 @@ class Connection(TCPServer):
                     for start in range(sent, len(data), SEND_BYTES):
                         self._weigh()
                         # One scope for all pieces: its deadline moves on with each of them.
-                        stalls_at = trio.current_time() + self.around.limits.write_stall_s
+                        stalls_at = trio.current_time() + self._write_stall_s
                         self._sending.deadline = stalls_at
                         await self.stream.send_all(view[start : start + SEND_BYTES])
                     self._broken = False

@@ -17,9 +17,9 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from baoha.asgi import ASGIApp, Receive, Scope, Send
+from baoha.config.model import ForwardedForConfig
 from baoha.errors import ConfigError
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,28 +32,6 @@ TOO_MANY_SKIPS = (
     "malformed x-forwarded-for configuration or request, hops to skip ({skips}) would skip "
     "before earliest chain link (chain length {length})"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardedForSettings:
-    """
-    The ``x_forwarded_for_*`` keys of one listener; authorised addresses turn the feature on.
-
-    Attributes:
-        authorized: the proxies.
-        hop_skips: entries of the chain to skip, counted from its end.
-        reject_not_present: refuse a request without the header.
-        reject_not_authorized: refuse a request with the header from anybody but a proxy.
-    """
-
-    authorized: tuple[IPNetwork, ...]
-    hop_skips: int = 0
-    reject_not_present: bool = False
-    reject_not_authorized: bool = False
-
-    def __post_init__(self) -> None:
-        if self.hop_skips < 0:
-            raise ConfigError("x_forwarded_for_hop_skips cannot be negative")
 
 
 def parse_networks(addresses: Sequence[str]) -> tuple[IPNetwork, ...]:
@@ -75,12 +53,18 @@ def parse_networks(addresses: Sequence[str]) -> tuple[IPNetwork, ...]:
     return tuple(networks)
 
 
-def with_forwarded_for(app: ASGIApp, settings: ForwardedForSettings) -> ASGIApp:
-    """Return the app, seeing the client that the proxies report."""
+def with_forwarded_for(app: ASGIApp, config: ForwardedForConfig) -> ASGIApp:
+    """
+    Return the app, seeing the client that the proxies report.
+
+    Raises:
+        ConfigError: an address of a proxy is none.
+    """
+    proxies = parse_networks(config.authorized_addrs)
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refusal = _replace_client(scope, settings)
+            refusal = _replace_client(scope, config, proxies)
             if refusal is not None:
                 await _refuse(send, refusal)
                 return
@@ -89,20 +73,22 @@ def with_forwarded_for(app: ASGIApp, settings: ForwardedForSettings) -> ASGIApp:
     return wrapped
 
 
-def _replace_client(scope: Scope, settings: ForwardedForSettings) -> str | None:
+def _replace_client(
+    scope: Scope, config: ForwardedForConfig, proxies: Sequence[IPNetwork]
+) -> str | None:
     values = [
         value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
     ]
     if not values:
         # Measured: this comes before the question of who asks.
-        return MISSING_HEADER if settings.reject_not_present else None
+        return MISSING_HEADER if config.reject_not_present else None
     client = scope.get("client")
-    if not _is_authorized(client, settings.authorized):
-        return NOT_AUTHORIZED if settings.reject_not_authorized else None
+    if not _is_authorized(client, proxies):
+        return NOT_AUTHORIZED if config.reject_not_authorized else None
     chain = [entry.strip() for entry in ",".join(values).split(",")]
-    index = len(chain) - 1 - settings.hop_skips
+    index = len(chain) - 1 - config.hop_skips
     if index < 0:
-        return TOO_MANY_SKIPS.format(skips=settings.hop_skips, length=len(chain))
+        return TOO_MANY_SKIPS.format(skips=config.hop_skips, length=len(chain))
     scope["client"] = (chain[index], client[1] if client else 0)
     return None
 

@@ -31,7 +31,6 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -39,20 +38,23 @@ import trio
 
 from baoha.api.door import Door
 from baoha.asgi import LISTENER_EXTENSION, ASGIApp
+from baoha.config.model import ListenerConfig
 from baoha.errors import ConfigError
 from baoha.sansio.shares import Claim, client_address
 from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.http.connection import Connection, serve_connection
-from baoha.server.http.forwarded_for import ForwardedForSettings, with_forwarded_for
+from baoha.server.http.forwarded_for import with_forwarded_for
 from baoha.server.http.intake import CROWD_PAUSE_S, NOTHING_YET, Opening
 from baoha.server.http.limits import Limits
-from baoha.server.http.response_headers import CustomHeaders, HeadersByStatus
+from baoha.server.http.response_headers import CustomHeaders
 from baoha.server.http.surroundings import Surroundings, surroundings
-from baoha.server.http.tls import ServerTLS, TLSSettings
+from baoha.server.http.tls import ServerTLS
 
 logger = logging.getLogger("baoha.server.listener")
 
 BACKLOG = 1024
+# How long answers may take once the listener stops.
+GRACEFUL_S = 3.0
 # A full listener may turn away thousands of clients per second; its log line comes this often.
 FULL_REPORT_S = 10.0
 # As many of those that wait are taken before everybody else runs once.
@@ -67,68 +69,49 @@ _LISTENER_IS_BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errn
 _NOBODY = Claim("")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings:
-    """
-    One ``listener`` block.
-
-    Attributes:
-        host, port: where a TCP listener binds; port 0 takes a free one.
-        unix_path: the path of a unix socket; then host and port do not count.
-        unix_mode: permission bits of the socket file; None leaves the umask's.
-        unix_owner: user and group of the socket file, "" leaves them.
-        response_headers: the operator's, by status.
-        policy: travels with every request, see ``ListenerPolicy``.
-        http2: speak HTTP/2 too. Off: it is slower here than HTTP/1.1, and more to attack.
-        connections_max: open connections at one time.
-        graceful_s: how long answers may take once the listener stops.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8200
-    unix_path: str = ""
-    unix_mode: int | None = None
-    unix_owner: tuple[str, str] = ("", "")
-    policy: ListenerPolicy = field(default_factory=ListenerPolicy)
-    tls: TLSSettings | None = None
-    forwarded_for: ForwardedForSettings | None = None
-    limits: Limits = field(default_factory=Limits)
-    response_headers: HeadersByStatus = field(default_factory=dict)
-    http2: bool = False
-    connections_max: int = 4096
-    graceful_s: float = 3.0
-
-
 class APIListener:
     """One listener: ``serve`` it in a nursery, ``stop`` it; ``tls`` reloads its certificate."""
 
     def __init__(
-        self, app: ASGIApp, settings: ListenerSettings, *, door: Door | None = None
+        self,
+        app: ASGIApp,
+        config: ListenerConfig,
+        *,
+        policy: ListenerPolicy | None = None,
+        door: Door | None = None,
+        limits: Limits | None = None,
+        http2: bool = False,
+        graceful_s: float = GRACEFUL_S,
     ) -> None:
         """
         Prepare a listener; nothing is bound yet.
 
         Args:
+            policy: travels with every request, see ``ListenerPolicy``.
             door: refuses, in a crowd, before the app sees a request.
+            limits: of a connection, beyond the configured ones.
+            http2: speak HTTP/2 too. Off: it is slower here than HTTP/1.1, and more to attack.
+            graceful_s: how long answers may take once the listener stops.
 
         Raises:
             ConfigError: its certificate cannot be loaded.
         """
-        self.settings = settings
+        self.config = config
+        self._graceful_s = graceful_s
         self.address = ""  # what it is bound to, once it serves
-        self.tls = ServerTLS(settings.tls) if settings.tls is not None else None
-        self.headers = CustomHeaders(app, settings.response_headers)
+        self.tls = ServerTLS(config.tls) if config.tls is not None else None
+        self.headers = CustomHeaders(app, config.custom_response_headers)
         app = self.headers
-        if settings.forwarded_for is not None:
-            app = with_forwarded_for(app, settings.forwarded_for)
+        if config.forwarded_for.is_on:
+            app = with_forwarded_for(app, config.forwarded_for)
         self._around = surroundings(
             app,
-            {LISTENER_EXTENSION: settings.policy},
-            settings.limits,
-            http2=settings.http2,
-            connections_max=settings.connections_max,
+            {LISTENER_EXTENSION: policy or ListenerPolicy()},
+            config,
+            limits or Limits(),
+            http2=http2,
             # Behind a proxy the address of the connection says nothing about the client.
-            door=door if settings.forwarded_for is None else None,
+            door=None if config.forwarded_for.is_on else door,
             headers=self.headers,
         )
         self._accepting = trio.CancelScope()
@@ -147,7 +130,7 @@ class APIListener:
         Cancellation: the sockets are closed at once, answers in flight are lost.
         Owns: the listening socket and all connections; the file of a unix socket.
         """
-        listener, self.address = await _bind(self.settings)
+        listener, self.address = await _bind(self.config)
         try:
             async with _running(self._around), trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -161,12 +144,12 @@ class APIListener:
                 await self._around.context.terminated.set()
                 for connection in list(self._around.open):
                     connection.finish()
-                connections.cancel_scope.deadline = trio.current_time() + self.settings.graceful_s
+                connections.cancel_scope.deadline = trio.current_time() + self._graceful_s
         finally:
             self.stopped.set()
             _close(listener)
-            if self.settings.unix_path:
-                Path(self.settings.unix_path).unlink(missing_ok=True)  # noqa: ASYNC240 - one call
+            if self.config.type == "unix":
+                Path(self.config.socket_path).unlink(missing_ok=True)  # noqa: ASYNC240 - one call
 
     @property
     def open_connections(self) -> int:
@@ -266,7 +249,7 @@ class APIListener:
 
 async def serve_listener(
     app: ASGIApp,
-    settings: ListenerSettings,
+    config: ListenerConfig,
     *,
     shutdown: Callable[[], Awaitable[object]],
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
@@ -277,7 +260,7 @@ async def serve_listener(
     Raises:
         ConfigError: the certificate cannot be loaded or the address cannot be bound.
     """
-    listener = APIListener(app, settings)
+    listener = APIListener(app, config)
     async with trio.open_nursery() as nursery:
         task_status.started(await nursery.start(listener.serve))
         await shutdown()
@@ -308,15 +291,15 @@ def _claim(peer: object) -> Claim:
     return Claim(client_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
 
 
-async def _bind(settings: ListenerSettings) -> tuple[socket.socket, str]:
-    if settings.unix_path:
-        return _bind_unix(settings), f"unix:{settings.unix_path}"
-    where = f"{settings.host}:{settings.port}"
+async def _bind(config: ListenerConfig) -> tuple[socket.socket, str]:
+    if config.type == "unix":
+        return _bind_unix(config), f"unix:{config.socket_path}"
+    where = f"{config.host}:{config.port}"
     try:
         # One address, one socket: the name of a host with several addresses binds the first.
         found = await trio.socket.getaddrinfo(
-            settings.host or None,
-            settings.port,
+            config.host or None,
+            config.port,
             type=socket.SOCK_STREAM,
             flags=socket.AI_PASSIVE,
         )
@@ -326,7 +309,7 @@ async def _bind(settings: ListenerSettings) -> tuple[socket.socket, str]:
         raise ConfigError(f"listen tcp {where}: {error.strerror or error}") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and settings.host in ("", "::"):
+        if family == socket.AF_INET6 and config.host in ("", "::"):
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(address)
         sock.listen(BACKLOG)
@@ -339,20 +322,23 @@ async def _bind(settings: ListenerSettings) -> tuple[socket.socket, str]:
     return sock, f"{host}:{bound[1]}"
 
 
-def _bind_unix(settings: ListenerSettings) -> socket.socket:
-    path = settings.unix_path
+def _bind_unix(config: ListenerConfig) -> socket.socket:
+    path = config.socket_path
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale_socket(path)
         sock.bind(path)
         # Permissions come first: nobody can connect before listen().
-        user, group = (int(o) if o.isdecimal() else o for o in settings.unix_owner)
+        user, group = (
+            int(owner) if owner.isdecimal() else owner
+            for owner in (config.socket_user, config.socket_group)
+        )
         if user != "":
             shutil.chown(path, user=user)
         if group != "":
             shutil.chown(path, group=group)
-        if settings.unix_mode is not None:
-            os.chmod(path, settings.unix_mode)
+        if config.socket_mode is not None:
+            os.chmod(path, config.socket_mode)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except (OSError, LookupError) as error:

@@ -7,12 +7,19 @@ Rule of this file: they are made once a second, not once a request.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 import trio
 from hypercorn.config import Config
 
 from baoha.sansio.wire.messages import HTTPResponse
 from baoha.server.http.response_headers import CustomHeaders
+
+# To who speaks plain HTTP to a listener with TLS. Source: the words of Go's net/http.
+PLAIN_HTTP_ON_TLS: Final = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+)
 
 
 class Refusals:

@@ -16,6 +16,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from baoha.api.door import Door
 from baoha.asgi import ASGIApp
+from baoha.config.model import ListenerConfig
 from baoha.sansio.shares import Shares
 from baoha.server.http.arrivals import Arrivals
 from baoha.server.http.intake import Intake
@@ -36,6 +37,7 @@ class Surroundings:
 
     app: ASGIApp
     extensions: dict[str, Any]  # copied into every request's scope
+    listener: ListenerConfig
     limits: Limits
     http2: bool
     config: Config
@@ -56,10 +58,10 @@ class Surroundings:
 def surroundings(
     app: ASGIApp,
     extensions: dict[str, Any],
+    listener: ListenerConfig,
     limits: Limits,
     *,
     http2: bool,
-    connections_max: int,
     door: Door | None,
     headers: CustomHeaders,
 ) -> Surroundings:
@@ -76,6 +78,7 @@ def surroundings(
     return Surroundings(
         app=app,
         extensions=extensions,
+        listener=listener,
         limits=limits,
         http2=http2,
         config=config,
@@ -83,7 +86,9 @@ def surroundings(
         intake=intake,
         arrivals=Arrivals(intake),
         # No address has a share of its own: whoever comes finds a place while anybody is idle.
-        places=Shares(connections_max, address_share=0, strangers_share=0, oldest_first=True),
+        places=Shares(
+            listener.connections_max, address_share=0, strangers_share=0, oldest_first=True
+        ),
     )
 
 

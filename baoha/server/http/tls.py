@@ -19,11 +19,11 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from baoha.config.model import TLSConfig
 from baoha.errors import ConfigError
 
 logger = logging.getLogger("baoha.server.tls")
@@ -55,102 +55,62 @@ CIPHER_SUITES = {
     "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
 }
+ALPN = ("http/1.1",)
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSSettings:
-    """
-    The ``tls_*`` keys of one listener.
-
-    Attributes:
-        auto_reload_s: how often the files are looked at, in seconds; 0 turns it off.
-    """
-
-    cert_file: str
-    key_file: str
-    min_version: str = "tls12"
-    max_version: str = "tls13"
-    cipher_suites: tuple[str, ...] = ()
-    client_ca_file: str = ""
-    require_client_cert: bool = False
-    disable_client_certs: bool = False
-    auto_reload_s: float = 30.0
-    alpn: tuple[str, ...] = ("http/1.1",)
-
-    def __post_init__(self) -> None:
-        for key, value in (("min", self.min_version), ("max", self.max_version)):
-            if value not in VERSIONS:
-                known = ", ".join(VERSIONS)
-                raise ConfigError(f'tls_{key}_version: "{value}" is not one of {known}')
-        if VERSIONS[self.min_version] > VERSIONS[self.max_version]:
-            raise ConfigError(
-                '"tls_max_version" must be greater than or equal to "tls_min_version"'
-            )
-        if self.require_client_cert and self.disable_client_certs:
-            raise ConfigError(
-                '"tls_disable_client_certs" and "tls_require_and_verify_client_cert" are mutually '
-                "exclusive"
-            )
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every file that the context is made from."""
-        ca = (self.client_ca_file,) if self.client_ca_file else ()
-        return (self.cert_file, self.key_file, *ca)
 
 
 class ServerTLS:
     """The TLS context of one listener, and how to renew it."""
 
-    def __init__(self, settings: TLSSettings) -> None:
+    def __init__(self, config: TLSConfig) -> None:
         """
         Load the files.
 
         Raises:
             ConfigError: a file cannot be read, or they do not fit together.
         """
-        self.settings = settings
-        self._seen = _fingerprint(settings.files)
-        self.context = make_context(settings)
+        self.config = config
+        self._seen = _fingerprint(config.files)
+        self.context = make_context(config)
 
-    def reload(self, settings: TLSSettings | None = None) -> bool:
+    def reload(self, config: TLSConfig | None = None) -> bool:
         """
-        Load the files again, or those of new settings, and say whether that worked.
+        Load the files again, or those of a new configuration, and say whether that worked.
 
         On failure the certificate in service stays, and the error is logged. (Neither operator nor
         supervisor waits for the answer of a signal, so the log is where it belongs.)
         """
-        settings = settings or self.settings
-        seen = _fingerprint(settings.files)
+        config = config or self.config
+        seen = _fingerprint(config.files)
         try:
-            self.context = make_context(settings)
+            self.context = make_context(config)
         except ConfigError as error:
-            if settings == self.settings:
+            if config == self.config:
                 self._seen = seen  # said once; looked at again when it changes again
             logger.error(
                 "certificate not reloaded, the old one stays in service: error=%s", str(error)
             )
             return False
-        self.settings, self._seen = settings, seen
-        logger.info("certificate reloaded: file=%s", settings.cert_file)
+        self.config, self._seen = config, seen
+        logger.info("certificate reloaded: file=%s", config.cert_file)
         return True
 
     async def run_auto_reload(self) -> None:
         """Reload whenever one of the files has changed, until cancelled."""
-        while self.settings.auto_reload_s > 0:
-            await trio.sleep(self.settings.auto_reload_s)
-            # In a thread: a file system that hangs must not stop the event loop.
-            await trio.to_thread.run_sync(self.reload_if_changed, abandon_on_cancel=True)
+        while True:
+            await trio.sleep(self.config.auto_reload_interval_s)
+            if self.config.auto_reload:
+                # In a thread: a file system that hangs must not stop the event loop.
+                await trio.to_thread.run_sync(self.reload_if_changed, abandon_on_cancel=True)
 
     def reload_if_changed(self) -> bool:
         """Reload if a file is not what it was; say whether a new certificate is in service."""
-        if _fingerprint(self.settings.files) == self._seen:
+        if _fingerprint(self.config.files) == self._seen:
             return False
         return self.reload()
 
 
-def make_context(settings: TLSSettings) -> ssl.SSLContext:
+def make_context(config: TLSConfig) -> ssl.SSLContext:
     """
     Return a context made from the files as they are now.
 
@@ -159,12 +119,12 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.minimum_version = VERSIONS[settings.min_version]
-    context.maximum_version = VERSIONS[settings.max_version]
-    context.set_alpn_protocols(list(settings.alpn))
-    _set_ciphers(context, settings.cipher_suites)
-    _load_certificate(context, settings.cert_file, settings.key_file)
-    _set_client_verification(context, settings)
+    context.minimum_version = VERSIONS[config.min_version]
+    context.maximum_version = VERSIONS[config.max_version]
+    context.set_alpn_protocols(list(ALPN))
+    _set_ciphers(context, config.cipher_suites)
+    _load_certificate(context, config.cert_file, config.key_file)
+    _set_client_verification(context, config)
     return context
 
 
@@ -211,21 +171,21 @@ def _is_certificate(name: str) -> bool:
     return True
 
 
-def _set_client_verification(context: ssl.SSLContext, settings: TLSSettings) -> None:
+def _set_client_verification(context: ssl.SSLContext, config: TLSConfig) -> None:
     context.verify_mode = ssl.CERT_NONE
-    if settings.disable_client_certs:
+    if config.disable_client_certs:
         return
-    if settings.client_ca_file:
-        _require_readable(settings.client_ca_file)
+    if config.client_ca_file:
+        _require_readable(config.client_ca_file)
         try:
-            context.load_verify_locations(settings.client_ca_file)
+            context.load_verify_locations(config.client_ca_file)
         except ssl.SSLError as error:
             raise ConfigError(
-                f'failed to parse CA certificate in tls_client_ca_file "{settings.client_ca_file}"'
+                f'failed to parse CA certificate in tls_client_ca_file "{config.client_ca_file}"'
             ) from error
         context.verify_mode = ssl.CERT_OPTIONAL
-    if settings.require_client_cert:
-        if not settings.client_ca_file:
+    if config.require_and_verify_client_cert:
+        if not config.client_ca_file:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         context.verify_mode = ssl.CERT_REQUIRED
 

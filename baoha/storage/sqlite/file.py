@@ -28,6 +28,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
+from baoha.diagnostics.codes.health import NO_SHARED_MEMORY
 from baoha.errors import (
     ConfigError,
     FencedWrite,
@@ -242,9 +243,11 @@ def _switch_to_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
         # No error of SQLite's: it goes on in the mode it can, with other rules for readers, for a
         # commit that failed, and for who holds which lock.
         raise ConfigError(
-            f"BH-926 SQLite keeps journal mode {mode!r} instead of WAL: the file system has no "
-            "shared memory for it; put the store on a local disk",
-            code="BH-926",
+            NO_SHARED_MEMORY.sentence(
+                f"SQLite keeps journal mode {mode!r} instead of WAL: the file system has no "
+                "shared memory for it; put the store on a local disk"
+            ),
+            code=NO_SHARED_MEMORY.id,
         )
 
 

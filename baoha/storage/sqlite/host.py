@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from baoha.diagnostics.codes.health import CLOCK_SHIFTED, SHARED_FILE_SYSTEM
 from baoha.errors import ConfigError
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -109,10 +110,12 @@ def check_file_system(folder: Path) -> None:
         ) from exc
     if mount.is_shared:
         raise ConfigError(
-            f"BH-923 {folder} is on a {mount.kind} file system ({mount.point}), where file locks "
-            "and shared memory need not hold between nodes: put the sqlite store on a local disk "
-            "(or set allow_network_filesystem = true while there is one node only)",
-            code="BH-923",
+            SHARED_FILE_SYSTEM.sentence(
+                f"{folder} is on a {mount.kind} file system ({mount.point}), where file locks and "
+                "shared memory need not hold between nodes: put the sqlite store on a local disk "
+                "(or set allow_network_filesystem = true while there is one node only)"
+            ),
+            code=SHARED_FILE_SYSTEM.id,
         )
 
 
@@ -131,8 +134,10 @@ def check_clock() -> None:
         clock, seconds, nanoseconds = line.split()
         if clock in ("boottime", "7") and (int(seconds) or int(nanoseconds)):
             raise ConfigError(
-                f"BH-924 the boot-time clock of this process is shifted by {seconds} s (a time "
-                "namespace), and the expiry of the HA lock is in boot time: run all nodes in the "
-                "machine's own time namespace",
-                code="BH-924",
+                CLOCK_SHIFTED.sentence(
+                    f"the boot-time clock of this process is shifted by {seconds} s (a time "
+                    "namespace), and the expiry of the HA lock is in boot time: run all nodes in "
+                    "the machine's own time namespace"
+                ),
+                code=CLOCK_SHIFTED.id,
             )

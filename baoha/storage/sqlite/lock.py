@@ -25,6 +25,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from baoha.diagnostics.codes.health import FOREIGN_BOOT_ID
 from baoha.errors import LockLost, StorageUnavailable
 from baoha.storage import lock_rules
 from baoha.storage.base import Fence, HALock, LockRecord
@@ -54,9 +55,11 @@ class ForeignBoot(StorageUnavailable):
 
     def __init__(self, holder: str) -> None:
         super().__init__(
-            f"BH-925 the HA lock is held by node {holder}, which is alive on this machine and sees "
-            "another boot id (/proc/sys/kernel/random/boot_id) than this node: run all nodes "
-            "without a boot id of their own"
+            FOREIGN_BOOT_ID.sentence(
+                f"the HA lock is held by node {holder}, which is alive on this machine and sees "
+                "another boot id (/proc/sys/kernel/random/boot_id) than this node: run all nodes "
+                "without a boot id of their own"
+            )
         )
 
 

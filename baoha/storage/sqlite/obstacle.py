@@ -20,6 +20,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from baoha.diagnostics.codes.health import WRITE_LOCK_HELD
 from baoha.storage.lock_rules import LockRow
 from baoha.storage.sqlite.stopped import Holder, find_holder, kill_node, wake
 from baoha.timing import BootClock
@@ -83,9 +84,9 @@ class Obstacle:
             self._seen_since_s = now_s
         self._holder = holder
         self._expires_at_s = None if row is None else row.expires_at_s
-        sentence = (
-            f"BH-921 {holder.described} holds the write lock of the sqlite store: until it lets "
-            "go, no node can write or become active"
+        sentence = WRITE_LOCK_HELD.sentence(
+            f"{holder.described} holds the write lock of the sqlite store: until it lets go, no "
+            "node can write or become active"
         )
         self._told_at_s = now_s
         if sentence != self._sentence:

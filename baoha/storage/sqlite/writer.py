@@ -35,6 +35,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
+from baoha.diagnostics.codes.health import DISK_FULL
 from baoha.errors import BaohaError, Outcome, StorageError, StorageUnavailable
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.companions import Companions
@@ -51,8 +52,8 @@ _QUEUE_JOBS_MAX = 16_384
 
 # A node that has no work for its writer must not go on saying what is over.
 _LOOK_S: Final = 2.0
-_FULL: Final = (
-    "BH-922 the disk of the sqlite store is full: reads go on, writes are refused until "
+_FULL: Final = DISK_FULL.sentence(
+    "the disk of the sqlite store is full: reads go on, writes are refused until "
     f"{(SIZE + HEADROOM) >> 20} MiB are free"
 )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.code import Seen, Severity
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import UsageFailed
 from baoha_cli.shell.command import command, new_group
@@ -24,7 +24,7 @@ from baoha_cli.shell.context import Cli
 from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
-    from baoha_cli.diagnose.judgement import Fault
+    from baoha.diagnostics.code import Finding
     from baoha_cli.diagnose.run import Choice, Result
 
 app = new_group("diagnose", "Find what is wrong, say why and how to mend it.")
@@ -189,7 +189,7 @@ def check_config(
     """Check configuration files (HCL, JSON, TOML), without a network."""
     from time import monotonic
 
-    from baoha_cli.diagnose.run import assemble
+    from baoha_cli.diagnose.run import assemble, skipped
 
     given = [*(config or []), *(files or [])]
     if not given:
@@ -198,8 +198,8 @@ def check_config(
     choice = _choice("config", only, skip, fail_on, baseline)
     began = monotonic()
     found, count = _judge_files(cli, given, choice)
-    skipped = {"BH-811": "no probe can see it"} if choice.wants("BH-811") else {}
-    result = assemble(found, choice, skipped, took_s=monotonic() - began, nodes_total=count)
+    not_looked_for = skipped(choice, frozenset({Seen.FILE}))
+    result = assemble(found, choice, not_looked_for, took_s=monotonic() - began, nodes_total=count)
     return _finish(cli, result, report or [])
 
 
@@ -259,16 +259,16 @@ def _patterns(given: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         UsageFailed: no code fits.
     """
-    from baoha.diagnostics.catalogue import CHECKS, matches
+    from baoha.diagnostics.catalogue import CODES, matches
 
     found = tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
     for pattern in found:
-        if not any(matches(code, (pattern,)) for code in CHECKS):
+        if not any(matches(code, (pattern,)) for code in CODES.values()):
             raise UsageFailed(f"{pattern[:40]!a} fits no check", hint="baoha diagnose list")
     return found
 
 
-def _judge_files(cli: Cli, given: Sequence[str], choice: Choice) -> tuple[list[Fault], int]:
+def _judge_files(cli: Cli, given: Sequence[str], choice: Choice) -> tuple[list[Finding], int]:
     from baoha_cli.diagnose.checks.config import check, check_certificates, read_configs
     from baoha_cli.diagnose.judgement import settle
     from baoha_cli.survey.ask import time_of_day
@@ -299,7 +299,7 @@ async def _ask(
         vias=labels(vias),
         token=cli.token if cli.shared.token_file is not None else None,
         options=ProbeOptions(noise=looks.noise),
-        addresses=choice.area not in ("tls", "clock"),
+        addresses=choice.tries_addresses,
         from_node=looks.point == "node",
         settle_s=looks.settle_s,
         watch_s=looks.watch_s,
@@ -308,7 +308,8 @@ async def _ask(
     )
     began = trio.current_time()
     evidence = await gather(wanted, may_be_election, _progress(cli))
-    result = conclude(evidence, choice, noise=looks.noise, took_s=trio.current_time() - began)
+    took_s = trio.current_time() - began
+    result = conclude(evidence, choice, noise=looks.noise, took_s=took_s, files=bool(files))
     if files:
         from dataclasses import replace
 

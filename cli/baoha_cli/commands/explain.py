@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from baoha.diagnostics.code import CATALOGUE, SEVERITY_WORDS, Explanation
+from baoha.diagnostics.catalogue import CODES
+from baoha.diagnostics.code import SEVERITY_WORDS, Code
 from baoha_cli.exits import TABLE, Profile, Verdict, exit_code
-from baoha_cli.manual.explanations import load_catalogue
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import command, new_group
@@ -30,7 +30,6 @@ def explain(
     ] = None,
 ) -> Verdict:
     """Explain a diagnostic code, the exit codes or the conditions."""
-    load_catalogue()
     if topic is None:
         cli.emit(_catalogue())
     elif topic == "exit-codes":
@@ -82,16 +81,16 @@ def _code(topic: str) -> Document:
 
 
 def _catalogue() -> Document:
-    listed = [CATALOGUE[code] for code in sorted(CATALOGUE)]
-    rows = [(item.code, SEVERITY_WORDS[item.severity], item.title) for item in listed]
+    listed = list(CODES.values())
+    rows = [(item.id, SEVERITY_WORDS[item.severity], item.title) for item in listed]
     data = {"schema": "baoha.catalogue/v1", "codes": [_data(item) for item in listed]}
     table = plain_table([("CODE", "SEVERITY", "FINDING"), *rows], gap=2)
-    return Document(data, lambda _: table, rows=rows, names=[item.code for item in listed])
+    return Document(data, lambda _: table, rows=rows, names=[item.id for item in listed])
 
 
-def _data(item: Explanation) -> dict[str, object]:
+def _data(item: Code) -> dict[str, object]:
     return {
-        "code": item.code,
+        "code": item.id,
         "severity": item.severity.value,
         "title": item.title,
         "why": item.why,

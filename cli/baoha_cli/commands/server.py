@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baoha.diagnostics.code import Severity
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.interrupts import begin
@@ -23,8 +24,8 @@ from baoha_cli.shell.context import Cli
 from baoha_cli.shell.environment import lookup, token_path
 
 if TYPE_CHECKING:
-    from baoha.config.addresses import Finding
     from baoha.config.model import ServerConfig
+    from baoha.diagnostics.code import Finding
 
 app = new_group("server", "Run a node.")
 
@@ -202,9 +203,9 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
         "settings": [{"key": key, "value": value, "source": source} for key, value, source in rows],
         "findings": [
             {
-                "code": item.code,
-                "severity": item.severity,
-                "text": item.message,
+                "code": item.code.id,
+                "severity": item.severity.value,
+                "text": item.text,
                 "fix": item.fix,
             }
             for item in findings
@@ -231,8 +232,8 @@ def _judged(loaded: ServerConfig) -> list[Finding]:
 
 def _refuse(findings: list[Finding], *, strict: bool) -> None:
     """End the command when an address is wrong; with ``strict`` also when it is only odd."""
-    words = {"error", "warning"} if strict else {"error"}
-    bad = [item for item in findings if item.severity in words]
+    refused = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
+    bad = [item for item in findings if item.severity in refused]
     if bad:
         text = "\n".join(f"  {item}" for item in bad)
         raise CommandFailed(f"the addresses cannot be used:\n{text}", verdict=Verdict.LOCAL)

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from baoha.diagnostics.catalogue import CHECKS, in_area, matches
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.catalogue import ALL, CODES, in_area, matches
+from baoha.diagnostics.code import Area, Code, Finding, Seen, Severity
+from baoha.diagnostics.codes.leader import NODE_AWAY
 from baoha_cli.diagnose.checks import (
     addresses as checks_addresses,
 )
@@ -31,6 +32,9 @@ from baoha_cli.diagnose.checks import (
     leader as checks_leader,
 )
 from baoha_cli.diagnose.checks import (
+    port as checks_port,
+)
+from baoha_cli.diagnose.checks import (
     reach as checks_reach,
 )
 from baoha_cli.diagnose.checks import (
@@ -40,7 +44,7 @@ from baoha_cli.diagnose.checks import (
     tls as checks_tls,
 )
 from baoha_cli.diagnose.evidence import Evidence
-from baoha_cli.diagnose.judgement import Fault, lasting, settle
+from baoha_cli.diagnose.judgement import lasting, settle, why_not_seen
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
@@ -66,22 +70,27 @@ class Choice:
         known: keys of a baseline; they are shown and do not count.
     """
 
-    area: str = "all"
+    area: str = ALL
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     facts: bool = False
     fail_on: Severity = Severity.ERROR
     known: frozenset[str] = frozenset()
 
-    def wants(self, code: str) -> bool:
+    @property
+    def tries_addresses(self) -> bool:
+        """Whether ports, advertised addresses and redirects are tried from here."""
+        return self.area not in (Area.TLS, Area.CLOCK)
+
+    def wants(self, code: Code) -> bool:
         """Tell whether a code is looked for and shown."""
         return self.considers(code) and not (self.skip and matches(code, self.skip))
 
-    def considers(self, code: str) -> bool:
+    def considers(self, code: Code) -> bool:
         """Tell whether a code is looked for; what is skipped still explains other things."""
         if self.only and not matches(code, self.only):
             return False
-        if CHECKS[code].is_on_request and not (self.facts or self.only):
+        if code.on_request and not (self.facts or self.only):
             return False
         # A pattern names what is wanted better than the command does.
         return bool(self.only) or in_area(code, self.area)
@@ -104,8 +113,8 @@ class Result:
     """
 
     choice: Choice
-    faults: tuple[Fault, ...]
-    baselined: tuple[Fault, ...]
+    faults: tuple[Finding, ...]
+    baselined: tuple[Finding, ...]
     checked: tuple[str, ...]
     skipped: Mapping[str, str]
     evidence: Evidence | None = None
@@ -117,7 +126,7 @@ class Result:
         return sum(item.severity is severity for item in self.faults)
 
     @property
-    def failing(self) -> tuple[Fault, ...]:
+    def failing(self) -> tuple[Finding, ...]:
         """Findings that make the command fail."""
         least = _ORDER.index(self.choice.fail_on)
         return tuple(item for item in self.faults if _ORDER.index(item.severity) >= least)
@@ -134,7 +143,7 @@ class Result:
             kinds = {node.seal.kind for node in self.nodes}
             return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
         roles = {node.role for node in self.nodes if node.is_api}
-        others = [item for item in self.failing if item.code != "BH-316"]
+        others = [item for item in self.failing if item.code is not NODE_AWAY]
         if roles == {Role.UNINITIALIZED} and not others:
             return Verdict.UNINITIALIZED
         if roles and roles <= {Role.SEALED, Role.UNINITIALIZED} and not others:
@@ -172,7 +181,7 @@ class Result:
         }
 
 
-def evaluate(evidence: Evidence) -> list[Fault]:
+def evaluate(evidence: Evidence) -> list[Finding]:
     """Return everything that the checks find, transient things only when they last."""
     rounds = [list(_one_round(evidence.at(number))) for number in range(len(evidence.rounds))]
     found = lasting(rounds)
@@ -186,17 +195,25 @@ def may_be_election(evidence: Evidence) -> bool:
     if not evidence.rounds:
         return False
     last = settle(_one_round(evidence.at(len(evidence.rounds) - 1)))
-    return any(CHECKS[item.code].is_transient for item in last)
+    return any(item.code.may_be_election for item in last)
 
 
-def conclude(evidence: Evidence, choice: Choice, *, noise: bool, took_s: float) -> Result:
-    """Choose, settle, compare with the baseline."""
+def conclude(
+    evidence: Evidence, choice: Choice, *, noise: bool, took_s: float, files: bool = False
+) -> Result:
+    """
+    Choose, settle, compare with the baseline.
+
+    Args:
+        noise: whether the probes were sent that the active node may write into its audit log.
+        files: whether configuration files are judged as well, elsewhere.
+    """
     found = settle(item for item in evaluate(evidence) if choice.considers(item.code))
-    skipped = _skipped(evidence, choice, noise=noise)
+    there = gathered(evidence, choice, noise=noise, files=files)
     return assemble(
         [item for item in found if choice.wants(item.code)],
         choice,
-        skipped,
+        skipped(choice, there, from_node=evidence.from_node),
         evidence=evidence,
         took_s=took_s,
         nodes_total=len(evidence.nodes),
@@ -204,9 +221,9 @@ def conclude(evidence: Evidence, choice: Choice, *, noise: bool, took_s: float) 
 
 
 def assemble(
-    faults: Iterable[Fault],
+    faults: Iterable[Finding],
     choice: Choice,
-    skipped: Mapping[str, str],
+    not_looked_for: Mapping[str, str],
     *,
     evidence: Evidence | None = None,
     took_s: float = 0.0,
@@ -214,54 +231,55 @@ def assemble(
 ) -> Result:
     """Return the result, with what the baseline knows set aside."""
     listed = list(faults)
-    looked = [code for code in CHECKS if choice.wants(code) and code not in skipped]
+    wanted = (code.id for code in CODES.values() if choice.wants(code))
+    looked = [code_id for code_id in wanted if code_id not in not_looked_for]
     return Result(
         choice,
         tuple(item for item in listed if item.key not in choice.known),
         tuple(item for item in listed if item.key in choice.known),
         tuple(looked),
-        skipped,
+        not_looked_for,
         evidence,
         took_s,
         nodes_total,
     )
 
 
-def _one_round(evidence: Evidence) -> Iterable[Fault]:
+def _one_round(evidence: Evidence) -> Iterable[Finding]:
     yield from checks_addresses.check(evidence)
     yield from checks_reach.check(evidence)
     yield from checks_leader.check(evidence)
     yield from checks_forwarding.check(evidence)
+    yield from checks_port.check(evidence)
     yield from checks_redirects.check(evidence)
     yield from checks_tls.check(evidence)
     yield from checks_balancer.check(evidence)
     yield from checks_time.check(evidence)
 
 
-def _skipped(evidence: Evidence, choice: Choice, *, noise: bool) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    files = {"BH-101", "BH-106", "BH-108", "BH-109", "BH-113", "BH-118", "BH-120", "BH-121"}
-    for code, check in CHECKS.items():
-        if not choice.wants(code):
-            continue
-        if check.is_by_hand:
-            reasons[code] = "no probe can see it"
-        elif code in files:
-            reasons[code] = "needs the file: diagnose config"
-        elif code.startswith("BH-8") and not evidence.vias and code not in ("BH-805", "BH-810"):
-            reasons[code] = "no --via"
-        elif (check.needs_token or code in _MEMBERS) and evidence.members is None:
-            reasons[code] = "no token (--token-file)"
-        elif not noise and code in _NOISY:
-            reasons[code] = "--no-audit-noise"
-        elif evidence.from_node and code[3] in "256":
-            reasons[code] = "--from node"
-    return reasons
+def gathered(evidence: Evidence, choice: Choice, *, noise: bool, files: bool) -> frozenset[Seen]:
+    """Return the kinds of evidence that there are."""
+    there = {
+        Seen.LOOK: True,
+        Seen.PROBE: noise,
+        Seen.PROBE_ACTIVE: noise,
+        Seen.NAMES: True,
+        Seen.ADDRESSES: choice.tries_addresses and not evidence.from_node,
+        Seen.TLS: True,
+        Seen.VIA: bool(evidence.vias),
+        Seen.MEMBERS: evidence.members is not None,
+        Seen.FILE: files,
+    }
+    return frozenset(kind for kind, is_there in there.items() if is_there)
 
 
-# These compare members that only a token lists; BH-117 and the like are seen in files as well.
-_MEMBERS: Final = frozenset({"BH-116", "BH-117", "BH-408"})
-_NOISY: Final = frozenset({"BH-401", "BH-402", "BH-403", "BH-404", "BH-405", "BH-803", "BH-906"})
+def skipped(choice: Choice, there: frozenset[Seen], *, from_node: bool = False) -> dict[str, str]:
+    """Return the wanted codes that no evidence can show, by their text, and why there is none."""
+    return {
+        code.id: why_not_seen(code, from_node=from_node)
+        for code in CODES.values()
+        if choice.wants(code) and not code.seen_in & there
+    }
 
 
 # --- records of what was seen ---------------------------------------------------------------------

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from baoha.diagnostics.catalogue import AREAS, CHECKS, GROUPS, Check
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.catalogue import ALL, AREAS, CODES, GROUPS, areas_of, in_area
+from baoha.diagnostics.code import Code, Severity
 from baoha_cli.exits import TABLE, Verdict
 
 _HEAD: Final = """\
@@ -54,18 +54,57 @@ def page() -> str:
     """Return the whole page."""
     parts = [_HEAD, _areas(), _CONFIG, _exit_codes()]
     for digit, title in GROUPS.items():
-        checks = [check for check in CHECKS.values() if check.code[3] == digit]
+        codes = [code for code in CODES.values() if code.hundred == digit]
         parts.append(f"## {title}\n")
-        parts += [_check(check) for check in checks]
+        parts += [_section(code) for code in codes]
     return "\n".join(parts)
 
 
 def _areas() -> str:
     lines = ["## Commands", "", "| command | looks for |", "| --- | --- |"]
-    for name, patterns in AREAS.items():
-        listed = ", ".join(pattern.replace("[", "\\[") for pattern in patterns)
+    for name in AREAS:
+        listed = ", ".join(pattern.replace("[", "\\[") for pattern in _patterns(name))
         lines.append(f"| `diagnose {name}` | {listed} |")
     return "\n".join(lines) + "\n"
+
+
+def _patterns(area: str) -> list[str]:
+    """Return what a command looks for, as patterns: whole hundreds, whole tens, then the rest."""
+    if area == ALL:
+        return ["BH-*"]
+    wanted = [code.id[3:] for code in CODES.values() if in_area(code, area)]
+    known = [code.id[3:] for code in CODES.values()]
+    hundreds = [digit for digit in GROUPS if _is_whole(digit, wanted, known)]
+    found = [(digits, f"BH-{_digits(digits)}??") for digits in _runs(hundreds)]
+    rest = [number for number in wanted if number[0] not in hundreds]
+    for ten in dict.fromkeys(number[:2] for number in rest):
+        last = [number[2] for number in rest if number.startswith(ten)]
+        is_whole = _is_whole(ten, wanted, known) and len(last) > 1
+        found.append(([ten], f"BH-{ten}?" if is_whole else f"BH-{ten}{_digits(last)}"))
+    return [pattern for _, pattern in sorted(found)]
+
+
+def _is_whole(start: str, wanted: list[str], known: list[str]) -> bool:
+    return all(number in wanted for number in known if number.startswith(start))
+
+
+def _runs(digits: list[str]) -> list[list[str]]:
+    """Put digits that follow each other together."""
+    runs: list[list[str]] = []
+    for digit in digits:
+        if runs and int(digit) == int(runs[-1][-1]) + 1:
+            runs[-1].append(digit)
+        else:
+            runs.append([digit])
+    return runs
+
+
+def _digits(digits: list[str]) -> str:
+    """Return one of several digits as a pattern: "4", "[12]", "[1-3]"."""
+    if len(digits) == 1:
+        return digits[0]
+    parts = [f"{run[0]}-{run[-1]}" if len(run) > 2 else "".join(run) for run in _runs(digits)]
+    return f"[{''.join(parts)}]"
 
 
 def _exit_codes() -> str:
@@ -81,25 +120,25 @@ def _exit_codes() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _check(check: Check) -> str:
-    lines = [f"### {check.code}: {check.title}", ""]
-    facts = [_WORDS[check.severity]]
-    if check.is_transient:
+def _section(code: Code) -> str:
+    lines = [f"### {code}: {code.title}", ""]
+    facts = [_WORDS[code.severity]]
+    if code.may_be_election:
         facts.append("asked again before it counts")
-    if check.needs_token:
+    if code.needs_token:
         facts.append("needs a token")
-    if check.is_on_request:
+    if code.on_request:
         facts.append("shown with `--facts`")
     facts.append(
         "for people: no probe can see it"
-        if check.is_by_hand
-        else "found by " + ", ".join(f"`{area}`" for area in check.areas)
+        if code.is_by_hand
+        else "found by " + ", ".join(f"`{area}`" for area in areas_of(code))
     )
     lines += [f"*{'; '.join(facts)}*", ""]
-    if check.symptom:
-        lines.append(f"- **Symptom:** {_escaped(check.symptom)}")
-    lines.append(f"- **Why:** {_escaped(check.why)}")
-    lines.append(f"- **Fix:** {_escaped(check.fix)}")
+    if code.symptom:
+        lines.append(f"- **Symptom:** {_escaped(code.symptom)}")
+    lines.append(f"- **Why:** {_escaped(code.why)}")
+    lines.append(f"- **Fix:** {_escaped(code.fix)}")
     return "\n".join(lines) + "\n"
 
 

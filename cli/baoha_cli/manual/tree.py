@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from baoha.diagnostics.code import CATALOGUE
+from baoha.diagnostics.catalogue import CODES
 from baoha_cli.exits import Profile
-from baoha_cli.manual.explanations import load_catalogue
 from baoha_cli.output.documents import Format
 from baoha_cli.registry import COMMANDS
 from baoha_cli.shell.command import section_of
@@ -160,8 +159,7 @@ def _parameter(param: Any, context: Any) -> Parameter:
 
 def _values(name: str) -> tuple[str, ...]:
     if name in ("topic", "code"):
-        load_catalogue()
-        return tuple(sorted(CATALOGUE)) + (("exit-codes", "conditions") if name == "topic" else ())
+        return tuple(CODES) + (("exit-codes", "conditions") if name == "topic" else ())
     if name in ("for_", "expect"):
         return tuple(
             f"{word}=" if value == "must" else word for word, (value, _) in MEANINGS.items()

@@ -15,6 +15,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from baoha.diagnostics.code import Finding, Severity
+from baoha.diagnostics.codes.forwarding import FORWARDING_HANGS, FORWARDING_OFF
+from baoha.diagnostics.codes.health import VERSIONS_DIFFER
+from baoha.diagnostics.codes.leader import (
+    BLIND_STANDBY,
+    DIFFERENT_CLUSTERS,
+    DIFFERENT_LEADERS,
+    LEADER_GONE,
+    NO_ACTIVE_NODE,
+    NODE_AWAY,
+    ONLY_ONE_UNSEALED,
+    SEVERAL_ACTIVE_NODES,
+)
 from baoha_cli.client.address import Endpoint, same_origin
 from baoha_cli.failures import ErrorKind
 
@@ -236,24 +248,24 @@ def _findings(report: ClusterReport) -> Iterable[Finding]:
     unsealed = [node for node in report.nodes if node.unsealed]
     if len(report.actives) > 1:
         names = ", ".join(node.label for node in report.actives)
-        yield Finding("BH-302", Severity.ERROR, "", f"more than one active node: {names}")
+        yield SEVERAL_ACTIVE_NODES.at("", f"more than one active node: {names}")
     # A leader that is not among the nodes asked may well be active; one that was asked is not.
     elsewhere = any(node.leader_key and not report.named_leader(node) for node in report.standbys)
     someone_sees = bool(report.actives) or elsewhere
     if unsealed and not someone_sees:
-        yield Finding("BH-301", Severity.ERROR, "", "no active node")
+        yield NO_ACTIVE_NODE.at("", "no active node")
     for node in report.standbys:
         yield from _standby_findings(report, node, someone_sees)
     keys = {node.leader_key for node in (*report.standbys, *report.actives) if node.leader_key}
     if len(keys) > 1:
-        yield Finding("BH-305", Severity.ERROR, "", "nodes name different leaders")
+        yield DIFFERENT_LEADERS.at("", "nodes name different leaders")
     ids = {node.cluster_id for node in unsealed if node.cluster_id}
     if len(ids) > 1:
-        yield Finding("BH-311", Severity.ERROR, "", f"{len(ids)} different cluster ids")
+        yield DIFFERENT_CLUSTERS.at("", f"{len(ids)} different cluster ids")
     versions = {node.version for node in report.nodes if node.version}
     if len(versions) > 1:
         text = "versions " + ", ".join(sorted(versions))
-        yield Finding("BH-903", Severity.WARNING, "", text)
+        yield VERSIONS_DIFFER.at("", text)
     yield from _missing_nodes(report, len(unsealed))
 
 
@@ -262,17 +274,17 @@ def _standby_findings(
 ) -> Iterable[Finding]:
     if not node.leader_key:
         if someone_sees:
-            yield Finding("BH-304", Severity.ERROR, node.label, "blind standby: knows no leader")
+            yield BLIND_STANDBY.at(node.label, "blind standby: knows no leader")
         return
     named = report.named_leader(node)
     if named is not None and named.role is not Role.ACTIVE:
         text = f"names {named.label} as leader, which is {_state(named)}"
-        yield Finding("BH-306", Severity.ERROR, node.label, text)
+        yield LEADER_GONE.at(node.label, text)
         return
     if node.link is Link.REDIRECT:
-        yield Finding("BH-401", Severity.ERROR, node.label, "redirects instead of forwarding")
+        yield FORWARDING_OFF.at(node.label, "redirects instead of forwarding")
     elif node.link is Link.HANGS:
-        yield Finding("BH-402", Severity.ERROR, node.label, "forwarded requests hang")
+        yield FORWARDING_HANGS.at(node.label, "forwarded requests hang")
 
 
 def _state(node: NodeReport) -> str:
@@ -282,13 +294,11 @@ def _state(node: NodeReport) -> str:
 def _missing_nodes(report: ClusterReport, unsealed: int) -> Iterable[Finding]:
     for node in report.nodes:
         if not node.reachable:
-            yield Finding(
-                "BH-316", Severity.WARNING, node.label, f"{node.error_kind}: {node.error}"
-            )
+            yield NODE_AWAY.at(node.label, f"{node.error_kind}: {node.error}")
         elif node.role in (Role.SEALED, Role.UNINITIALIZED):
-            yield Finding("BH-316", Severity.WARNING, node.label, node.role.value)
+            yield NODE_AWAY.at(node.label, node.role.value)
     if unsealed == 1 and len(report.nodes) > 1:
-        yield Finding("BH-315", Severity.ERROR, "", "only one unsealed node: nobody can take over")
+        yield ONLY_ONE_UNSEALED.at("", "only one unsealed node: nobody can take over")
 
 
 def _text(value: object) -> str:

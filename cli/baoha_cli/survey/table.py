@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from baoha.diagnostics.code import SEVERITY_WORDS, Severity
+from baoha.diagnostics.code import SEVERITY_WORDS, Finding, Severity
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.output.documents import Document
@@ -81,8 +81,14 @@ def cluster_data(report: ClusterReport) -> dict[str, object]:
             "nodes_down": sum(not node.reachable for node in report.nodes),
         },
         "nodes": [node.as_data() for node in report.nodes],
-        "findings": [finding.as_data() for finding in report.findings],
+        "findings": [_finding_data(finding) for finding in report.findings],
     }
+
+
+def _finding_data(finding: Finding) -> dict[str, object]:
+    """Return what `baoha.status/v1` says of a finding."""
+    data = finding.as_data()
+    return {key: data[key] for key in ("code", "severity", "node", "text", "why", "fix")}
 
 
 def cluster_text(report: ClusterReport, paint: Paint, *, wide: bool = False) -> str:

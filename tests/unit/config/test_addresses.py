@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from baoha.config import ServerConfig, build, check_addresses, enforce, parse_document
-from baoha.config.addresses import Finding
 from baoha.config.told_address import with_told_address
+from baoha.diagnostics.catalogue import CODES
 from baoha.errors import ConfigError
 from baoha.storage.registry import is_ha
 
@@ -30,7 +30,7 @@ def config_of(environ: dict[str, str] | None = None, **changes: str) -> ServerCo
 
 
 def findings_of(**changes: str) -> list[tuple[str, str]]:
-    return [(one.code, one.severity) for one in check_addresses(config_of(**changes), is_ha)]
+    return [(one.code.id, one.severity) for one in check_addresses(config_of(**changes), is_ha)]
 
 
 def test_addresses_that_are_right_have_no_finding() -> None:
@@ -167,9 +167,9 @@ CASES = [
 def test_address_with_a_fault_has_its_finding(
     changes: dict[str, str], code: str, severity: str, message: str
 ) -> None:
-    found = [one for one in check_addresses(config_of(**changes), is_ha) if one.code == code]
+    found = [one for one in check_addresses(config_of(**changes), is_ha) if one.code.id == code]
     assert [one.severity for one in found] == [severity]
-    assert message in found[0].message
+    assert message in found[0].text
     assert found[0].fix
     assert "pw" not in str(found[0])
 
@@ -191,10 +191,10 @@ def test_address_with_a_fault_has_its_finding(
 )
 def test_two_listeners_on_one_socket_are_an_error(second: str, expected: str) -> None:
     config = config_of(listener=f"{GOOD['listener']} listener {second}")
-    found = [one for one in check_addresses(config, is_ha) if one.code == "BH-121"]
+    found = [one for one in check_addresses(config, is_ha) if one.code.id == "BH-121"]
     assert found
     assert found[0].severity == "error"
-    assert found[0].message.startswith(expected)
+    assert found[0].text.startswith(expected)
 
 
 def test_listeners_on_free_ports_do_not_collide() -> None:
@@ -216,7 +216,7 @@ def test_errors_stop_the_start_and_come_first() -> None:
         config_of(api_addr="localhost:8200", cluster_addr="http://n1.example.com:1"),
         is_ha,
     )
-    assert [one.code for one in findings] == ["BH-102", "BH-108", "BH-120"]
+    assert [one.code.id for one in findings] == ["BH-102", "BH-108", "BH-120"]
     with pytest.raises(ConfigError) as caught:
         enforce(findings)
     assert caught.value.code == "BH-102"
@@ -227,7 +227,7 @@ def test_errors_stop_the_start_and_come_first() -> None:
 
 
 def test_warnings_do_not_stop_the_start() -> None:
-    enforce([Finding("BH-115", "warning", "m", "f"), Finding("BH-109", "info", "m", "f")])
+    enforce([CODES["BH-115"].at("", "text"), CODES["BH-109"].at("", "text")])
 
 
 _PARTS = ["http", "https", "://", ":", "/", "[", "]", "::1", "0.0.0.0", "localhost", "a.b", "8200"]
@@ -262,7 +262,7 @@ def test_any_addresses_are_judged(api_addr: str, cluster_addr: str) -> None:
         assert exc.code == "BH-111"  # noqa: PT017 - a template, the only thing refused before
         return
     for finding in check_addresses(config, is_ha):
-        assert finding.code.startswith("BH-1")
+        assert finding.code.id.startswith("BH-1")
         assert "u:secret@" not in str(finding)
 
 
@@ -287,9 +287,9 @@ def test_missing_api_address_is_an_error_where_nodes_share_the_store_of_the_lock
 
 def test_api_address_that_the_store_will_tell_is_not_missing() -> None:
     config = config_of(api_addr="")
-    assert "BH-101" in [one.code for one in check_addresses(config, is_ha)]
+    assert "BH-101" in [one.code.id for one in check_addresses(config, is_ha)]
     told = check_addresses(config, is_ha, api_addr_is_told=True)
-    assert "BH-101" not in [one.code for one in told]
+    assert "BH-101" not in [one.code.id for one in told]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from baoha.config import ServerConfig, build, effective, parse_document, schema
-from baoha.config.reference import SECTIONS, markers, page_with_tables, table
+from baoha.config.reference import markers, page_with_tables, table
 from baoha.timing import HATiming
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
@@ -109,7 +109,9 @@ def test_key_is_either_used_or_without_effect() -> None:
         assert used[group] & set(keys) == set()
 
 
-@pytest.mark.parametrize("name", [*SECTIONS, *(f"no-effect.{key}" for key in schema.NO_EFFECT)])
+@pytest.mark.parametrize(
+    "name", [*schema.SECTIONS, *(f"no-effect.{key}" for key in schema.NO_EFFECT)]
+)
 def test_documentation_has_the_table_of_the_schema(name: str) -> None:
     opening, closing = markers(name)
     assert f"{opening}\n{table(name)}\n{closing}" in PAGE.read_text()

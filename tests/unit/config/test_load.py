@@ -128,7 +128,7 @@ def test_three_languages_that_say_the_same_give_the_same() -> None:
     assert first.tls is not None
     assert (first.tls.cert_file, first.cluster_address) == ("c", "10.0.0.1:8201")
     assert second.tls is None
-    assert second.forwarded_for is not None
+    assert second.forwarded_for.is_on
     assert second.forwarded_for.authorized_addrs == ("10.0.0.0/8",)
     assert second.forwarded_for.reject_not_present
 
@@ -206,8 +206,8 @@ def test_defaults_are_those_of_the_specification() -> None:
     config = config_of(BASE)
     (listener,) = config.listeners
     assert config.ha == HATiming()
-    assert (config.park_requests, config.park_bytes) == (1024, 64 * 1024**2)
-    assert (config.forwarding, config.disable_clustering) == (True, False)
+    assert (config.parking.park_requests, config.parking.park_bytes) == (1024, 64 * 1024**2)
+    assert (config.disable_request_forwarding, config.disable_clustering) == (False, False)
     assert (config.log_level, config.log_format, config.log_file) == ("info", "standard", "")
     assert (config.default_lease_ttl_s, config.max_lease_ttl_s) == (768 * 3600, 768 * 3600)
     assert (listener.address, listener.host, listener.port) == ("127.0.0.1:8200", "127.0.0.1", 8200)
@@ -215,8 +215,6 @@ def test_defaults_are_those_of_the_specification() -> None:
     assert (listener.max_request_size, listener.max_request_duration_s) == (33_554_432, 90.0)
     assert (listener.http_read_timeout_s, listener.http_read_header_timeout_s) == (30.0, 10.0)
     assert (listener.http_write_timeout_s, listener.http_idle_timeout_s) == (0.0, 300.0)
-    assert listener.disable_unauthed_rekey_endpoints
-    assert listener.disable_unauthed_generate_root_endpoints
     assert config.seal.type == "shamir"
 
 
@@ -284,6 +282,10 @@ def test_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
             "listener.1.tls_cert_file and listener.1.tls_key_",
         ),
         ('default_lease_ttl = "1000h"' + BASE, "default_lease_ttl must not be above max_lease_ttl"),
+        (
+            'max_lease_ttl = "500ms"' + BASE,
+            "default_lease_ttl and max_lease_ttl must be 1s or more",
+        ),
     ],
 )
 def test_configuration_that_is_wrong_is_refused(text: str, message: str) -> None:

@@ -15,10 +15,10 @@ from baoha.config import values
 from baoha.config.host_addresses import read_host_addresses
 from baoha.config.seal_keys import read_key
 from baoha.config.sockaddr import HostAddress, render
-from baoha.config.urls import join_host_port, next_port, split_host_port, split_url
 from baoha.config.values import BadValue
 from baoha.errors import ConfigError
 from baoha.sansio.formats.hcl import Block, Value, parse
+from baoha.sansio.urls import join_host_port, next_port, split_host_port, split_url
 
 KEY = bytes(range(32))
 

@@ -20,19 +20,20 @@ from baoha_cli.diagnose.evidence import (
     PortKind,
     PortLook,
     TlsLook,
+    ViaLook,
 )
 from baoha_cli.diagnose.gather.chains import read_location
 from baoha_cli.diagnose.gather.clocks import Offset, narrow, offset_of, sample_of
-from baoha_cli.diagnose.judgement import fault, lasting, settle
-from baoha_cli.diagnose.run import Choice, conclude
+from baoha_cli.diagnose.judgement import lasting, settle
+from baoha_cli.diagnose.run import Choice, conclude, skipped
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baoha.diagnostics.catalogue import AREAS, CHECKS, in_area, matches
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.catalogue import AREAS, CODES, in_area, matches
+from baoha.diagnostics.code import Seen, Severity
 
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}
 NOW = 1_795_441_199.0
@@ -76,7 +77,7 @@ HEALTHY = (node("a"), node("b"), node("c"))
 
 def codes(found: Evidence, *, only: tuple[str, ...] = (), facts: bool = False) -> list[str]:
     choice = Choice("all", only=only, facts=facts, skip=("BH-710",))
-    return [item.code for item in conclude(found, choice, noise=True, took_s=0).faults]
+    return [item.code.id for item in conclude(found, choice, noise=True, took_s=0).faults]
 
 
 def certificate(name: str = "a", **others: object) -> Certificate:
@@ -285,7 +286,7 @@ def test_evidence_leads_to_its_codes_and_no_others(name: str) -> None:
 def test_plain_text_on_a_routable_address_is_a_warning() -> None:
     found = evidence(node("a", url="http://10.0.0.1:8200"), node("b", url="http://127.0.0.1:8200"))
     result = conclude(found, Choice("tls"), noise=True, took_s=0)
-    assert [(item.code, item.node) for item in result.faults] == [("BH-710", "a")]
+    assert [(item.code.id, item.node) for item in result.faults] == [("BH-710", "a")]
 
 
 def test_facts_are_shown_on_request_only() -> None:
@@ -307,12 +308,82 @@ def test_redirect_to_another_host_is_told_on_request() -> None:
     assert codes(found, only=("BH-508",)) == ["BH-508"]
 
 
+def test_facts_of_a_load_balancer_are_shown_on_request_only() -> None:
+    endpoint = parse_address("https://lb:8200")
+    balancer = ViaLook(endpoint, "lb", tuple(node("a", url="https://lb:8200") for _ in range(4)))
+    looks = {**tls("a"), **tls("lb", chain=(certificate("lb"),))}
+    found = evidence(*SECURE, vias=(balancer,), tls=looks)
+    assert codes(found) == []
+    assert codes(found, only=("BH-8*",)) == ["BH-801", "BH-808"]
+
+
+# --- what was not looked for ----------------------------------------------------------------------
+
+
+def not_looked_for(found: Evidence, area: str = "all", **given_: bool) -> dict[str, str]:
+    asked: dict[str, bool] = {"noise": True, **given_}
+    choice = Choice(area, facts=True)
+    return dict(conclude(found, choice, took_s=0, **asked).skipped)  # type: ignore[arg-type]
+
+
+def test_code_is_skipped_when_no_evidence_can_show_it_and_only_then() -> None:
+    left_out = not_looked_for(evidence(*HEALTHY))
+    for code in CODES.values():
+        lacks = code.seen_in <= {Seen.VIA, Seen.MEMBERS, Seen.FILE, Seen.SERVER, Seen.PERSON}
+        assert (code.id in left_out) is lacks, code
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("BH-107", "needs the file: diagnose config"),
+        ("BH-116", "no token (--token-file)"),
+        ("BH-408", "no token (--token-file)"),
+        ("BH-609", "no probe can see it"),
+        ("BH-802", "no --via"),
+        ("BH-811", "no probe can see it"),
+        ("BH-924", "no probe can see it"),
+    ],
+)
+def test_skipped_code_has_its_reason(code: str, reason: str) -> None:
+    assert not_looked_for(evidence(*HEALTHY))[code] == reason
+
+
+def test_probes_that_are_not_sent_are_the_reason() -> None:
+    left_out = not_looked_for(evidence(*HEALTHY), noise=False)
+    quiet = {code for code, reason in left_out.items() if reason == "--no-audit-noise"}
+    assert quiet == {"BH-401", "BH-402", "BH-403", "BH-404", "BH-405", "BH-803", "BH-906"}
+
+
+def test_view_of_the_nodes_leaves_out_what_is_tried_from_here() -> None:
+    left_out = not_looked_for(evidence(*HEALTHY, from_node=True, proxies=("HTTP_PROXY",)))
+    assert left_out["BH-210"] == left_out["BH-501"] == left_out["BH-601"] == "--from node"
+    assert "BH-205" not in left_out
+    assert codes(evidence(*HEALTHY, from_node=True, proxies=("HTTP_PROXY",))) == []
+
+
+def test_files_that_are_given_are_evidence_too() -> None:
+    assert "BH-107" not in not_looked_for(evidence(*HEALTHY), files=True)
+
+
+def test_area_that_tries_no_addresses_says_so() -> None:
+    choice = Choice("tls", only=("BH-601",))
+    result = conclude(evidence(*HEALTHY), choice, noise=True, took_s=0)
+    assert dict(result.skipped) == {"BH-601": "needs more addresses: diagnose addresses"}
+
+
+def test_files_alone_show_what_files_show() -> None:
+    assert skipped(Choice("config"), frozenset({Seen.FILE})) == {"BH-811": "no probe can see it"}
+    only = Choice("config", only=("BH-301", "BH-707"))
+    assert set(skipped(only, frozenset({Seen.FILE})).values()) == {"needs the nodes"}
+
+
 def test_leader_that_changes_again_and_again_is_found() -> None:
     rounds = tuple((node("a", leader=who), node("b", leader=who)) for who in ("a", "b", "a", "b"))
     found = Evidence(rounds=rounds, seen_for_s=30)
-    assert [item.code for item in checks_leader.check_history(found)] == ["BH-310"]
+    assert [item.code.id for item in checks_leader.check_history(found)] == ["BH-310"]
     once = Evidence(rounds=rounds[:2], seen_for_s=30)
-    assert [item.code for item in checks_leader.check_history(once)] == []
+    assert [item.code.id for item in checks_leader.check_history(once)] == []
 
 
 def test_election_that_ends_is_no_error() -> None:
@@ -323,7 +394,7 @@ def test_election_that_ends_is_no_error() -> None:
 
 
 def test_transient_finding_must_be_in_every_round() -> None:
-    blind, version = fault("BH-304", "b", "blind"), fault("BH-903", "", "versions")
+    blind, version = CODES["BH-304"].at("b", "blind"), CODES["BH-903"].at("", "versions")
     assert lasting([[blind, version], [version], [blind, version]]) == [version]
     assert lasting([[version], [blind, version]]) == [version]
     assert lasting([[blind], [blind]]) == [blind]
@@ -331,20 +402,24 @@ def test_transient_finding_must_be_in_every_round() -> None:
 
 
 def test_consequence_at_another_place_is_kept() -> None:
-    expired = fault("BH-701", "a", "expired")
-    elsewhere = fault("BH-207", "b", "unknown authority")
-    same = fault("BH-207", "a", "unknown authority")
+    expired = CODES["BH-701"].at("a", "expired")
+    elsewhere = CODES["BH-207"].at("b", "unknown authority")
+    same = CODES["BH-207"].at("a", "unknown authority")
     assert settle([expired, elsewhere, same]) == [elsewhere, expired]
 
 
 def test_settling_orders_by_severity_then_code() -> None:
-    given_ = [fault("BH-903", "", "x"), fault("BH-309", "a", "x"), fault("BH-302", "", "x")]
+    given_ = [
+        CODES["BH-903"].at("", "x"),
+        CODES["BH-309"].at("a", "x"),
+        CODES["BH-302"].at("", "x"),
+    ]
     assert [item.severity for item in settle(given_)] == list(Severity)[::-1]
 
 
-@given(st.lists(st.sampled_from(sorted(CHECKS)), max_size=12))
+@given(st.lists(st.sampled_from(sorted(CODES)), max_size=12))
 def test_settling_never_leaves_nothing_of_something(found: list[str]) -> None:
-    faults = [fault(code, "a", code) for code in found]
+    faults = [CODES[code].at("a", code) for code in found]
     settled = settle(faults)
     assert bool(settled) == bool(faults)
     assert settle(settled) == settled
@@ -400,7 +475,7 @@ def test_skew_is_reported_only_when_it_is_certain() -> None:
     near = evidence(with_clock("a", 0), with_clock("b", 1))
     assert list(checks_time.check_clocks(near)) == []
     far = evidence(with_clock("a", 0), with_clock("b", 9))
-    assert [(one.code, one.node, one.severity) for one in checks_time.check_clocks(far)] == [
+    assert [(one.code.id, one.node, one.severity) for one in checks_time.check_clocks(far)] == [
         ("BH-901", "b", Severity.ERROR)
     ]
 
@@ -448,14 +523,14 @@ def test_location_of_any_text_raises_nothing(location: str) -> None:
 
 
 def test_catalogue_holds_every_check_of_the_specification() -> None:
-    counts = {"1": 21, "2": 12, "3": 18, "4": 8, "5": 10, "6": 8, "7": 10, "8": 11, "9": 16}
+    counts = {"1": 21, "2": 12, "3": 18, "4": 8, "5": 10, "6": 10, "7": 10, "8": 11, "9": 16}
     for digit, count in counts.items():
-        assert [code[3] for code in CHECKS].count(digit) == count
-    for check in CHECKS.values():
-        assert check.title
-        assert check.why
-        assert check.fix
-        assert check.areas or check.is_by_hand
+        assert [code[3] for code in CODES].count(digit) == count
+    for code in CODES.values():
+        assert code.title
+        assert code.why
+        assert code.fix
+        assert code.areas or code.is_by_hand
 
 
 @pytest.mark.parametrize(
@@ -469,13 +544,13 @@ def test_catalogue_holds_every_check_of_the_specification() -> None:
     ],
 )
 def test_patterns_of_codes_are_as_people_write_them(code: str, pattern: str, fits: bool) -> None:
-    assert matches(code, (pattern,)) is fits
+    assert matches(CODES[code], (pattern,)) is fits
 
 
 def test_every_area_but_config_sees_unreachable_nodes() -> None:
     for area in AREAS:
         if area != "config":
-            assert in_area("BH-205", area), area
+            assert in_area(CODES["BH-205"], area), area
 
 
 # --- verdicts -------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 import pytest
 from baoha_cli.client.address import parse_address
 from baoha_cli.diagnose.evidence import Certificate, Evidence, TlsLook
-from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.diagnose.report.formats import (
     KINDS,
     nagios_verdict,
@@ -27,7 +26,8 @@ from baoha_cli.survey.look import NodeLook, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.catalogue import CODES
+from baoha.diagnostics.code import Finding
 
 NOW = 1_795_441_199.0
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}
@@ -58,13 +58,17 @@ EVIDENCE = Evidence(
 )
 CHOICE = Choice("forwarding")
 FAULTS = (
-    fault("BH-401", "b -> a", 'forwarding is off: 307, "quoted" <tag> & | # : ,', cause="BH-601"),
-    fault("BH-903", "", "versions 2.7.1, 2.7.2"),
-    Fault("BH-102", Severity.ERROR, "n.hcl", "api_addr is localhost", file="deploy/n.hcl", line=3),
+    CODES["BH-401"].at(
+        "b -> a",
+        'forwarding is off: 307, "quoted" <tag> & | # : ,',
+        cause=CODES["BH-601"],
+    ),
+    CODES["BH-903"].at("", "versions 2.7.1, 2.7.2"),
+    CODES["BH-102"].at("n.hcl", "api_addr is localhost", file="deploy/n.hcl", line=3),
 )
 
 
-def result(*faults: Fault, choice: Choice = CHOICE) -> Result:
+def result(*faults: Finding, choice: Choice = CHOICE) -> Result:
     return assemble(
         faults, choice, {"BH-318": "no token"}, evidence=EVIDENCE, took_s=2.1, nodes_total=3
     )
@@ -133,12 +137,12 @@ PERFDATA = re.compile(r"[A-Za-z_]+=-?\d+(\.\d+)?(us|ms|s|%|B|c)?(;\d*){0,4}")
         ((), "OK", Verdict.OK),
         ((FAULTS[1],), "WARNING", Verdict.DEGRADED),
         (FAULTS, "CRITICAL", Verdict.NO),
-        ((fault("BH-309", "a", "changing"),), "OK", Verdict.OK),
+        ((CODES["BH-309"].at("a", "changing"),), "OK", Verdict.OK),
     ],
     ids=["well", "warning", "error", "info"],
 )
 def test_nagios_first_line_says_state_and_perfdata(
-    faults: tuple[Fault, ...], word: str, verdict: Verdict
+    faults: tuple[Finding, ...], word: str, verdict: Verdict
 ) -> None:
     made = result(*faults)
     first, *_ = render("nagios", made, NOW).splitlines()
@@ -254,7 +258,7 @@ CHECKERS: dict[str, Callable[[str], object]] = {
 
 @given(st.text(), st.text(max_size=40))
 def test_report_of_any_text_stays_well_formed(text: str, place: str) -> None:
-    made = result(fault("BH-401", place, text), fault("BH-903", "", text))
+    made = result(CODES["BH-401"].at(place, text), CODES["BH-903"].at("", text))
     for kind in KINDS:
         rendered = render(kind, made, NOW)
         if kind in CHECKERS:

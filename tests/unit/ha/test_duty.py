@@ -219,7 +219,7 @@ async def test_cluster_address_that_could_not_be_advertised_is_advertised_later(
             standby = await here.start("n1")
             await here.unseal(standby)
             await trio.sleep(2)
-            assert "BH-601" in active.problems()[0]
+            assert "BH-609" in active.problems()[0]
             data.fails = True
             stranger.cancel_scope.cancel()
         await trio.sleep(5)

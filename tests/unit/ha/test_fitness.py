@@ -82,9 +82,9 @@ async def test_standby_whose_cluster_port_is_taken_is_not_ready_until_it_is_free
             await stranger.start(here.hub.network("n1").serve, nobody, "n1", 8201)
             status, text = await here.call(active, "PUT", "sys/step-down")
             assert status == 409
-            assert "BH-601 cannot listen on cluster address n1:8201" in text
+            assert "BH-609 cannot listen on cluster address n1:8201" in text
             await trio.sleep(6)
-            assert any("BH-601" in problem for problem in standby.problems())
+            assert any("BH-609" in problem for problem in standby.problems())
             (row,) = [row for row in active.members() if row.node_id == standby.status().node_id]
             assert not row.ready
             assert active.status().role is Role.ACTIVE

@@ -13,16 +13,6 @@ def test_largest_body_is_no_more_than_the_memory_allows(
     memory: int, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "usable_bytes", lambda: memory)
-    config = ListenerConfig(
-        type="tcp",
-        address="127.0.0.1:0",
-        max_request_size=33_554_432,
-        max_request_duration_s=90,
-        http_read_timeout_s=30,
-        http_read_header_timeout_s=10,
-        http_write_timeout_s=0,
-        http_idle_timeout_s=300,
-        connections_max=10,
-    )
-    made = settings.listener_settings(config, name="listener 1")
-    assert made.policy.max_request_bytes == largest
+    config = ListenerConfig(type="tcp")
+    policy = settings.listener_policy(config, name="listener 1")
+    assert policy.max_request_bytes == largest

@@ -90,7 +90,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_findings_of_cluster_name_the_fault_and_only_it(name: str) -> None:
     cluster, codes = CASES[name]
-    assert sorted(item.code for item in cluster.findings) == sorted(codes)
+    assert sorted(item.code.id for item in cluster.findings) == sorted(codes)
 
 
 def test_finding_of_blind_standby_names_the_node() -> None:

@@ -9,22 +9,41 @@ Source: docs/spec/cluster-cli.md section 6.2 A.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+from baoha.diagnostics.code import Finding
+from baoha.diagnostics.codes.addresses import (
+    API_IS_CLUSTER_ADDR,
+    IPV6_FORM,
+    MORE_THAN_HOST,
+    NO_HOST,
+    NO_SCHEME,
+    NO_USABLE_PORT,
+    NOT_ROUTABLE,
+    ODD_HOST_NAME,
+    SHARED_API_ADDR,
+    TWO_NODES_ONE_ADDRESS,
+    UNEXPANDED_VARIABLE,
+)
+from baoha.sansio.address_form import address_form
 from baoha_cli.diagnose.evidence import Evidence
-from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.text import one_line
 
-_UNEXPANDED: Final = re.compile(r"\$\(|\$\{|\{\{|\}\}|\$[A-Za-z_]|%[A-Za-z_]+%|TEMPLATE_")
+_FORM_WORDS: Final = {
+    UNEXPANDED_VARIABLE: "it holds an unexpanded variable",
+    NO_SCHEME: "it has no scheme",
+    NO_HOST: "it has no host",
+    IPV6_FORM: "an IPv6 address without brackets, or with a zone",
+    NO_USABLE_PORT: "its port is 0 or no number up to 65535",
+}
 _DERIVED_PORT: Final = 444
 
 
-def check(evidence: Evidence) -> Iterator[Fault]:
+def check(evidence: Evidence) -> Iterator[Finding]:
     """Judge the addresses of leaders, and those of all members when a token opened the list."""
     for node in (*evidence.actives, *evidence.standbys):
         report = node.report
@@ -39,60 +58,38 @@ def check(evidence: Evidence) -> Iterator[Fault]:
         yield from _shared(evidence)
 
 
-def _api(evidence: Evidence, where: str, api: str, cluster: str) -> Iterator[Fault]:
+def _api(evidence: Evidence, where: str, api: str, cluster: str) -> Iterator[Finding]:
     shown = one_line(api) or '""'
     about = (api, cluster)
-    problem = _form_problem(api)
-    if problem is not None:
-        code, text = problem
-        yield fault(code, where, f"advertises api_addr {shown}: {text}", about=about)
+    code = address_form(api)
+    if code is not None:
+        yield code.at(where, f"advertises api_addr {shown}: {_FORM_WORDS[code]}", about=about)
         return
     parts = urlsplit(api)
     if parts.port is None and _port(cluster) == _DERIVED_PORT:
         text = f"api_addr {shown} has no port, so that the cluster address became {cluster}"
-        yield fault("BH-104", where, text, about=about)
+        yield NO_USABLE_PORT.at(where, text, about=about)
     if parts.path.rstrip("/") or parts.query or parts.fragment or parts.username is not None:
         text = f"advertises api_addr {shown}: a redirect keeps only scheme and host"
-        yield fault("BH-105", where, text, about=about)
+        yield MORE_THAN_HOST.at(where, text, about=about)
     if cluster and (parts.hostname, parts.port) == (_host(cluster), _port(cluster)):
         text = f"api_addr and cluster_addr are both {parts.netloc}"
-        yield fault("BH-106", where, text, about=about)
+        yield API_IS_CLUSTER_ADDR.at(where, text, about=about)
     yield from _host_faults(evidence, where, "api_addr", api, about)
     if cluster and _host(cluster) != parts.hostname:
         yield from _host_faults(evidence, where, "cluster_addr", cluster, about)
 
 
-def _form_problem(text: str) -> tuple[str, str] | None:
-    """Return the code and words for an address that is no URL."""
-    if _UNEXPANDED.search(text):
-        return "BH-111", "it holds an unexpanded variable"
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme.lower() not in ("http", "https"):
-        return "BH-102", "it has no scheme"
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
-    if not authority or authority.startswith(":"):
-        return "BH-103", "it has no host"
-    if authority.count(":") > 1 and not authority.startswith("["):
-        return "BH-112", "an IPv6 address without brackets"
-    if "%" in authority:
-        return "BH-112", "an IPv6 address with a zone"
-    try:
-        port = urlsplit(text).port
-    except ValueError:
-        return "BH-104", "its port is not a number up to 65535"
-    return ("BH-104", "port 0 is not a port") if port == 0 else None
-
-
 def _host_faults(
     evidence: Evidence, where: str, key: str, address: str, about: tuple[str, ...]
-) -> Iterator[Fault]:
+) -> Iterator[Finding]:
     host = _host(address)
     ip = _ip(host)
     given = [_ip(node.endpoint.host) for node in evidence.nodes]
     shown = one_line(address)
     if ip is not None and ip.is_unspecified:
         text = f"advertises {key} {shown}, which is no address to connect to"
-        yield fault("BH-110", where, text, about=about)
+        yield NOT_ROUTABLE.at(where, text, about=about)
     elif ip is not None and (ip.is_loopback or ip.is_link_local):
         # Where all nodes are asked over such addresses, they are on this machine or link.
         same = [one for one in given if one is not None and _kind(one) == _kind(ip)]
@@ -100,13 +97,13 @@ def _host_faults(
         if len(names) > 1 and not same and "localhost" not in names:
             word = "loopback" if ip.is_loopback else "link-local"
             text = f"advertises {key} {shown}: a {word} address means another machine elsewhere"
-            yield fault("BH-110", where, text, about=about)
+            yield NOT_ROUTABLE.at(where, text, about=about)
     elif ip is None and host and (not host.isascii() or host.endswith(".") or " " in host):
         text = f"advertises {key} {shown}: the host is written in an odd form"
-        yield fault("BH-119", where, text, about=about)
+        yield ODD_HOST_NAME.at(where, text, about=about)
 
 
-def _shared(evidence: Evidence) -> Iterator[Fault]:
+def _shared(evidence: Evidence) -> Iterator[Finding]:
     """Judge the addresses of members side by side."""
     assert evidence.members is not None
     listed = evidence.members.listed
@@ -114,11 +111,11 @@ def _shared(evidence: Evidence) -> Iterator[Fault]:
     for (api, cluster), count in pairs.items():
         if count > 1 and api and cluster:
             text = f"{count} nodes advertise both {one_line(api)} and {one_line(cluster)}"
-            yield fault("BH-116", "", text, about=(api, cluster))
+            yield TWO_NODES_ONE_ADDRESS.at("", text, about=(api, cluster))
     apis = {one.api_address for one in listed}
     if len(listed) > 1 and len(apis) == 1 and len(pairs) == len(listed):
         text = f"all {len(listed)} nodes advertise {one_line(apis.pop())}"
-        yield fault("BH-117", "", text, about=(listed[0].api_address,))
+        yield SHARED_API_ADDR.at("", text, about=(listed[0].api_address,))
 
 
 def _kind(ip: IPv4Address | IPv6Address) -> str:

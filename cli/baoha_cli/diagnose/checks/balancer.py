@@ -11,15 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from baoha.diagnostics.code import Finding
+from baoha.diagnostics.codes.balancer import (
+    BALANCER_ENDS_TLS,
+    BALANCER_REWRITES,
+    BALANCER_TO_DEAD_NODE,
+    FORWARDED_FOR_REJECTED,
+    HEADER_LOST,
+    RATE_LIMITED,
+    UNKNOWN_HEALTH_STATUS,
+    WHERE_BALANCER_LEADS,
+)
 from baoha_cli.diagnose.evidence import Evidence, ViaLook, origin_of
-from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
 
 _UNKNOWN_TO_BALANCERS: Final = frozenset({472, 473, 474, 530})
 
 
-def check(evidence: Evidence) -> Iterator[Fault]:
+def check(evidence: Evidence) -> Iterator[Finding]:
     """Judge the nodes, then each load balancer."""
     for node in evidence.nodes:
         yield from _refused(node)
@@ -35,40 +45,40 @@ def share_text(via: ViaLook) -> str:
     return f"{len(via.samples)} connections: {counted}"
 
 
-def _refused(node: NodeLook) -> Iterator[Fault]:
+def _refused(node: NodeLook) -> Iterator[Finding]:
     replies = [reply for reply in node.replies if reply.status]
     if any(reply.status == 400 and reply.mentions("x-forwarded-for") for reply in replies):
         text = next(reply.words for reply in replies if reply.mentions("x-forwarded-for"))
-        yield fault("BH-805", node.label, text)
+        yield FORWARDED_FOR_REJECTED.at(node.label, text)
     limited = [node.seal, node.leader, node.plain, node.bare]
     if any(reply.status == 429 for reply in limited):
         text = "429 where it cannot mean standby: a rate limit"
-        yield fault("BH-810", node.label, text)
+        yield RATE_LIMITED.at(node.label, text)
 
 
-def _via(evidence: Evidence, via: ViaLook) -> Iterator[Fault]:
-    yield fault("BH-801", via.label, share_text(via))
+def _via(evidence: Evidence, via: ViaLook) -> Iterator[Finding]:
+    yield WHERE_BALANCER_LEADS.at(via.label, share_text(via))
     bad = [problem for sample in via.samples if (problem := _problem(sample))]
     if bad:
         listed = ", ".join(sorted(set(bad)))
         text = f"{len(bad)} of {len(via.samples)} connections led to a node that is {listed}"
-        yield fault("BH-802", via.label, text)
+        yield BALANCER_TO_DEAD_NODE.at(via.label, text)
     for sample in via.samples:
         if any(reply.mentions("x-forwarded-for") for reply in sample.replies if reply.status):
-            yield fault("BH-805", via.label, sample.seal.words)
+            yield FORWARDED_FOR_REJECTED.at(via.label, sample.seal.words)
             break
     statuses = {sample.health.status for sample in via.samples} & _UNKNOWN_TO_BALANCERS
     statuses |= {node.health.status for node in evidence.nodes} & _UNKNOWN_TO_BALANCERS
     if statuses:
         text = f"sys/health answers {', '.join(map(str, sorted(statuses)))}"
-        yield fault("BH-804", via.label, text)
+        yield UNKNOWN_HEALTH_STATUS.at(via.label, text)
     standbys = [sample for sample in via.samples if sample.role is Role.STANDBY]
     if any(sample.bare.status == 403 and sample.plain.status == 403 for sample in standbys):
         text = "X-Vault-No-Request-Forwarding is lost on the way, or redirects are followed"
-        yield fault("BH-803", via.label, text)
+        yield HEADER_LOST.at(via.label, text)
     if any(_is_rewritten(via, sample) for sample in standbys):
         text = f"Location names {via.endpoint.origin}, which no node advertises"
-        yield fault("BH-806", via.label, text)
+        yield BALANCER_REWRITES.at(via.label, text)
     yield from _ends_tls(evidence, via)
 
 
@@ -89,7 +99,7 @@ def _is_rewritten(via: ViaLook, sample: NodeLook) -> bool:
     return origin_of(sample.bare.location) == own
 
 
-def _ends_tls(evidence: Evidence, via: ViaLook) -> Iterator[Fault]:
+def _ends_tls(evidence: Evidence, via: ViaLook) -> Iterator[Finding]:
     look = evidence.tls.get(via.endpoint.origin.lower())
     if look is None or not look.chain:
         return
@@ -99,4 +109,4 @@ def _ends_tls(evidence: Evidence, via: ViaLook) -> Iterator[Fault]:
         if (other := evidence.tls.get(node.endpoint.origin.lower())) is not None and other.chain
     }
     if own and look.chain[0].fingerprint not in own:
-        yield fault("BH-808", via.label, "it shows another certificate than the nodes")
+        yield BALANCER_ENDS_TLS.at(via.label, "it shows another certificate than the nodes")

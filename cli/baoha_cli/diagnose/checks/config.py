@@ -20,14 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from baoha.diagnostics.catalogue import CHECKS
-from baoha.diagnostics.code import Severity
-from baoha_cli.diagnose.judgement import Fault
+from baoha.diagnostics.code import Code, Finding, Severity
+from baoha.diagnostics.codes.addresses import NOT_ROUTABLE, SHARED_API_ADDR, TWO_NODES_ONE_ADDRESS
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed
 
 if TYPE_CHECKING:
-    from baoha.config import Finding as ConfigFinding
     from baoha.config import ServerConfig
     from baoha.config.documents import Document
 
@@ -47,7 +45,7 @@ class ConfigLook:
     label: str
     path: Path
     config: ServerConfig
-    findings: tuple[ConfigFinding, ...]
+    findings: tuple[Finding, ...]
 
 
 def read_configs(paths: Sequence[Path], environ: Mapping[str, str]) -> list[ConfigLook]:
@@ -79,7 +77,7 @@ def _ha_of(store: str) -> bool | None:
     return True if known is None and store in _FOREIGN_HA else known
 
 
-def check(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
+def check(looks: Sequence[ConfigLook]) -> Iterator[Finding]:
     """Judge each configuration, then all of them side by side."""
     for look in looks:
         for finding in look.findings:
@@ -88,7 +86,7 @@ def check(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
         yield from _side_by_side(looks)
 
 
-def check_certificates(looks: Sequence[ConfigLook], now: float) -> Iterator[Fault]:
+def check_certificates(looks: Sequence[ConfigLook], now: float) -> Iterator[Finding]:
     """Judge the certificate files that can be read here."""
     from baoha_cli.diagnose.checks.tls import certificate_faults
     from baoha_cli.diagnose.gather.certificates import read_pem
@@ -107,26 +105,18 @@ def check_certificates(looks: Sequence[ConfigLook], now: float) -> Iterator[Faul
                     yield replace(found, file=str(path))
 
 
-def _single(look: ConfigLook, finding: ConfigFinding, nodes: int) -> Fault:
-    severity = Severity(finding.severity)
+def _single(look: ConfigLook, finding: Finding, nodes: int) -> Finding:
+    """Return what the server says of its own file, as one of several files."""
+    severity = finding.severity
     # One file cannot know whether other machines are meant; several files mean other machines
     # only if they do not all live on loopback (then it is a laboratory).
-    if finding.code == "BH-110" and nodes > 1:
+    if finding.code is NOT_ROUTABLE and nodes > 1:
         severity = Severity.ERROR
     file, line = _place(look, finding)
-    return Fault(
-        finding.code,
-        severity,
-        look.label,
-        finding.message,
-        detail=CHECKS[finding.code].why,
-        remedy=finding.fix,
-        file=file,
-        line=line,
-    )
+    return replace(finding, node=look.label, severity=severity, file=file, line=line)
 
 
-def _side_by_side(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
+def _side_by_side(looks: Sequence[ConfigLook]) -> Iterator[Finding]:
     pairs: defaultdict[tuple[str, str], list[ConfigLook]] = defaultdict(list)
     for look in looks:
         pairs[(look.config.api_addr.lower(), look.config.cluster_addr.lower())].append(look)
@@ -134,26 +124,24 @@ def _side_by_side(looks: Sequence[ConfigLook]) -> Iterator[Fault]:
         if len(same) > 1 and api and cluster:
             names = ", ".join(look.label for look in same)
             text = f"{names}: the same api_addr {api} and cluster_addr {cluster}"
-            yield _several("BH-116", same[1], text)
+            yield _several(TWO_NODES_ONE_ADDRESS, same[1], text)
     apis = {look.config.api_addr.lower() for look in looks}
     if len(apis) == 1 and "" not in apis and len(pairs) == len(looks):
         text = f"all {len(looks)} nodes have the same api_addr {apis.pop()}"
-        yield _several("BH-117", looks[0], text)
+        yield _several(SHARED_API_ADDR, looks[0], text)
 
 
-def _several(code: str, look: ConfigLook, text: str) -> Fault:
+def _several(code: Code, look: ConfigLook, text: str) -> Finding:
     source = look.config.sources.get("api_addr")
     file, line = _split(source.text if source else "")
-    return Fault(
-        code, CHECKS[code].severity, look.label, text, file=file or str(look.path), line=line
-    )
+    return code.at(look.label, text, file=file or str(look.path), line=line)
 
 
-def _place(look: ConfigLook, finding: ConfigFinding) -> tuple[str, int]:
+def _place(look: ConfigLook, finding: Finding) -> tuple[str, int]:
     """Find the line that a finding is about, by the first key that its message names."""
     for key in _KEYS:
         source = look.config.sources.get(key)
-        if key in finding.message and source is not None:
+        if key in finding.text and source is not None:
             file, line = _split(source.text)
             if file:
                 return file, line

@@ -13,10 +13,22 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.code import Finding, Severity
+from baoha.diagnostics.codes.health import (
+    CLOCK_HERE_DIFFERS,
+    CLOCKS_DIFFER,
+    GREEN_BUT_FAILING,
+    KNOWN_BUG,
+    PRODUCT,
+    SAID_IN_HEALTH,
+    SLOW_STORE,
+    STANDBY_OLDER,
+    STORE_DOWN,
+    STORE_IN_ERROR_TEXTS,
+    VERSIONS_DIFFER,
+)
 from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.gather.clocks import Offset, offset_of
-from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.survey.look import NodeLook
 from baoha_cli.survey.nodes import Role
 from baoha_cli.text import one_line
@@ -31,7 +43,7 @@ _KNOWN_BUGS: Final = {
     "2.5.0": "operator raft list-peers names the node itself as leader (openbao#2325)",
 }
 # Problems that a node tells itself; the words are its own.
-_TOLD: Final = frozenset({"BH-921", "BH-922", "BH-925"})
+_TOLD: Final = {code.id: code for code in SAID_IN_HEALTH}
 _STORE_TEXT: Final = re.compile(r"\b(?:user|database|dbname|password|host)=\S", re.IGNORECASE)
 _STORE_DOWN: Final = (
     "failed to connect",
@@ -45,7 +57,7 @@ _STORE_DOWN: Final = (
 )
 
 
-def check(evidence: Evidence) -> Iterator[Fault]:
+def check(evidence: Evidence) -> Iterator[Finding]:
     """Judge one round (clocks: see ``check_clocks``)."""
     yield from _versions(evidence)
     yield from _store(evidence)
@@ -55,9 +67,9 @@ def check(evidence: Evidence) -> Iterator[Fault]:
         texts = [error for reply in node.replies for error in reply.errors]
         if any(_STORE_TEXT.search(text) for text in texts):
             text = "an answer without a token names host, user or database of the store"
-            yield fault("BH-908", node.label, text)
+            yield STORE_IN_ERROR_TEXTS.at(node.label, text)
         if node.is_api:
-            yield fault("BH-909", node.label, product_text(node))
+            yield PRODUCT.at(node.label, product_text(node))
 
 
 def offsets(evidence: Evidence) -> dict[str, Offset]:
@@ -70,7 +82,7 @@ def offsets(evidence: Evidence) -> dict[str, Offset]:
     return found
 
 
-def check_clocks(evidence: Evidence) -> Iterator[Fault]:
+def check_clocks(evidence: Evidence) -> Iterator[Finding]:
     """Compare the clocks of the nodes with each other, and with the one here."""
     known = offsets(evidence)
     active = evidence.active
@@ -85,11 +97,11 @@ def check_clocks(evidence: Evidence) -> Iterator[Fault]:
         if ahead.at_least > SKEW_WARN_S:
             severity = Severity.ERROR if ahead.at_least > SKEW_FAIL_S else None
             text = f"{ahead.middle:+.1f} s (±{ahead.uncertainty:.1f}) from {base}"
-            yield fault("BH-901", label, text, severity=severity)
+            yield CLOCKS_DIFFER.at(label, text, severity=severity)
     off = [offset for offset in known.values() if offset.at_least > SKEW_WARN_S]
     if known and len(off) == len(known):
         text = f"the clock here is {-off[0].middle:+.1f} s from the nodes'"
-        yield fault("BH-902", "", text)
+        yield CLOCK_HERE_DIFFERS.at("", text)
 
 
 def product_text(node: NodeLook) -> str:
@@ -121,31 +133,31 @@ def version_key(text: str) -> tuple[int, int, int, int, str] | None:
     return int(major), int(minor), int(patch), 0 if extra else 1, extra or ""
 
 
-def _versions(evidence: Evidence) -> Iterator[Fault]:
+def _versions(evidence: Evidence) -> Iterator[Finding]:
     versions = {node.report.version for node in evidence.nodes if node.report.version}
     if len(versions) > 1:
         text = "versions " + ", ".join(sorted(one_line(version) for version in versions))
-        yield fault("BH-903", "", text)
+        yield VERSIONS_DIFFER.at("", text)
     active = evidence.active
     ours = version_key(active.report.version) if active is not None else None
     for node in evidence.standbys:
         theirs = version_key(node.report.version)
         if active is not None and ours is not None and theirs is not None and theirs < ours:
             text = f"{node.report.version} is older than {active.report.version} of {active.label}"
-            yield fault("BH-904", node.label, text)
+            yield STANDBY_OLDER.at(node.label, text)
     for node in evidence.nodes:
         bug = _KNOWN_BUGS.get(node.report.version)
         if bug is not None and product_of(node) == "OpenBao":
-            yield fault("BH-905", node.label, f"{node.report.version}: {bug}")
+            yield KNOWN_BUG.at(node.label, f"{node.report.version}: {bug}")
 
 
-def _store(evidence: Evidence) -> Iterator[Fault]:
+def _store(evidence: Evidence) -> Iterator[Finding]:
     down = [node for node in evidence.nodes if _lost_its_store(node)]
     if not down:
         return
     labels = ", ".join(node.label for node in down)
     where = "" if len(down) == len(evidence.nodes) else labels
-    yield fault("BH-910", where, f"the store cannot be reached by {labels}")
+    yield STORE_DOWN.at(where, f"the store cannot be reached by {labels}")
 
 
 def _lost_its_store(node: NodeLook) -> bool:
@@ -156,16 +168,17 @@ def _lost_its_store(node: NodeLook) -> bool:
     return any(reply.status == 500 and reply.mentions(*_STORE_DOWN) for reply in others)
 
 
-def _told(node: NodeLook) -> Iterator[Fault]:
+def _told(node: NodeLook) -> Iterator[Finding]:
     """Pass on what a node says of its store."""
     sentences = node.health.body.get("problems")
     for sentence in sentences if isinstance(sentences, list) else ():
-        code, _, text = str(sentence).partition(" ")
-        if code in _TOLD:
-            yield fault(code, node.label, one_line(text))
+        code_id, _, text = str(sentence).partition(" ")
+        code = _TOLD.get(code_id)
+        if code is not None:
+            yield code.at(node.label, one_line(text))
 
 
-def _health(evidence: Evidence, node: NodeLook) -> Iterator[Fault]:
+def _health(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
     green = node.health.status in (200, 429) and node.report.unsealed
     if green and node.plain.status in (500, 502, 503, 504):
         text = f"sys/health answers {node.health.status}, and a request {node.plain.status}"
@@ -173,9 +186,9 @@ def _health(evidence: Evidence, node: NodeLook) -> Iterator[Fault]:
         # A standby whose leader answers differently is BH-404.
         leads = node.role is Role.ACTIVE or not node.report.leader_key
         if leads or evidence.active is None or evidence.active.plain.status != 403:
-            yield fault("BH-906", node.label, text)
+            yield GREEN_BUT_FAILING.at(node.label, text)
     is_slow = node.leader.took_s > _SLOW_S or node.leader.timed_out
     if is_slow and node.health.status and node.health.took_s < _FAST_S:
         text = f"sys/health took {node.health.took_s * 1000:.0f} ms, sys/leader "
         text += "no answer" if node.leader.timed_out else f"{node.leader.took_s:.1f} s"
-        yield fault("BH-907", node.label, text)
+        yield SLOW_STORE.at(node.label, text)

@@ -13,21 +13,34 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
+from baoha.diagnostics.code import Finding
+from baoha.diagnostics.codes.balancer import STICKY_CIRCLE
+from baoha.diagnostics.codes.redirects import (
+    LOCATION_UNUSABLE,
+    PREFIX_LOST,
+    REDIRECT_CIRCLE,
+    REDIRECT_DOWNGRADE,
+    REDIRECT_TO_BALANCER,
+    REDIRECT_TO_ITSELF,
+    REDIRECT_TO_OTHER_HOST,
+    REDIRECT_TO_PRIVATE,
+    SEVERAL_HOPS,
+    TARGET_UNREACHABLE,
+)
 from baoha_cli.diagnose.evidence import Chain, ChainEnd, Evidence, ViaLook, origin_of
-from baoha_cli.diagnose.judgement import Fault, fault
 from baoha_cli.failures import ErrorKind
 from baoha_cli.text import one_line
 
 _HOPS_OF_GO: Final = 1
 
 
-def check(evidence: Evidence) -> Iterator[Fault]:
+def check(evidence: Evidence) -> Iterator[Finding]:
     """Judge all chains."""
     for chain in evidence.chains:
         yield from _chain(evidence, chain)
 
 
-def _chain(evidence: Evidence, chain: Chain) -> Iterator[Fault]:
+def _chain(evidence: Evidence, chain: Chain) -> Iterator[Finding]:
     about = (chain.label, chain.target, *(origin_of(hop.location) for hop in chain.hops))
     path = " -> ".join([chain.start.origin, *(one_line(hop.location) for hop in chain.hops)])
     via = _balancer(evidence, chain)
@@ -35,14 +48,14 @@ def _chain(evidence: Evidence, chain: Chain) -> Iterator[Fault]:
         yield _to_balancer(evidence, chain, via, about)
     if chain.end is ChainEnd.UNUSABLE:
         text = f"Location is {one_line(chain.hops[-1].location)!r}"
-        yield fault("BH-506", chain.label, text, about=about)
+        yield LOCATION_UNUSABLE.at(chain.label, text, about=about)
     elif chain.end is ChainEnd.DOWNGRADE:
         text = f"redirect from https to http: {path}"
-        yield fault("BH-504", chain.label, text, about=about)
+        yield REDIRECT_DOWNGRADE.at(chain.label, text, about=about)
     elif chain.end is ChainEnd.LOOP and len(chain.hops) == 1:
-        yield fault("BH-502", chain.label, f"it redirects to itself: {path}", about=about)
+        yield REDIRECT_TO_ITSELF.at(chain.label, f"it redirects to itself: {path}", about=about)
     elif chain.end in (ChainEnd.LOOP, ChainEnd.TOO_LONG):
-        yield fault("BH-501", chain.label, f"redirects lead in a circle: {path}", about=about)
+        yield REDIRECT_CIRCLE.at(chain.label, f"redirects lead in a circle: {path}", about=about)
     elif chain.end is ChainEnd.UNREACHABLE:
         yield from _unreachable(evidence, chain, about)
     else:
@@ -57,20 +70,20 @@ def _balancer(evidence: Evidence, chain: Chain) -> ViaLook | None:
     return None
 
 
-def _to_balancer(evidence: Evidence, chain: Chain, via: ViaLook, about: tuple[str, ...]) -> Fault:
+def _to_balancer(evidence: Evidence, chain: Chain, via: ViaLook, about: tuple[str, ...]) -> Finding:
     if via.is_sticky:
         text = f"the redirect leads to {via.label}, which sends this client to a standby each time"
-        return fault("BH-807", chain.label, text, about=about)
+        return STICKY_CIRCLE.at(chain.label, text, about=about)
     count = len({node.endpoint for node in evidence.nodes})
     text = f"the redirect leads to {via.label}, which may choose a standby again"
     if count > 1:
         # One hop is followed by the Go client: two throws of the dice, both a standby.
         odds = ((count - 1) / count) ** (_HOPS_OF_GO + 1)
         text += f": without forwarding {odds:.0%} of requests fail"
-    return fault("BH-503", chain.label, text, about=about)
+    return REDIRECT_TO_BALANCER.at(chain.label, text, about=about)
 
 
-def _unreachable(evidence: Evidence, chain: Chain, about: tuple[str, ...]) -> Iterator[Fault]:
+def _unreachable(evidence: Evidence, chain: Chain, about: tuple[str, ...]) -> Iterator[Finding]:
     target = one_line(chain.hops[-1].location)
     if chain.reply.kind is ErrorKind.TLS:
         return  # BH-207, 208, 209 say it
@@ -80,18 +93,18 @@ def _unreachable(evidence: Evidence, chain: Chain, about: tuple[str, ...]) -> It
     if standby is not None and standby.plain.status == 0:
         return
     text = f"the redirect leads to {target}: {chain.reply.error}"
-    yield fault("BH-505", chain.label, text, about=about)
+    yield TARGET_UNREACHABLE.at(chain.label, text, about=about)
 
 
 def _arrived(
     evidence: Evidence, chain: Chain, path: str, about: tuple[str, ...]
-) -> Iterator[Fault]:
+) -> Iterator[Finding]:
     if chain.start.prefix and chain.reply.status == 404:
         text = f"{chain.start.url} has a path, and the redirect leads to one without: {path}"
-        yield fault("BH-507", chain.label, text, about=about)
+        yield PREFIX_LOST.at(chain.label, text, about=about)
         return
     if len(chain.hops) > _HOPS_OF_GO and chain.reply.status:
-        yield fault("BH-509", chain.label, f"{len(chain.hops)} hops: {path}", about=about)
+        yield SEVERAL_HOPS.at(chain.label, f"{len(chain.hops)} hops: {path}", about=about)
     node = next((one for one in evidence.nodes if one.endpoint == chain.start), None)
     is_followed = node is not None and node.plain.redirects
     # A client is really sent there only while the standby does not forward.
@@ -99,10 +112,10 @@ def _arrived(
         return
     if origin_of(chain.target).partition("://")[2] != chain.start.netloc.lower():
         text = f"the redirect crosses to another host: {path}"
-        yield fault("BH-508", chain.label, text, about=about)
+        yield REDIRECT_TO_OTHER_HOST.at(chain.label, text, about=about)
     if _leaves_public(chain):
         text = f"the redirect leads from a public name to {one_line(chain.target)}"
-        yield fault("BH-510", chain.label, text, about=about)
+        yield REDIRECT_TO_PRIVATE.at(chain.label, text, about=about)
 
 
 def _leaves_public(chain: Chain) -> bool:

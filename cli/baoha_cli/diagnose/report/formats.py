@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from baoha.diagnostics.catalogue import CHECKS
-from baoha.diagnostics.code import Severity
+from baoha.diagnostics.catalogue import CODES, group_of
+from baoha.diagnostics.code import Finding, Severity
 from baoha_cli.diagnose.checks.health import offsets
-from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
@@ -146,9 +145,9 @@ def _junit_cases(result: Result) -> Iterator[JUnitCase]:
     failing = set(result.failing)
     for code in (*result.checked, *(code for code in found if code not in result.checked)):
         if code not in found:
-            yield JUnitCase(_classname(code), f"{code} {CHECKS[code].title}")
+            yield JUnitCase(_classname(code), f"{code} {CODES[code].title}")
         for item in found.get(code, ()):
-            name = f"{code} {CHECKS[code].title} ({item.node or 'cluster'})"
+            name = f"{code} {CODES[code].title} ({item.node or 'cluster'})"
             body = f"{item.text}\nwhy: {item.why}\nfix: {item.fix}"
             if item in failing:
                 yield JUnitCase(
@@ -157,11 +156,11 @@ def _junit_cases(result: Result) -> Iterator[JUnitCase]:
             else:
                 yield JUnitCase(_classname(code), name, body=f"{item.severity.value}: {body}")
     for code, reason in result.skipped.items():
-        yield JUnitCase(_classname(code), f"{code} {CHECKS[code].title}", skipped=reason)
+        yield JUnitCase(_classname(code), f"{code} {CODES[code].title}", skipped=reason)
 
 
 def _classname(code: str) -> str:
-    group = CHECKS[code].group.lower().replace(",", "").replace(" ", "-")
+    group = group_of(CODES[code]).lower().replace(",", "").replace(" ", "-")
     return f"baoha.diagnose.{group}"
 
 
@@ -173,7 +172,7 @@ def _github(result: Result, now: float) -> str:
             properties["file"] = item.file
             if item.line:
                 properties["line"] = str(item.line)
-        properties["title"] = f"{item.code} {CHECKS[item.code].title}"
+        properties["title"] = f"{item.code} {item.code.title}"
         listed = ",".join(f"{key}={_github_value(text)}" for key, text in properties.items())
         place = f"{item.node}: " if item.node else ""
         text = f"{place}{item.text}\nwhy: {item.why}\nfix: {item.fix}"
@@ -196,7 +195,7 @@ def _gitlab(result: Result, now: float) -> str:
         records.append(
             {
                 "description": f"{item.code} {place}{item.text} (fix: {item.fix})",
-                "check_name": item.code,
+                "check_name": item.code.id,
                 "fingerprint": hashlib.sha256(item.key.encode("utf-8", "replace")).hexdigest(),
                 "severity": _GITLAB_WORDS[item.severity],
                 "location": {
@@ -223,10 +222,10 @@ def _tap13(result: Result, now: float) -> str:
 def _tap_version(result: Result, version: int) -> str:
     found = _by_code(result)
     failing = set(result.failing)
-    points: list[tuple[bool, str, Fault | None]] = []
+    points: list[tuple[bool, str, Finding | None]] = []
     for code in (*result.checked, *(code for code in found if code not in result.checked)):
         if code not in found:
-            points.append((True, f"{code} {CHECKS[code].title}", None))
+            points.append((True, f"{code} {CODES[code].title}", None))
         for item in found.get(code, ()):
             place = f"{item.node}: " if item.node else ""
             points.append((item not in failing, f"{code} {place}{item.text}", item))
@@ -236,7 +235,7 @@ def _tap_version(result: Result, version: int) -> str:
         if shown is not None:
             lines += ["  ---", *_tap_yaml(shown), "  ..."]
     for number, (code, reason) in enumerate(result.skipped.items(), start=len(points) + 1):
-        title = _tap_text(f"{code} {CHECKS[code].title}")
+        title = _tap_text(f"{code} {CODES[code].title}")
         lines.append(f"ok {number} - {title} # SKIP {_tap_text(reason)}")
     return "\n".join(lines) + "\n"
 
@@ -245,7 +244,7 @@ def _tap_text(text: str) -> str:
     return one_line(text, chars_max=400).replace("\\", "\\\\").replace("#", "\\#")
 
 
-def _tap_yaml(item: Fault) -> list[str]:
+def _tap_yaml(item: Finding) -> list[str]:
     pairs = {"severity": item.severity.value, "message": item.text, "why": item.why}
     pairs["fix"] = item.fix
     # A JSON string is a YAML string.
@@ -318,7 +317,7 @@ def _prometheus(result: Result, now: float) -> str:
         if code not in found:
             statuses.append(({"code": code, "node": ""}, 0))
     for item in result.faults:
-        statuses.append(({"code": item.code, "node": item.node}, _LEVELS[item.severity]))
+        statuses.append(({"code": item.code.id, "node": item.node}, _LEVELS[item.severity]))
     text = "0 is well, 1 info, 2 warning, 3 error."
     families.append(("baoha_check_status", text, statuses))
     families.append(("baoha_diagnose_duration_seconds", "How long it took.", [({}, result.took_s)]))
@@ -373,10 +372,10 @@ def _label_text(text: str) -> str:
     return one_line(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _by_code(result: Result) -> dict[str, list[Fault]]:
-    found: dict[str, list[Fault]] = {}
+def _by_code(result: Result) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
     for item in result.faults:
-        found.setdefault(item.code, []).append(item)
+        found.setdefault(item.code.id, []).append(item)
     return found
 
 

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from textwrap import wrap
 from typing import Final
 
-from baoha.diagnostics.code import SEVERITY_WORDS, Severity
+from baoha.diagnostics.code import SEVERITY_WORDS, Finding, Severity
 from baoha_cli.diagnose.gather.balancer import SAMPLES
-from baoha_cli.diagnose.judgement import Fault
 from baoha_cli.diagnose.run import Result, link_text, node_records, via_records
 from baoha_cli.exits import Verdict
 from baoha_cli.output.documents import Document
@@ -34,14 +33,14 @@ _DASH: Final = "–"
 def document(result: Result, paint: Paint) -> Document:
     """Return the result as a document."""
     rows = [
-        (item.severity.value, item.code, item.node, item.text, item.cause, item.fix)
+        (item.severity.value, item.code.id, item.node, item.text, str(item.cause or ""), item.fix)
         for item in result.faults
     ]
     return Document(
         result.as_data(),
         lambda wide: text_of(result, paint, wide=wide),
         rows=[_ROWS, *rows],
-        names=[item.code for item in result.faults],
+        names=[item.code.id for item in result.faults],
         records=[item.as_data() for item in result.faults],
     )
 
@@ -89,7 +88,7 @@ def summary_line(result: Result, paint: Paint) -> str:
     return f"{word} {', '.join(parts)}{state}"
 
 
-def _finding(item: Fault, paint: Paint) -> list[str]:
+def _finding(item: Finding, paint: Paint) -> list[str]:
     word = paint(SEVERITY_WORDS[item.severity], _STYLES[item.severity])
     place = f"{one_line(item.node)}  " if item.node else ""
     lines = [f"{word} {item.code} {place}{one_line(item.text, chars_max=400)}"]

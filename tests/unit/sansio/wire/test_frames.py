@@ -49,8 +49,6 @@ requests = st.builds(
         name=texts,
         max_request_bytes=st.integers(0, 2**62),
         max_request_s=st.floats(0, 1e9),
-        unauthed_rekey=st.booleans(),
-        unauthed_generate_root=st.booleans(),
     ),
     forwarded_by=texts,
 )

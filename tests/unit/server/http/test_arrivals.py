@@ -131,8 +131,8 @@ async def test_arrivals_client_that_does_not_read_refusals_is_let_go() -> None:
 async def test_arrivals_refused_client_is_idle_from_its_last_refusal_on(
     pause_s: float, is_open: bool
 ) -> None:
-    limits = Limits(header_s=0.4, idle_s=0.5)
-    async with listening(ClosedDoor(), limits=limits) as listener, client_of(listener) as client:
+    times = {"http_read_header_timeout_s": 0.4, "http_idle_timeout_s": 0.5}
+    async with listening(ClosedDoor(), **times) as listener, client_of(listener) as client:
         for _ in range(3):
             assert (await client.ask(PLAIN))[0].status_code == 503
             await trio.sleep(0.3)
@@ -161,9 +161,9 @@ async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_rea
         waiting.append(turn)
         return False
 
-    limits = Limits(header_s=0.4, idle_s=0.5)
+    times = {"http_read_header_timeout_s": 0.4, "http_idle_timeout_s": 0.5}
     door = ClosedDoor()
-    async with listening(door, limits=limits) as listener, client_of(listener) as client:
+    async with listening(door, **times) as listener, client_of(listener) as client:
         assert (await client.ask(PLAIN))[0].status_code == 503  # refused: sets no deadline
         await trio.sleep(0.3)
         door.is_closed = False

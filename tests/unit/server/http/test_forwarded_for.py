@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from baoha.asgi import Message, Receive, Scope, Send
+from baoha.config.model import ForwardedForConfig
 from baoha.errors import ConfigError
 from baoha.server.http.forwarded_for import (
     MISSING_HEADER,
     NOT_AUTHORIZED,
-    ForwardedForSettings,
     parse_networks,
     with_forwarded_for,
 )
@@ -39,7 +39,10 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    settings = ForwardedForSettings(authorized=parse_networks([authorized]), **rules)
+    settings = ForwardedForConfig(
+        authorized_addrs=(authorized,),
+        **{"reject_not_present": False, "reject_not_authorized": False, **rules},
+    )
     scope: Scope = {
         "type": "http",
         "client": client,

@@ -17,10 +17,11 @@ import trustme
 
 from baoha.api.admission import Admission, Kind
 from baoha.api.door import Door
-from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
-from baoha.server.http.listener import APIListener, ListenerSettings
-from baoha.server.http.tls import TLSSettings
+from baoha.config.model import ForwardedForConfig, TLSConfig
+from baoha.server.http.limits import Limits
+from baoha.server.http.listener import APIListener
 from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.listener_configs import tcp_config
 from tests.unit.server.http.test_listener import echo
 
 PLAIN = b"GET /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nX-Vault-Token: s.known\r\n\r\n"
@@ -48,8 +49,10 @@ class ClosedDoor(Door):
 
 
 @asynccontextmanager
-async def listening(door: Door, **settings: Any) -> AsyncIterator[APIListener]:
-    listener = APIListener(echo, ListenerSettings(port=0, **settings), door=door)
+async def listening(
+    door: Door, *, limits: Limits | None = None, **keys: Any
+) -> AsyncIterator[APIListener]:
+    listener = APIListener(echo, tcp_config(**keys), door=door, limits=limits)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
@@ -142,7 +145,7 @@ async def test_closed_door_leaves_half_a_request_to_the_app() -> None:
 async def test_closed_door_answer_has_the_operators_headers() -> None:
     headers = {"default": {"X-Site": ("one",)}, "503": {"Retry-After": ("30",)}}
     async with (
-        listening(ClosedDoor(), response_headers=headers) as listener,
+        listening(ClosedDoor(), custom_response_headers=headers) as listener,
         client_of(listener) as client,
     ):
         fields = dict((await client.ask(PLAIN))[0].headers)
@@ -152,7 +155,7 @@ async def test_closed_door_answer_has_the_operators_headers() -> None:
 
 async def test_door_behind_a_proxy_stays_open() -> None:
     door = ClosedDoor()
-    settings = ForwardedForSettings(authorized=parse_networks(["127.0.0.1"]))
+    settings = ForwardedForConfig(authorized_addrs=("127.0.0.1",), reject_not_present=False)
     async with listening(door, forwarded_for=settings) as listener, client_of(listener) as client:
         response, _ = await client.ask(PLAIN)
         assert response.status_code == 200
@@ -165,7 +168,7 @@ async def test_closed_door_behind_tls_answers_too(tmp_path: Path, requests: int)
     pair = authority.issue_cert("127.0.0.1")
     pair.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     pair.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    tls = TLSSettings(cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem"))
+    tls = TLSConfig(cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
     async with listening(ClosedDoor(), tls=tls) as listener:

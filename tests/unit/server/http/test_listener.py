@@ -16,11 +16,12 @@ import pytest
 import trio
 
 from baoha.asgi import LISTENER_EXTENSION, Receive, Scope, Send
+from baoha.config.model import ForwardedForConfig, ListenerConfig
 from baoha.errors import ConfigError
 from baoha.sansio.wire.messages import ListenerPolicy
-from baoha.server.http.forwarded_for import ForwardedForSettings, parse_networks
 from baoha.server.http.limits import Limits
-from baoha.server.http.listener import APIListener, ListenerSettings, serve_listener
+from baoha.server.http.listener import GRACEFUL_S, APIListener, serve_listener
+from tests.support.listener_configs import tcp_config
 
 GET = b"GET /v1/a%20b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST_GET = b"GET /v1/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -54,13 +55,31 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def listening(app: Any = echo, **settings: Any) -> AsyncIterator[APIListener]:
-    listener = APIListener(app, ListenerSettings(port=0, **settings))
+async def listening(
+    app: Any = echo,
+    config: ListenerConfig | None = None,
+    *,
+    limits: Limits | None = None,
+    policy: ListenerPolicy | None = None,
+    graceful_s: float = GRACEFUL_S,
+    **keys: Any,
+) -> AsyncIterator[APIListener]:
+    listener = APIListener(
+        app,
+        config or tcp_config(**keys),
+        limits=limits,
+        policy=policy,
+        graceful_s=graceful_s,
+    )
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
             yield listener
             listener.stop()
+
+
+def _unix(path: Path, **keys: Any) -> ListenerConfig:
+    return ListenerConfig(type="unix", socket_path=str(path), **keys)
 
 
 async def connect(listener: APIListener) -> trio.SocketStream:
@@ -361,13 +380,13 @@ async def test_listener_large_heads_take_turns() -> None:
 
 
 async def test_listener_slow_body_is_408() -> None:
-    async with listening(limits=Limits(read_s=0.2)) as listener, await connect(listener) as stream:
+    async with listening(http_read_timeout_s=0.2) as listener, await connect(listener) as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
         assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 408")
 
 
 async def test_listener_idle_connection_is_closed_in_silence() -> None:
-    async with listening(limits=Limits(idle_s=0.2)) as listener, await connect(listener) as stream:
+    async with listening(http_idle_timeout_s=0.2) as listener, await connect(listener) as stream:
         await stream.send_all(GET)
         await read_response(stream)
         assert await stream.receive_some(10) == b""
@@ -378,13 +397,14 @@ async def test_listener_slow_answer_outlives_the_read_limits() -> None:
         await trio.sleep(0.6)
         await reply(send, b"done")
 
-    limits = Limits(header_s=0.1, read_s=0.2, idle_s=0.3)
-    async with listening(slow, limits=limits) as listener:
+    async with listening(
+        slow, http_read_header_timeout_s=0.1, http_read_timeout_s=0.2, http_idle_timeout_s=0.3
+    ) as listener:
         assert (await exchange(listener)).endswith(b"done")
 
 
 async def test_listener_forwarded_for_is_applied() -> None:
-    settings = ForwardedForSettings(authorized=parse_networks(["127.0.0.1/32"]))
+    settings = ForwardedForConfig(authorized_addrs=("127.0.0.1/32",))
     async with listening(forwarded_for=settings) as listener:
         request = LAST_GET.replace(b"Host: a", b"Host: a\r\nX-Forwarded-For: 9.8.7.6")
         assert b'"client": ["9.8.7.6", ' in await exchange(listener, request)
@@ -392,7 +412,7 @@ async def test_listener_forwarded_for_is_applied() -> None:
 
 async def test_listener_unix_socket_serves_and_cleans_up(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
-    async with listening(unix_path=str(path), unix_mode=0o600) as listener:
+    async with listening(config=_unix(path, socket_mode=0o600)) as listener:
         assert listener.address == f"unix:{path}"
         assert path.stat().st_mode & 0o777 == 0o600
         async with await trio.open_unix_socket(str(path)) as stream:
@@ -405,8 +425,8 @@ async def test_listener_unix_stale_socket_is_replaced_and_live_one_is_not(tmp_pa
     path = tmp_path / "api.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    async with listening(unix_path=str(path)):
-        second = APIListener(echo, ListenerSettings(unix_path=str(path)))
+    async with listening(config=_unix(path)):
+        second = APIListener(echo, _unix(path))
         with pytest.raises(ConfigError, match="in use"):
             await second.serve()
         assert path.exists()
@@ -415,7 +435,7 @@ async def test_listener_unix_stale_socket_is_replaced_and_live_one_is_not(tmp_pa
 async def test_listener_address_in_use_is_named() -> None:
     async with listening() as listener:
         port = int(listener.address.rpartition(":")[2])
-        second = APIListener(echo, ListenerSettings(port=port))
+        second = APIListener(echo, tcp_config(port=port))
         with pytest.raises(
             ConfigError, match=f"listen tcp 127.0.0.1:{port}: bind: Address already"
         ):
@@ -428,7 +448,7 @@ async def test_serve_listener_ends_when_told() -> None:
 
         async def serve(*, task_status: trio.TaskStatus[str]) -> None:
             await serve_listener(
-                echo, ListenerSettings(port=0), shutdown=shutdown.wait, task_status=task_status
+                echo, tcp_config(), shutdown=shutdown.wait, task_status=task_status
             )
 
         address = await nursery.start(serve)
@@ -438,8 +458,8 @@ async def test_serve_listener_ends_when_told() -> None:
 
 async def test_listener_unix_socket_owner_as_numbers(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
-    owner = (str(os.getuid()), str(os.getgid()))
-    async with listening(unix_path=str(path), unix_owner=owner):
+    config = _unix(path, socket_user=str(os.getuid()), socket_group=str(os.getgid()))
+    async with listening(config=config):
         assert path.stat().st_uid == os.getuid()
 
 
@@ -453,7 +473,8 @@ async def test_listener_unix_socket_owner_as_numbers(tmp_path: Path) -> None:
 async def test_listener_unix_socket_that_cannot_be_says_why_and_leaves_nothing(
     tmp_path: Path, name: str, owner: tuple[str, str], says: str
 ) -> None:
-    listener = APIListener(echo, ListenerSettings(unix_path=str(tmp_path / name), unix_owner=owner))
+    config = _unix(tmp_path / name, socket_user=owner[0], socket_group=owner[1])
+    listener = APIListener(echo, config)
     with pytest.raises(ConfigError, match=says):
         await listener.serve()
     assert os.listdir(tmp_path) == []

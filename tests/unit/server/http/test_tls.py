@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from baoha.asgi import TLS_EXTENSION, Receive, Scope, Send
+from baoha.config.model import TLSConfig
 from baoha.errors import ConfigError
-from baoha.server.http.listener import APIListener, ListenerSettings
-from baoha.server.http.tls import ServerTLS, TLSSettings, make_context
+from baoha.server.http.listener import APIListener
+from baoha.server.http.tls import ServerTLS, make_context
+from tests.support.listener_configs import tcp_config
 
 CA = trustme.CA()
 CLIENT_CA = trustme.CA()
@@ -32,18 +34,18 @@ async def show_certificate(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": chain[0] if chain else b"none"})
 
 
-def write_certificate(folder: Path, name: str = "server", *hosts: str) -> TLSSettings:
+def write_certificate(folder: Path, name: str = "server", *hosts: str) -> TLSConfig:
     issued = CA.issue_cert(*(hosts or ("127.0.0.1",)))
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
-    return TLSSettings(cert_file=str(cert), key_file=str(key))
+    return TLSConfig(cert_file=str(cert), key_file=str(key))
 
 
-def with_client_ca(settings: TLSSettings, folder: Path, **changes: Any) -> TLSSettings:
+def with_client_ca(settings: TLSConfig, folder: Path, **changes: Any) -> TLSConfig:
     file = folder / "client-ca.pem"
     CLIENT_CA.cert_pem.write_to_path(str(file))
-    return TLSSettings(
+    return TLSConfig(
         cert_file=settings.cert_file,
         key_file=settings.key_file,
         client_ca_file=str(file),
@@ -60,8 +62,8 @@ def client_context(*, certificate: trustme.LeafCert | None = None) -> ssl.SSLCon
 
 
 @asynccontextmanager
-async def listening(settings: TLSSettings, **options: Any) -> AsyncIterator[APIListener]:
-    listener = APIListener(show_certificate, ListenerSettings(port=0, tls=settings, **options))
+async def listening(settings: TLSConfig, **options: Any) -> AsyncIterator[APIListener]:
+    listener = APIListener(show_certificate, tcp_config(tls=settings, **options))
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.serve)
@@ -137,7 +139,9 @@ async def test_tls_client_certificate_reaches_the_app(tmp_path: Path) -> None:
 
 
 async def test_tls_required_client_certificate_missing_is_refused(tmp_path: Path) -> None:
-    settings = with_client_ca(write_certificate(tmp_path), tmp_path, require_client_cert=True)
+    settings = with_client_ca(
+        write_certificate(tmp_path), tmp_path, require_and_verify_client_cert=True
+    )
     async with listening(settings) as listener:
         assert (await ask(listener, client_context())).data == b""
         certificate = CLIENT_CA.issue_cert("client@example.org")
@@ -146,7 +150,9 @@ async def test_tls_required_client_certificate_missing_is_refused(tmp_path: Path
 
 
 async def test_tls_refused_client_is_told_why(tmp_path: Path) -> None:
-    settings = with_client_ca(write_certificate(tmp_path), tmp_path, require_client_cert=True)
+    settings = with_client_ca(
+        write_certificate(tmp_path), tmp_path, require_and_verify_client_cert=True
+    )
     async with listening(settings) as listener:
         port = int(listener.address.rpartition(":")[2])
         async with await trio.open_tcp_stream("127.0.0.1", port) as transport:
@@ -199,25 +205,44 @@ async def test_tls_auto_reload_notices_a_changed_file(
         nursery.cancel_scope.cancel()
 
 
+async def test_tls_auto_reload_that_is_switched_on_later_begins_to_look(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = write_certificate(tmp_path)
+    tls = ServerTLS(replace(config, auto_reload=False))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tls.run_auto_reload)
+        first = tls.context
+        write_certificate(tmp_path)
+        await trio.sleep(100)
+        assert tls.context is first
+        assert tls.reload(config)
+        second = tls.context
+        write_certificate(tmp_path)
+        await trio.sleep(100)
+        assert tls.context is not second
+        nursery.cancel_scope.cancel()
+
+
 def test_tls_new_settings_of_another_file_take_over(tmp_path: Path) -> None:
     tls = ServerTLS(write_certificate(tmp_path))
     other = write_certificate(tmp_path, "other")
     assert tls.reload(other)
-    assert tls.settings == other
-    assert not tls.reload(TLSSettings(cert_file="/nowhere", key_file="/nowhere"))
-    assert tls.settings == other
+    assert tls.config == other
+    assert not tls.reload(TLSConfig(cert_file="/nowhere", key_file="/nowhere"))
+    assert tls.config == other
 
 
 def test_tls_missing_file_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
     with pytest.raises(ConfigError, match=f'cannot read "{missing}": No such file'):
-        make_context(TLSSettings(cert_file=missing, key_file=missing))
+        make_context(TLSConfig(cert_file=missing, key_file=missing))
 
 
 def test_tls_key_of_another_certificate_is_an_error(tmp_path: Path) -> None:
     one, two = write_certificate(tmp_path, "one"), write_certificate(tmp_path, "two")
     with pytest.raises(ConfigError, match=r'one\.key" does not belong to the certificate'):
-        make_context(TLSSettings(cert_file=two.cert_file, key_file=one.key_file))
+        make_context(TLSConfig(cert_file=two.cert_file, key_file=one.key_file))
 
 
 def test_tls_certificate_that_is_none_is_named(tmp_path: Path) -> None:
@@ -247,29 +272,16 @@ def test_tls_bad_client_ca_is_named(tmp_path: Path) -> None:
     bad.write_text("nonsense")
     with pytest.raises(ConfigError, match=r"ca\.pem"):
         make_context(
-            TLSSettings(
+            TLSConfig(
                 cert_file=settings.cert_file, key_file=settings.key_file, client_ca_file=str(bad)
             )
         )
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"min_version": "tls14"}, "tls_min_version"),
-        ({"min_version": "tls13", "max_version": "tls12"}, "greater than or equal"),
-        ({"require_client_cert": True, "disable_client_certs": True}, "mutually exclusive"),
-    ],
-)
-def test_tls_impossible_settings_are_refused(changes: dict[str, Any], text: str) -> None:
-    with pytest.raises(ConfigError, match=text):
-        TLSSettings(cert_file="a", key_file="b", **changes)
-
-
 def test_tls_versions_and_ciphers_are_set(tmp_path: Path) -> None:
     settings = write_certificate(tmp_path)
     context = make_context(
-        TLSSettings(
+        TLSConfig(
             cert_file=settings.cert_file,
             key_file=settings.key_file,
             min_version="tls12",
@@ -286,7 +298,7 @@ def test_tls_unknown_cipher_is_named(tmp_path: Path) -> None:
     settings = write_certificate(tmp_path)
     with pytest.raises(ConfigError, match="TLS_ROT13"):
         make_context(
-            TLSSettings(
+            TLSConfig(
                 cert_file=settings.cert_file,
                 key_file=settings.key_file,
                 cipher_suites=("TLS_ROT13",),

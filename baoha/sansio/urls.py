@@ -1,7 +1,7 @@
 """
 An address as an operator writes it, taken apart without judging it.
 
-Rule of this file: no input raises. What is wrong with an address is for ``addresses.py`` to say;
+Rule of this file: no input raises. What is wrong with an address is for ``address_form.py`` to say;
 this file only tells its parts, also those of an address that is no URL at all.
 
 Source: ours; RFC 3986 for what is right.

@@ -1,0 +1,1 @@
+"""Diagnostic codes: the rows, and what finds them."""
