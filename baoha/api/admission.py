@@ -78,6 +78,10 @@ class Overloaded(Exception):
     """The request was not let in; nothing was executed."""
 
 
+def _go_on() -> None:
+    return
+
+
 class _Waiter:
     """One request before its place, or in it."""
 
@@ -173,6 +177,7 @@ class Admission:
         work: Callable[[], Awaitable[T]],
         *,
         returning_until: float | None = None,
+        waited: Callable[[], None] = _go_on,
     ) -> T:
         """
         Do some work in a place of a lane.
@@ -181,6 +186,7 @@ class Admission:
             address: of the client; those of one address wait for each other first.
             returning_until: a time of trio's clock; the request was let in before, and waits ahead
                 of those who were not, until then.
+            waited: called before the work if it could not be begun at once.
 
         Raises:
             Overloaded: not let in.
@@ -198,11 +204,13 @@ class Admission:
             waiter.is_in = True
         else:
             await self._wait(lane, waiter, address, returning_until)
+            waited()
         try:
             return await work()
         finally:
             counts = kind is not Kind.HEAVY
-            _wake(lane.leave(waiter, trio.current_time(), counts=counts))
+            if served := lane.leave(waiter, trio.current_time(), counts=counts):
+                _wake(served)
 
     def _report(self, now: float) -> None:
         if now < self._reported_at + _REPORT_S:

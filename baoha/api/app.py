@@ -29,7 +29,7 @@ from baoha.api.answers import (
 )
 from baoha.api.asgi import (
     ClientGone,
-    early_refusal,
+    UnreadablePath,
     finished,
     read_request,
     refuse_websocket,
@@ -107,10 +107,11 @@ async def _serve_http(
 ) -> None:
     method = scope["method"]
     request = None
-    answer = early_refusal(scope)
+    answer: HTTPResponse | None = None
     try:
-        if answer is None:
-            request = await read_request(scope, receive, upload)
+        request = await read_request(scope, receive, upload)
+    except UnreadablePath as exc:
+        answer = exc.answer
     except PayloadTooLarge:
         answer = too_large()
     except NoRoomError:

@@ -25,7 +25,7 @@ import trio
 from baoha import names
 from baoha.api.answers import TEXT_TYPE, TOO_LARGE_TEXT, error_answer
 from baoha.api.local import body_bytes_max
-from baoha.api.paths import decoded_path, is_printable
+from baoha.api.paths import API_PREFIX, decoded_path
 from baoha.api.uploads import SMALL_BYTES, Upload
 from baoha.asgi import LISTENER_EXTENSION, TLS_EXTENSION, Receive, Scope, Send
 from baoha.errors import PayloadTooLarge
@@ -37,7 +37,6 @@ from baoha.sansio.wire.messages import (
     end_to_end,
 )
 
-_PATH: Final = "baoha.path"  # of the scope: what early_refusal has decoded
 _DEFAULT_POLICY: Final = ListenerPolicy()
 # What a client writes that takes us for a proxy. Source: RFC 9112 section 3.2.2
 _ABSOLUTE_FORM: Final = re.compile("https?://[^/]*", re.IGNORECASE)
@@ -56,13 +55,17 @@ def listener_policy(scope: Scope) -> ListenerPolicy:
     return policy
 
 
-def early_refusal(scope: Scope) -> HTTPResponse | None:
-    """Return the bare answer to a path that cannot be read or shown, else None."""
-    raw_path = _raw_path(scope)
-    path = _decoded(scope, raw_path)
-    if path is None or not (raw_path.startswith("/") or raw_path == "*"):
-        return HTTPResponse(status=400, headers=(TEXT_TYPE,), body=b"400 Bad Request")
-    return None if is_printable(path) else HTTPResponse(status=400)
+class UnreadablePath(Exception):
+    """
+    A path that cannot be read, or not be shown.
+
+    Attributes:
+        answer: the bare answer to it.
+    """
+
+    def __init__(self, answer: HTTPResponse) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
 
 
 def too_large() -> HTTPResponse:
@@ -82,24 +85,33 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
         NoRoomError: too many large bodies at once.
         trio.TooSlowError: it took longer than the listener's limit.
         ClientGone: the client left.
+        UnreadablePath: nothing else was looked at.
     """
     policy = listener_policy(scope)
     raw_path = _raw_path(scope)
-    headers = _headers(scope)
+    path = decoded_path(raw_path)
+    if path is None or not (raw_path.startswith("/") or raw_path == "*"):
+        bare = HTTPResponse(status=400, headers=(TEXT_TYPE,), body=b"400 Bad Request")
+        raise UnreadablePath(bare)
+    if not path.isprintable():
+        raise UnreadablePath(HTTPResponse(status=400))
+    headers = end_to_end(
+        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    )
     client = scope.get("client")
     tls = (scope.get("extensions") or {}).get(TLS_EXTENSION) or {}
     request = partial(
         HTTPRequest,
         method=scope["method"],
-        path=_decoded(scope, raw_path) or "/",
+        path=path or "/",
         raw_path=raw_path,
         query=scope.get("query_string", b"").decode("latin-1"),
-        headers=end_to_end(headers),
+        headers=headers,
         remote_addr=_address(client) if client else "",
         client_certificates=tuple(tls.get("client_cert_chain") or ()),
         listener=policy,
     )
-    bytes_max = min(policy.max_request_bytes, body_bytes_max(request()))
+    bytes_max = min(policy.max_request_bytes, body_bytes_max(path.removeprefix(API_PREFIX)))
     if _declared_bytes(headers) > bytes_max:
         raise PayloadTooLarge(TOO_LARGE_TEXT)
     with upload.reading(policy.max_request_s):
@@ -117,8 +129,9 @@ def finished(
     request: HTTPRequest, response: HTTPResponse, common: Mapping[str, str]
 ) -> HTTPResponse:
     """Return the response with the headers that every answer has."""
-    own = {name for name, _ in response.headers}
-    headers: Headers = tuple((k, v) for k, v in common.items() if k not in own)
+    headers: Headers = tuple(common.items())
+    if not common.keys().isdisjoint(own := dict(response.headers)):
+        headers = tuple((name, value) for name, value in headers if name not in own)
     if namespace := request.header(names.NAMESPACE_HEADER):
         headers += ((names.NAMESPACE_HEADER, namespace),)
     return HTTPResponse(
@@ -164,14 +177,6 @@ async def refuse_websocket(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close", "code": 1008})
 
 
-def _decoded(scope: Scope, raw_path: str) -> str | None:
-    # Asked twice; with many escapes it takes milliseconds.
-    if _PATH not in scope:
-        scope[_PATH] = decoded_path(raw_path)
-    path: str | None = scope[_PATH]
-    return path
-
-
 def _raw_path(scope: Scope) -> str:
     raw = scope.get("raw_path")
     if raw is None:
@@ -182,19 +187,12 @@ def _raw_path(scope: Scope) -> str:
     return target
 
 
-def _headers(scope: Scope) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1").lower(), value.decode("latin-1"))
-        for name, value in scope["headers"]
-    ]
-
-
 def _address(client: tuple[str, int]) -> str:
     host, port = client[0], client[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _declared_bytes(headers: list[tuple[str, str]]) -> int:
+def _declared_bytes(headers: Headers) -> int:
     declared = 0
     for name, value in headers:
         if name == "content-length" and value.isdecimal():
@@ -219,7 +217,8 @@ async def _read_body(
         if size > SMALL_BYTES:
             await upload.grow(size, request())
         if not message.get("more_body", False):
-            upload.complete(size)
+            if size > SMALL_BYTES:  # else it has taken no room
+                upload.complete(size)
             return body.getvalue()
         # A client that sends byte by byte gives way to the others.
         await trio.lowlevel.checkpoint()

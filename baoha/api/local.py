@@ -57,12 +57,21 @@ _BODIES_BYTES_MAX: Final[Mapping[str, int]] = {
 _OTHERS_WITHOUT_TOKEN: Final = ("sys/rekey/", "sys/generate-root/", "sys/internal/ui/mounts")
 
 
-def body_bytes_max(request: HTTPRequest) -> float:
-    """Return how large a body an endpoint without a token can need; infinite for all others."""
-    path = api_path(request)
+def body_bytes_max(path: str) -> float:
+    """
+    Return how large a body an endpoint without a token can need; infinite for all others.
+
+    Args:
+        path: without ``/v1/``.
+    """
     if path in _METHODS or path.startswith(_OTHERS_WITHOUT_TOKEN):
         return _BODIES_BYTES_MAX.get(path, _BODY_BYTES_MAX)
     return math.inf
+
+
+def is_local(path: str) -> bool:
+    """Whether every node answers requests for a path (without ``/v1/``) itself, unless for help."""
+    return path in _METHODS
 
 
 async def serve_local(view: NodeView, request: HTTPRequest) -> HTTPResponse | None:
@@ -320,7 +329,15 @@ async def _unseal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 
 async def _seal(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     await decode_body(request)
-    await view.seal(token=token_of(request))
+    status = view.status()
+    if not status.sealed:
+        if status.role is not Role.ACTIVE:
+            raise RequestError(
+                "vault cannot seal when in standby mode; please restart instead", status=500
+            )
+        with view.admit():
+            await view.require_sudo(token_of(request), "sys/seal")
+        await view.seal()
     return no_content()
 
 

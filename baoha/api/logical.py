@@ -122,8 +122,11 @@ def wants_help(request: HTTPRequest) -> bool:
 
 def token_of(request: HTTPRequest) -> str:
     """Return the client's token, "" when there is none. ``X-Vault-Token`` comes first."""
-    if token := (request.header(names.TOKEN_HEADER) or "").strip():
-        return token
+    for name, value in request.headers:
+        if name == names.TOKEN_HEADER:
+            if token := value.strip():
+                return token
+            break
     for name, value in request.headers:
         scheme, _, credentials = value.partition(" ")
         if name == "authorization" and scheme == "Bearer":
@@ -140,7 +143,10 @@ async def decode_body(request: HTTPRequest) -> dict[str, Any]:
 
     Cancellation: as ``decoded``.
     """
-    return await decoded(_decode_form if _is_form(request) else _decode_json, request.body)
+    decode = _decode_form if _is_form(request) else _decode_json
+    if len(request.body) <= INLINE_BYTES_MAX:
+        return decode(request.body, _go_on)
+    return await decoded(decode, request.body)
 
 
 async def decoded(decode: Callable[[bytes, Pause], T], body: bytes) -> T:
@@ -167,19 +173,20 @@ async def logical_request(request: HTTPRequest) -> Request:
     Raises:
         RequestError: it asks for nothing that can be asked.
     """
-    namespace = (request.header(names.NAMESPACE_HEADER) or "").strip("/")
-    if namespace not in ("", "root"):
+    given = request.first_values()
+    if given.get(names.NAMESPACE_HEADER, "").strip("/") not in ("", "root"):
         raise NotFound("namespace not found")
     path = api_path(request)
     if path == _REPLICATION_STATUS:
         raise NotFound("unsupported path")
-    query = joined_values(request.query)
+    query = joined_values(request.query) if request.query else {}
     operation = _operation(request, query)
     if operation in (Operation.LIST, Operation.SCAN) and not path.endswith("/"):
         path += "/"
     if operation is Operation.PATCH:
-        _require_merge_patch(request)
-    wrap_ttl_s = _wrap_ttl_s(request)
+        _require_merge_patch(given.get("content-type", "").strip())
+    wrap_ttl = given.get(_WRAP_TTL_HEADER)
+    wrap_ttl_s = _wrap_ttl_s(wrap_ttl) if wrap_ttl else 0.0
     data = await decode_body(request) if operation in _WITH_BODY else query
     return Request(
         id=str(uuid4()),
@@ -251,8 +258,7 @@ def _operation(request: HTTPRequest, query: dict[str, str]) -> Operation:
     return Operation.SCAN if listing == "scan" else Operation.LIST
 
 
-def _require_merge_patch(request: HTTPRequest) -> None:
-    content_type = (request.header("content-type") or "").strip()
+def _require_merge_patch(content_type: str) -> None:
     if not content_type:
         raise InvalidRequest("mime: no media type")
     if len(content_type) > _CONTENT_TYPE_CHARS_MAX:
@@ -273,10 +279,7 @@ def _has_parameters(content_type: str, at: int) -> bool:
     return _PARAMETERS_END.fullmatch(content_type, at) is not None
 
 
-def _wrap_ttl_s(request: HTTPRequest) -> float:
-    text = request.header(_WRAP_TTL_HEADER)
-    if not text:
-        return 0.0
+def _wrap_ttl_s(text: str) -> float:
     try:
         ttl_ns = parse_duration_ns(text)
     except DurationError as exc:

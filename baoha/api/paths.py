@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from html import escape
 from typing import Final
 from urllib.parse import unquote
@@ -65,6 +66,8 @@ _CONTROL: Final = frozenset(
 
 def decoded_path(raw_path: str) -> str | None:
     """Return a path with its escapes resolved, or None when an escape is malformed."""
+    if "%" not in raw_path:
+        return raw_path
     if is_malformed(raw_path):
         return None
     if len(raw_path) <= _UNQUOTED_CHARS_MAX or not raw_path.isascii():
@@ -73,11 +76,6 @@ def decoded_path(raw_path: str) -> str | None:
     # would take several milliseconds, and it takes no token to send one.
     quoted = raw_path.encode().replace(b"=", b"=3D").replace(b"%", b"=")
     return binascii.a2b_qp(quoted).decode(errors="replace")
-
-
-def is_printable(path: str) -> bool:
-    """Say whether every character of a path is visible (the plain space counts)."""
-    return path.isprintable()
 
 
 def api_path(request: HTTPRequest) -> str:
@@ -96,20 +94,26 @@ def refusal(request: HTTPRequest) -> HTTPResponse | None:
         return page_not_found()
     if not request.path.startswith(API_PREFIX):
         return error_answer(404)
-    clean = _clean(request.raw_path)
-    if clean != request.raw_path and not _is_folder_to_explain(clean, request):
-        return _moved(clean, request)
+    raw_path = request.raw_path
+    if "//" in raw_path or "/." in raw_path or raw_path in _FOLDERS:
+        clean = _clean(raw_path)
+        if clean != raw_path and not _is_folder_to_explain(clean, request):
+            return _moved(clean, request)
     if "/." in request.path and any(part in (".", "..") for part in request.path.split("/")):
         return error_answer(400, "relative paths not supported")
     if request.query.count("&") >= QUERY_PARAMETERS_MAX:
         return error_answer(400, "too many query parameters")
-    return _consistency_refusal(request) or _namespace_refusal(request) or _listing_refusal(request)
+    given = request.first_values()
+    has_conditions = names.INDEX_HEADER in given or names.INCONSISTENT_HEADER in given
+    if has_conditions and (answer := _consistency_refusal(given)) is not None:
+        return answer
+    if given.get(names.NAMESPACE_HEADER) and _is_root_only(api_path(request)):
+        return error_answer(400, "operation unavailable in namespaces")
+    return _listing_refusal(request) if request.query else None
 
 
 def _clean(raw_path: str) -> str:
     """Resolve empty, "." and ".." segments; an escaped slash is not a separator here."""
-    if "//" not in raw_path and "/." not in raw_path and raw_path not in _FOLDERS:
-        return raw_path
     kept: list[str] = []
     segments = raw_path.split("/")
     for segment in segments:
@@ -141,27 +145,22 @@ def _moved(clean: str, request: HTTPRequest) -> HTTPResponse:
     )
 
 
-def _consistency_refusal(request: HTTPRequest) -> HTTPResponse | None:
+def _consistency_refusal(given: Mapping[str, str]) -> HTTPResponse | None:
     """Check the read-after-write headers; every read is the active node's, so they hold."""
-    if index := request.header(names.INDEX_HEADER):
+    if index := given.get(names.INDEX_HEADER):
         if len(index) > _INDEX_CHARS_MAX:
             return error_answer(400, 'failed to decode "X-Vault-Index"')
         try:
             decode_object(base64.b64decode(index, validate=True))
         except (binascii.Error, ValueError, InvalidRequest):
             return error_answer(400, 'failed to decode "X-Vault-Index"')
-    if request.header(names.INCONSISTENT_HEADER) not in _INCONSISTENT_MODES:
+    if given.get(names.INCONSISTENT_HEADER) not in _INCONSISTENT_MODES:
         return error_answer(400, 'unknown value for "X-Vault-Inconsistent" header')
     return None
 
 
-def _namespace_refusal(request: HTTPRequest) -> HTTPResponse | None:
-    path = api_path(request)
-    if request.header(names.NAMESPACE_HEADER) and any(
-        path.startswith(root) if root.endswith("/") else path == root for root in _ROOT_ONLY
-    ):
-        return error_answer(400, "operation unavailable in namespaces")
-    return None
+def _is_root_only(path: str) -> bool:
+    return any(path.startswith(root) if root.endswith("/") else path == root for root in _ROOT_ONLY)
 
 
 def _listing_refusal(request: HTTPRequest) -> HTTPResponse | None:

@@ -37,7 +37,7 @@ from baoha.api.answers import (
     unknown_outcome,
 )
 from baoha.api.claims import claim_of
-from baoha.api.local import serve_local
+from baoha.api.local import is_local, serve_local
 from baoha.api.logical import decode_body, execute, is_read, token_of
 from baoha.api.paths import api_path, is_control, refusal
 from baoha.api.standby_policy import (
@@ -51,6 +51,7 @@ from baoha.api.standby_policy import (
     Serve,
     decide,
 )
+from baoha.core.keys.landed_writes import CountedWrites
 from baoha.core.view import NodeStatus, NodeView
 from baoha.errors import (
     BaohaError,
@@ -102,15 +103,17 @@ async def serve_request(
     """
     if (answer := refusal(request)) is not None:
         return answer
-    try:
-        answer = await serve_local(view, request)
-        if answer is None and api_path(request) == _STEP_DOWN and not view.status().ha_enabled:
-            answer = await _idle_step_down(request)
-    except BaohaError as exc:
-        return failure_answer(exc)
-    if answer is not None:
-        return answer
-    return await _Journey(view, request, admission, park_s, is_abandoned).run()
+    path = api_path(request)
+    if is_local(path) or path == _STEP_DOWN:
+        try:
+            answer = await serve_local(view, request)
+            if path == _STEP_DOWN and not view.status().ha_enabled:
+                answer = await _idle_step_down(request)
+        except BaohaError as exc:
+            return failure_answer(exc)
+        if answer is not None:
+            return answer
+    return await _Journey(view, request, path, admission, park_s, is_abandoned).run()
 
 
 async def _idle_step_down(request: HTTPRequest) -> HTTPResponse:
@@ -162,17 +165,30 @@ async def _step_down(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     Hand active duty over. Not inside the request gate: its end is what this waits for.
 
     The body is ours and optional: ``{"to": node id, "force": bool}``.
+
+    Raises:
+        LeadershipLost: active duty ended meanwhile, and a use of the token is spent.
+        BaohaError: as ``NodeView.admit``, ``require_sudo`` and ``step_down``.
     """
     if request.method not in ("PUT", "POST"):
         return error_answer(405)
     given = await decode_body(request)
-    await view.step_down(
-        token=token_of(request),
-        to=_successor(given),
-        force=_optional(given, "force", bool, "bool") or False,
-        asked_of=request.header(names.ASKED_OF_HEADER) or "",
-        client=request.remote_addr,
-    )
+    to, force = _successor(given), _optional(given, "force", bool, "bool") or False
+    with CountedWrites() as spent, view.admit():
+        who = await view.require_sudo(token_of(request), _STEP_DOWN)
+    client = request.remote_addr
+    try:
+        await view.step_down(
+            to=to,
+            force=force,
+            asked_of=request.header(names.ASKED_OF_HEADER) or "",
+            by=f"{who} from {client}" if client else who,
+        )
+    except NotActive as exc:
+        if spent:
+            # The next node would refuse what was allowed here.
+            raise LeadershipLost("active duty ended before the step-down") from exc
+        raise
     return no_content()
 
 
@@ -181,8 +197,6 @@ def _addressed(view: NodeView, request: HTTPRequest) -> HTTPRequest:
     Note on a step-down who was active when it came: if it waits while another one steps down, it
     is done already, and must not be carried out by the next active node.
     """
-    if api_path(request) != _STEP_DOWN:
-        return request
     asked_of = (names.ASKED_OF_HEADER, view.status().last_leader_addr)
     return replace(request, headers=(*request.headers, asked_of))
 
@@ -208,29 +222,30 @@ class _Journey:
         self,
         view: NodeView,
         request: HTTPRequest,
+        path: str,
         admission: Admission,
         park_s: float,
         is_abandoned: Callable[[], bool],
     ) -> None:
         self._view = view
-        self._request = _addressed(view, request)
+        self._request = _addressed(view, request) if path == _STEP_DOWN else request
         self._admission = admission
         self._park_s = park_s
         self._is_abandoned = is_abandoned
         self._deadline = math.inf
         self._was_let_in = False
+        self._decision: Decision = _NOBODY  # the last one
         self._claim: Claim | None = None
-        self._kind = _kind_of(request)
+        self._kind = _kind_of(request, path)
         self._address = client_address(request.remote_addr)
         self._declines_forwarding = (
-            bool(request.header(names.NO_FORWARDING_HEADER))
-            or api_path(request) in _NEVER_FORWARDED
+            bool(request.header(names.NO_FORWARDING_HEADER)) or path in _NEVER_FORWARDED
         )
 
     async def run(self) -> HTTPResponse:
         while True:
             status = self._view.status()
-            decision = self._decide(status)
+            decision = self._decision = self._decide(status)
             try:
                 match decision:
                     case Refuse():
@@ -240,7 +255,7 @@ class _Journey:
                     case Park(otherwise):
                         answer = await self._wait(status, math.inf, otherwise)
                     case Serve() | Forward():
-                        answer = await self._attempt()
+                        answer = await self._attempt(status)
                         if answer is None:
                             answer = await self._wait(status, RETRY_PAUSE_S, _NOBODY)
             except Overloaded:
@@ -251,15 +266,20 @@ class _Journey:
     def _decide(self, status: NodeStatus) -> Decision:
         return decide(status, declines_forwarding=self._declines_forwarding)
 
-    async def _attempt(self) -> HTTPResponse | None:
+    async def _attempt(self, status: NodeStatus) -> HTTPResponse | None:
         """Execute or forward once, in a place of its lane; None: it may go round."""
         token = token_of(self._request)
-        self._admission.executes(self._view.status().last_leader_addr)
+        self._admission.executes(status.last_leader_addr)
+        kind = self._kind
+        if self._admission.is_contended(kind):
+            kind = await self._lane(token)
+            self._look_again()
         answer = await self._admission.run(
-            await self._lane(token),
+            kind,
             self._address,
             self._execute,
             returning_until=None if self._deadline == math.inf else self._deadline,
+            waited=self._look_again,
         )
         is_done = answer is not None and answer.status < HTTPStatus.BAD_REQUEST
         if is_done and token and not self._view.recalls(token):
@@ -269,20 +289,20 @@ class _Journey:
 
     async def _lane(self, token: str) -> Kind:
         """Who has no valid token is a stranger as soon as somebody must wait."""
-        if not self._admission.is_contended(self._kind):
-            return self._kind
         return self._kind if token and await self._view.vouches_for(token) else Kind.STRANGER
+
+    def _look_again(self) -> None:
+        """Decide anew: the picture may have changed while the request waited for its place."""
+        self._decision = self._decide(self._view.status())
 
     async def _execute(self) -> HTTPResponse | None:
         self._was_let_in = True
         if self._is_abandoned():
             return _refuse(_NOBODY)  # nobody reads it
-        # The picture may have changed while the request waited for its place.
-        decision = self._decide(self._view.status())
         try:
-            if isinstance(decision, Serve):
+            if isinstance(self._decision, Serve):
                 return await execute_active(self._view, self._request)
-            if isinstance(decision, Forward):
+            if isinstance(self._decision, Forward):
                 return await self._view.forward(self._request)
         except (*_NOT_EXECUTED, CannotForward):
             return None
@@ -328,8 +348,8 @@ class _Journey:
                 return
 
 
-def _kind_of(request: HTTPRequest) -> Kind:
-    if is_control(api_path(request)):
+def _kind_of(request: HTTPRequest, path: str) -> Kind:
+    if is_control(path):
         return Kind.CONTROL
     if len(request.body) > HEAVY_BYTES:
         return Kind.HEAVY

@@ -31,7 +31,7 @@ import trio
 
 from baoha.cluster.active_session import PeerSession
 from baoha.cluster.certificates import TenureIdentity
-from baoha.cluster.channel import ActiveHandler, Hello, Welcome
+from baoha.cluster.channel import Execute, Hello, Standbys, Welcome
 from baoha.cluster.network import Network
 from baoha.cluster.refused_log import ProblemLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context
@@ -47,32 +47,29 @@ _NODE_FULL: Final = "the node has too many sessions, this one was silent for the
 _FULL: Final = "there are too many sessions"
 
 
-def _ignore_count(_count: int) -> None:
-    """Nobody asks."""
-
-
 async def serve_cluster(
     network: Network,
     host: str,
     port: int,
     identity: TenureIdentity,
-    handler: ActiveHandler,
     *,
+    execute: Execute,
+    standbys: Standbys,
     timing: HATiming,
     limits: ChannelLimits | None = None,
     wall_clock: Callable[[], float] = time.time,
     on_problem: Callable[[str, str], None] | None = None,
-    on_pending: Callable[[int], None] = _ignore_count,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
     Serve standbys until cancelled; report the bound address.
 
     Args:
+        execute: answers a request, in a task of its own.
+        standbys: told who comes and goes.
         timing: uses handshake_s, heartbeat_s, heartbeat_timeout_s and cleanup_s (seconds).
         wall_clock: seconds since 1970, for the display of the last heartbeat only.
         on_problem: called with (address, cause) for every connection that was refused or broke.
-        on_pending: called with the number of connections that have not said hello, at each change.
 
     Raises:
         OSError: the address cannot be bound. Nothing was served.
@@ -85,10 +82,11 @@ async def serve_cluster(
     service = _Service(
         identity=identity,
         context=server_context(identity),
-        handler=handler,
+        execute=execute,
+        standbys=standbys,
         timing=timing,
         limits=bounds,
-        pending=_Pending(bounds.pending_max, on_pending),
+        pending=_Pending(bounds.pending_max, standbys.pending),
         sessions=_Sessions(bounds, timing),
         problems=ProblemLog(on_problem),
         wall_clock=wall_clock,
@@ -173,7 +171,8 @@ class _Service:
 
     identity: TenureIdentity
     context: ssl.SSLContext
-    handler: ActiveHandler
+    execute: Execute
+    standbys: Standbys
     timing: HATiming
     limits: ChannelLimits
     pending: _Pending
@@ -248,7 +247,7 @@ class _Connection:
         if self._carrier.cancelled_caught and not self._owner_left:
             cause = self._cancelled_cause()
         if cause == CLOSED_BY_PEER and self._session is not None:
-            cause = ""  # a standby has left, which peer_left tells
+            cause = ""  # a standby has left, which is told elsewhere
         if cause and not self._owner_left:
             self._service.problems.report(self._address, cause)
 
@@ -279,7 +278,8 @@ class _Connection:
             self._session = PeerSession(
                 transport,
                 hello.node,
-                service.handler,
+                service.execute,
+                service.standbys,
                 service.limits,
                 service.wall_clock,
                 heartbeat_s=service.timing.heartbeat_s,

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from baoha.cluster.channel import ActiveHandler
+from baoha.cluster.channel import Execute
 from baoha.cluster.transport import Transport
 from baoha.errors import BaohaError, LeadershipLost, NotActive, type_and_place
 from baoha.sansio.wire.assembly import Assembly
@@ -62,14 +62,14 @@ class ActiveRequests:
     def __init__(
         self,
         transport: Transport,
-        handler: ActiveHandler,
+        execute: Execute,
         limits: ChannelLimits,
         *,
         stuck: Callable[[], None],
     ) -> None:
         self._stuck = stuck
         self._outbox = transport.outbox
-        self._handler = handler
+        self._handle = execute
         self._limits = limits
         self._nursery: trio.Nursery | None = None  # None: nothing is accepted
         self._sizes: dict[int, int] = {}  # id -> bytes in memory beside the assembly's
@@ -79,7 +79,7 @@ class ActiveRequests:
         self._assembly: Assembly[bytes] = Assembly(
             budget_bytes=limits.in_flight_bytes_max, grant=self._grant
         )
-        transport.on_taken(self._answer_taken)
+        self._outbox.taken = self._answer_taken
 
     def open(self, nursery: trio.Nursery) -> None:
         """Start accepting requests, which run in ``nursery``: it ends with the listener."""
@@ -139,7 +139,7 @@ class ActiveRequests:
         with trio.CancelScope() as scope:
             self._scopes[request_id] = scope
             try:
-                self._answer(request_id, await self._handler.handle_request(request))
+                self._answer(request_id, await self._handle(request))
             except NotActive as exc:
                 self._refuse(request_id, Kind.NOT_EXECUTED, str(exc) or "not active")
             except trio.Cancelled:

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from baoha.cluster.active_requests import ActiveRequests
-from baoha.cluster.channel import ActiveHandler, LeaderNotice, NodeInfo, PrepareReply
+from baoha.cluster.channel import Execute, LeaderNotice, NodeInfo, PrepareReply, Standbys
 from baoha.cluster.transport import Transport
 from baoha.errors import ForwardingError
 from baoha.sansio.patience import PeerPatience
@@ -48,7 +48,8 @@ class PeerSession:
         self,
         transport: Transport,
         info: NodeInfo,
-        handler: ActiveHandler,
+        execute: Execute,
+        standbys: Standbys,
         limits: ChannelLimits,
         wall_clock: Callable[[], float],
         *,
@@ -58,11 +59,11 @@ class PeerSession:
         self.patience: Final = PeerPatience()
         self._outbox = transport.outbox
         self._info = info
-        self._handler = handler
+        self._standbys = standbys
         self._wall_clock = wall_clock
         self._echoed_at = trio.current_time()
         self._echoed_at_unix_s = wall_clock()
-        self._requests = ActiveRequests(transport, handler, limits, stuck=self._give_up)
+        self._requests = ActiveRequests(transport, execute, limits, stuck=self._give_up)
         self._prepares = _Prepares()
         self._ended = trio.Event()
         self.accepting: Final = trio.Event()
@@ -109,13 +110,13 @@ class PeerSession:
         """
         async with trio.open_nursery() as nursery:
             self._requests.open(nursery)
-            self._handler.peer_joined(self)
+            self._standbys.joined(self)
             self.accepting.set()
             try:
                 await self._ended.wait()
             finally:
                 self._requests.close()
-                self._handler.peer_left(self)
+                self._standbys.left(self)
                 nursery.cancel_scope.cancel()
 
     def finish(self, reason: str) -> None:

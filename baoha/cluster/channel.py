@@ -9,6 +9,7 @@ its own. This file holds the values and the two protocols that ``ha`` implements
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,10 @@ from baoha.sansio.patience import PeerPatience
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 RESOURCE = "/baoha/cluster"
+
+# Executes a forwarded request. It raises NotActive when nothing was executed: the standby is told
+# so and may park it.
+Execute = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,22 +90,17 @@ class Peer(Protocol):
         """Queue a notice; it never waits and never fails (a broken channel drops it)."""
 
 
-class ActiveHandler(Protocol):
-    """What the cluster listener calls. Implemented in ``ha``."""
+class Standbys(Protocol):
+    """Whom the cluster listener tells of its standbys. Implemented in ``ha``. Nothing may wait."""
 
-    async def handle_request(self, request: HTTPRequest) -> HTTPResponse:
-        """
-        Execute a forwarded request.
-
-        Raises:
-            NotActive: nothing was executed; the standby is told so and may park it.
-        """
-
-    def peer_joined(self, peer: Peer) -> None:
+    def joined(self, peer: Peer) -> None:
         """Take note of a standby that has completed its hello."""
 
-    def peer_left(self, peer: Peer) -> None:
+    def left(self, peer: Peer) -> None:
         """Take note of a standby whose channel has ended."""
+
+    def pending(self, count: int) -> None:
+        """Take note of how many connections have not said hello, at each change."""
 
 
 class StandbyHandler(Protocol):

@@ -176,20 +176,23 @@ class LinkSession:
 
     def _abandon(self, call: _Call) -> None:
         """Forget a call whose caller leaves before it is settled."""
-        if call.message is None or call.message_id not in self._calls:
+        message = call.message
+        if message is None or message.id not in self._calls:
             return
-        begun = call.message.begun
+        begun = message.begun
         self._forget(call)
         if begun:
             # Best effort: a peer that does not read will not cancel either.
             with suppress(FrameError):
-                self.outbox.control(Kind.CANCEL, call.message_id)
+                self.outbox.control(Kind.CANCEL, message.id)
 
     def _forget(self, call: _Call) -> None:
-        del self._calls[call.message_id]
-        self._assembly.release(call.message_id)
-        if call.message is not None and not call.message.complete:
-            self.outbox.drop(call.message)
+        message = call.message
+        assert message is not None  # only what was sent is among the calls
+        del self._calls[message.id]
+        self._assembly.release(message.id)
+        if not message.complete:
+            self.outbox.drop(message)
 
     def _grant(self, message_id: int, count_bytes: int) -> None:
         self.outbox.control(Kind.CREDIT, message_id, encode_credit(count_bytes))

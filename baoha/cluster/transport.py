@@ -30,7 +30,7 @@ from baoha.cluster.channel import RESOURCE
 from baoha.cluster.tls import describe_failure
 from baoha.errors import ForwardingError, type_and_place
 from baoha.sansio.wire.frames import ChannelLimits, Frame, FrameError, parse_envelopes
-from baoha.sansio.wire.outbox import Outbox, OutMessage
+from baoha.sansio.wire.outbox import Outbox
 
 _logger: Final = logging.getLogger("baoha.cluster")
 
@@ -76,14 +76,7 @@ class Transport:
         self._reader = reader
         self._limits = limits
         self._work = trio.Event()
-        self._message_taken: Callable[[OutMessage], None] = lambda _message: None
-        self.outbox: Final = Outbox(
-            limits, wake=self._wake, taken=lambda message: self._message_taken(message)
-        )
-
-    def on_taken(self, callback: Callable[[OutMessage], None]) -> None:
-        """Call back whenever the last byte of a message has been handed to the connection."""
-        self._message_taken = callback
+        self.outbox: Final = Outbox(limits, wake=self._wake)
 
     async def receive(self) -> list[Frame]:
         """

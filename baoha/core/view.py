@@ -171,6 +171,15 @@ class NodeView(Protocol):
     async def handle(self, request: Request) -> Response:
         """Execute one logical request, from token to engine. Only inside ``admit``."""
 
+    async def require_sudo(self, token: str, path: str) -> str:
+        """
+        Return who speaks (the token's display name) if it may update a path with sudo. Only inside
+        ``admit``; counts a use of a limited token.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
+
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """
         Send a request to the active node over the cluster channel and return its answer.
@@ -199,28 +208,25 @@ class NodeView(Protocol):
     async def unseal(self, share: bytes | None, *, reset: bool = False) -> SealStatus:
         """Add one key share (or forget those given so far) and return the state after it."""
 
-    async def seal(self, *, token: str) -> None:
-        """Seal this node. Needs sudo on ``sys/seal``; a sealed node succeeds without any check."""
+    async def seal(self) -> None:
+        """Seal this node; the active one hands over first. Whether it may is asked before."""
 
-    async def step_down(
-        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
-    ) -> None:
+    async def step_down(self, *, to: str | None, force: bool, asked_of: str, by: str) -> None:
         """
-        Hand active duty over, and return when the successor has taken it up. Needs sudo.
+        Hand active duty over, and return when the successor has taken it up. Whether it may is
+        asked before, and outside ``admit``, whose end this waits for.
 
         Nothing is left to do when ``to`` names this node, which is active, or when (without
         ``to``) another node was active when this was asked.
 
         Args:
             asked_of: API address of the node that was active when the request came, "" if unknown.
-            client: address of the client, for the log.
+            by: who asks, for the log.
 
         Raises:
-            PermissionDenied: no sudo on ``sys/step-down``.
             StepDownRefused: no ready standby (and not forced), or ``to`` is not one.
             NotTakenUp: it left, and nothing shows that the successor has taken over.
             NotActive: this node is not active (any more).
-            LeadershipLost: as NotActive, and a use of the token is spent.
         """
 
     def members(self) -> Sequence[Member]:

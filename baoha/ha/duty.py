@@ -31,7 +31,7 @@ from baoha import names
 from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity
 from baoha.cluster.channel import LeaderNotice, Peer
-from baoha.core.view import Leader, LinkState
+from baoha.core.view import LinkState
 from baoha.diagnostics.codes.port import CANNOT_LISTEN, CONNECTION_REFUSED_AT_PORT
 from baoha.errors import (
     BaohaError,
@@ -52,38 +52,11 @@ from baoha.ha.successor import prepare_successor, successor_after_drain, wait_ap
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement
 from baoha.sansio.ha_state import HAEvent
-from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
 REFUSAL_SHOWN_S = 60.0
 BIND_RETRY_S = 1.0  # between attempts to bind a cluster address that is taken
-
-
-class DutyHandler:
-    """What the cluster listener calls during one tenure."""
-
-    def __init__(self, ctx: HAContext, peers: PeerRegistry) -> None:
-        self._ctx = ctx
-        self._peers = peers
-
-    async def handle_request(self, request: HTTPRequest) -> HTTPResponse:
-        """Execute a forwarded request as the active node; raises NotActive."""
-        return await self._ctx.execute(request)
-
-    def peer_joined(self, peer: Peer) -> None:
-        """Take note of a standby."""
-        log.info("standby connected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
-        self._peers.joined(peer)
-
-    def peer_left(self, peer: Peer) -> None:
-        """Take note of its end."""
-        log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
-        self._peers.left(peer)
-
-    def pending(self, count: int) -> None:
-        """Take note of how many connections are in the middle of their handshake."""
-        self._peers.arriving = count
 
 
 async def run_duty(
@@ -145,17 +118,16 @@ async def _take_up(
 ) -> None:
     ctx.barrier.begin_writes(tenure.fence)
     await refresh_keys(ctx)
-    await ctx.reload()
+    await ctx.duties.reload()
     cluster_addr = ""
     if ctx.lock is not None:
-        if ctx.cluster_addr:
-            handler = DutyHandler(ctx, peers)
-            unbound = await _open_listeners(ctx, identity, handler, duty)
+        if ctx.facts.cluster_addr:
+            unbound = await _open_listeners(ctx, identity, peers, duty)
             if len(unbound) < len(ctx.cluster_listen):
-                cluster_addr = ctx.cluster_addr
+                cluster_addr = ctx.facts.cluster_addr
             for address in unbound:
                 duty.start_soon(
-                    _in_background, tenure, _retry_listener, ctx, tenure, identity, handler, address
+                    _in_background, tenure, _retry_listener, ctx, tenure, identity, peers, address
                 )
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
     # Last of all: who freezes before this has the lock for a short time only.
@@ -164,7 +136,7 @@ async def _take_up(
     ctx.gate.open(tenure)
     ctx.board.fire(
         HAEvent.DUTY_READY,
-        leader=_own_leader(ctx, tenure, cluster_addr=cluster_addr),
+        leader=ctx.facts.as_leader(tenure.uuid, cluster_addr=cluster_addr),
         link=LinkState.NONE,
         leader_changing=False,
         active_since=tenure.since,
@@ -172,7 +144,7 @@ async def _take_up(
         store_problem="",
     )
     log.info("active: epoch=%d uuid=%s", tenure.epoch, tenure.uuid)
-    duty.start_soon(_in_background, tenure, ctx.maintain)
+    duty.start_soon(_in_background, tenure, ctx.duties.maintain)
     if ctx.lock is not None:
         duty.start_soon(_in_background, tenure, _remove_stale_advertisements, ctx, tenure)
 
@@ -185,20 +157,14 @@ async def _in_background(tenure: Tenure, job: Callable[..., Awaitable[None]], *a
         tenure.end(f"a write was fenced off: {exc}")
 
 
-def _own_leader(ctx: HAContext, tenure: Tenure, *, cluster_addr: str) -> Leader:
-    return Leader(
-        uuid=tenure.uuid, redirect_addr=ctx.api_addr, cluster_addr=cluster_addr, is_self=True
-    )
-
-
 async def _open_listeners(
-    ctx: HAContext, identity: TenureIdentity, handler: DutyHandler, duty: trio.Nursery
+    ctx: HAContext, identity: TenureIdentity, peers: PeerRegistry, duty: trio.Nursery
 ) -> list[tuple[str, int]]:
     """Open every cluster listener; return the addresses that cannot be bound now."""
     unbound = []
     for address in ctx.cluster_listen:
         try:
-            await _start_listener(ctx, identity, handler, address, duty)
+            await _start_listener(ctx, identity, peers, address, duty)
         except OSError as exc:
             unbound.append(address)
             sentence = listen_problem(address, exc) + "; standbys cannot forward to this node"
@@ -210,7 +176,7 @@ async def _open_listeners(
 async def _start_listener(
     ctx: HAContext,
     identity: TenureIdentity,
-    handler: DutyHandler,
+    peers: PeerRegistry,
     address: tuple[str, int],
     duty: trio.Nursery,
 ) -> None:
@@ -222,10 +188,10 @@ async def _start_listener(
             host,
             port,
             identity,
-            handler,
+            execute=ctx.duties.execute,
+            standbys=peers,
             timing=ctx.timing,
             on_problem=partial(_refused_connection, ctx),
-            on_pending=handler.pending,
         )
     )
     ctx.problems.clear(listen_subject(address))
@@ -247,7 +213,7 @@ async def _retry_listener(
     ctx: HAContext,
     tenure: Tenure,
     identity: TenureIdentity,
-    handler: DutyHandler,
+    peers: PeerRegistry,
     address: tuple[str, int],
 ) -> None:
     """Bind an address that was taken as soon as it is free, and advertise it then."""
@@ -257,9 +223,9 @@ async def _retry_listener(
             await trio.sleep(BIND_RETRY_S)
             try:
                 if not bound:
-                    await _start_listener(ctx, identity, handler, address, listeners)
+                    await _start_listener(ctx, identity, peers, address, listeners)
                     bound = True
-                await _advertise(ctx, tenure, identity, cluster_addr=ctx.cluster_addr)
+                await _advertise(ctx, tenure, identity, cluster_addr=ctx.facts.cluster_addr)
                 advertised = True
             except OSError:
                 continue  # reported when it failed first, and until it is cleared
@@ -268,14 +234,15 @@ async def _retry_listener(
             except StorageError as exc:
                 log.warning("cannot advertise the cluster address: cause=%r", str(exc))
         if not tenure.cause:
-            ctx.board.publish(leader=_own_leader(ctx, tenure, cluster_addr=ctx.cluster_addr))
+            leader = ctx.facts.as_leader(tenure.uuid, cluster_addr=ctx.facts.cluster_addr)
+            ctx.board.publish(leader=leader)
 
 
 async def _advertise(
     ctx: HAContext, tenure: Tenure, identity: TenureIdentity, *, cluster_addr: str
 ) -> None:
     advertisement = Advertisement(
-        redirect_addr=ctx.api_addr,
+        redirect_addr=ctx.facts.api_addr,
         cluster_addr=cluster_addr,
         cluster_cert=identity.certificate_der if cluster_addr else b"",
         key=identity.to_key_params() if cluster_addr else None,

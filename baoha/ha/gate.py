@@ -63,19 +63,9 @@ class RequestGate:
         self._empty.set()
 
     @property
-    def is_open(self) -> bool:
-        """Whether requests are admitted (the tenure's validity is asked at each admission)."""
-        return self._tenure is not None
-
-    @property
     def tenure(self) -> Tenure | None:
-        """The tenure that the gate is open for."""
+        """The tenure that the gate is open for (its validity is asked at each admission)."""
         return self._tenure
-
-    @property
-    def in_flight(self) -> int:
-        """Number of requests inside."""
-        return len(self._inside)
 
     def open(self, tenure: Tenure) -> None:
         """Admit requests from now on, for this tenure."""

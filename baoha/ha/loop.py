@@ -19,10 +19,9 @@ from baoha.ha.leave_requests import LeaveDesk, LeaveRequest
 from baoha.ha.links import LinkKeeper
 from baoha.ha.readiness import Readiness
 from baoha.ha.standby import Grant, Standby
-from baoha.ha.standbys import PeerRegistry, is_named
+from baoha.ha.standbys import PeerRegistry, is_named, member_row
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
-from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.ha")
 
@@ -31,19 +30,26 @@ LAST_WORDS_S = 0.05  # a former tenure's channels may hold up the next tenure fo
 
 
 class HALoop:
-    """The HA machinery of one unsealed node."""
+    """
+    The HA machinery of one unsealed node.
 
-    def __init__(self, ctx: HAContext) -> None:
+    Attributes:
+        standby: how it stands by.
+        tenure: the one that it is in, or was in last.
+        peers: the standbys of that tenure.
+    """
+
+    def __init__(self, ctx: HAContext, links: LinkKeeper) -> None:
         self._ctx = ctx
-        self._links = LinkKeeper(ctx.network, timing=ctx.timing, jitter=ctx.random.random)
+        self._links = links
         self._gone = trio.Event()  # the former tenure's listener is closed
         self._gone.set()
         self._readiness = Readiness(ctx, is_listening=lambda: not self._gone.is_set())
-        self._standby = Standby(ctx, self._links, self._readiness)
+        self.standby = Standby(ctx, self._links, self._readiness)
         self._desk = LeaveDesk()
-        self._peers = PeerRegistry()
+        self.peers = PeerRegistry()
         self._had_company = False  # in any former tenure
-        self._tenure: Tenure | None = None
+        self.tenure: Tenure | None = None
         self._is_granted = False  # the lock is held, and the phase does not say so yet
 
     async def run(self) -> None:
@@ -61,7 +67,7 @@ class HALoop:
             nursery.start_soon(self._readiness.watch)
             hold_off_s = rest_s = 0.0
             while True:
-                grant = await self._standby.contend(hold_off_s=hold_off_s, rest_s=rest_s)
+                grant = await self.standby.contend(hold_off_s=hold_off_s, rest_s=rest_s)
                 self._is_granted = True
                 try:
                     await self._finish_former_tenure()
@@ -78,14 +84,10 @@ class HALoop:
     def _rest_s(self) -> float:
         """How long not to contend after the last tenure: what has failed at once would again."""
         timing = self._ctx.timing
-        failure = self._tenure.failure if self._tenure else None
+        failure = self.tenure.failure if self.tenure else None
         if isinstance(failure, StorageCorrupt):
             return timing.step_down_pause_s
         return timing.store_retry_s if failure else 0.0
-
-    async def forward(self, request: HTTPRequest) -> HTTPResponse:
-        """Send a request to the active node; see ``LinkKeeper.forward``."""
-        return await self._links.forward(request)
 
     async def step_down(self, *, reason: str, to: str | None, force: bool) -> None:
         """
@@ -103,7 +105,7 @@ class HALoop:
         if (
             to is not None
             and self._ctx.board.phase is Phase.ACTIVE
-            and is_named(self._standby.node_info(), to)
+            and is_named(self.standby.node_info(), to)
         ):
             return
         passed = await self._desk.ask(
@@ -111,7 +113,7 @@ class HALoop:
         )
         if passed is not None:
             grace_s = timing.watch_poll_s + TAKE_UP_GRACE_S
-            await self._standby.sightings.wait_taken_up(passed, grace_s=grace_s)
+            await self.standby.sightings.wait_taken_up(passed, grace_s=grace_s)
 
     async def retire(self, *, reason: str) -> None:
         """
@@ -119,7 +121,7 @@ class HALoop:
 
         Never refused: without a ready standby the lock is simply given back.
         """
-        self._standby.retire()
+        self.standby.retire()
         board = self._ctx.board
         while self._is_granted or board.phase in (Phase.ENTERING, Phase.ACTIVE, Phase.LEAVING):
             seen = board.status
@@ -137,41 +139,34 @@ class HALoop:
     def members(self) -> list[Member]:
         """Return the rows of ``sys/ha-status`` as far as this node knows them."""
         ctx = self._ctx
-        own = Member(
-            hostname=ctx.hostname,
-            api_address=ctx.api_addr,
-            cluster_address=ctx.cluster_addr,
+        own = member_row(
+            ctx.facts.info(ready=True, problems=ctx.problems.sentences()),
             active_node=ctx.board.phase is Phase.ACTIVE,
             last_echo=None,
-            version=ctx.version,
-            node_id=ctx.identity,
-            ready=True,
-            software=ctx.software,
-            problems=ctx.problems.sentences(),
         )
-        return sorted([own, *self._peers.rows()], key=lambda member: member.api_address)
+        return sorted([own, *self.peers.rows()], key=lambda member: member.api_address)
 
     def _patience_s(self) -> float:
         """
         How long to wait for a first standby: they need a moment after a change, not for ever, and a
         node that has never met another one waits for nobody.
         """
-        tenure = self._tenure
+        tenure = self.tenure
         if tenure is None:
             return 0.0
-        age_s = (self._ctx.now() - tenure.since).total_seconds()
+        age_s = (self._ctx.clocks.now() - tenure.since).total_seconds()
         wait_s = self._ctx.timing.handover_wait_s
-        if self._peers.rows():
+        if self.peers.rows():
             return wait_s
-        if not (self._had_company or self._peers.was_joined or self._standby.has_followed):
+        if not (self._had_company or self.peers.was_joined or self.standby.has_followed):
             return 0.0
         # The wall clock may have been set back meanwhile.
         return min(wait_s, max(0.0, wait_s - age_s))
 
     async def _finish_former_tenure(self) -> None:
         """Close the former tenure's listener: it may be finishing replies, but we need its port."""
-        if self._tenure is not None:
-            self._tenure.scope.cancel()
+        if self.tenure is not None:
+            self.tenure.scope.cancel()
         # The port is free at once. The last words to a peer that does not listen take longer, and
         # they are not worth waiting for.
         with trio.move_on_after(LAST_WORDS_S):
@@ -185,17 +180,17 @@ class HALoop:
         tenure = Tenure(
             uuid=grant.uuid,
             fence=grant.fence,
-            since=ctx.now(),
-            boot_clock=ctx.boot_clock,
+            since=ctx.clocks.now(),
+            boot_clock=ctx.clocks.boot,
             timing=ctx.timing,
         )
         if grant.fence is not None:
             tenure.begin(grant.sent_boot_s, grant.ttl_s)
-        self._tenure = tenure
-        self._had_company |= self._peers.was_joined
-        self._peers = PeerRegistry()
+        self.tenure = tenure
+        self._had_company |= self.peers.was_joined
+        self.peers = PeerRegistry()
         self._gone = gone = trio.Event()
-        self._standby.step_aside()
+        self.standby.step_aside()
         ctx.board.fire(HAEvent.LOCK_ACQUIRED, leader_changing=True)
         self._is_granted = False
 
@@ -215,7 +210,7 @@ class HALoop:
             )
             self._desk.close(tenure.cause, is_left=phase is Phase.LEAVING)
             log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
-            self._standby.is_slow = phase is Phase.ENTERING
+            self.standby.is_slow = phase is Phase.ENTERING
             # Whoever could not even take up active duty would only fail again at once.
             task_status.started(phase is not Phase.ACTIVE)
 
@@ -229,7 +224,7 @@ class HALoop:
                         ctx,
                         tenure,
                         identity=self._readiness.take_identity(),
-                        peers=self._peers,
+                        peers=self.peers,
                         desk=self._desk,
                     )
                 nursery.cancel_scope.cancel()
@@ -252,6 +247,6 @@ class HALoop:
             self._ctx.lock,
             tenure,
             timing=self._ctx.timing,
-            boot_clock=self._ctx.boot_clock,
+            boot_clock=self._ctx.clocks.boot,
             report=lambda problem: self._ctx.board.publish(store_problem=problem),
         )

@@ -45,7 +45,7 @@ async def refresh_keys(ctx: HAContext) -> None:
         StorageUnavailable: no answer.
     """
     try:
-        await ctx.follow_keys()
+        await ctx.duties.reload_keyring()
     except StorageCorrupt as exc:
         raise KeysDoNotFit(str(exc)) from exc
 
@@ -79,7 +79,7 @@ class Readiness:
     async def check_port(self) -> None:
         """Find out whether the cluster address could be bound."""
         ctx = self._ctx
-        if not ctx.cluster_addr or ctx.lock is None or self._is_listening():
+        if not ctx.facts.cluster_addr or ctx.lock is None or self._is_listening():
             return
         unbound = []
         for address in ctx.cluster_listen:
@@ -109,16 +109,16 @@ class Readiness:
         try:
             await self._ask_for_write()
             await refresh_keys(ctx)
-            await ctx.reload()
+            await ctx.duties.reload()
         except StorageError as exc:
             return PrepareReply(ready=False, reason=str(exc))
-        self._identity = create_tenure_identity(ctx.now())
+        self._identity = create_tenure_identity(ctx.clocks.now())
         return PrepareReply(ready=True)
 
     def take_identity(self) -> TenureIdentity:
         """Return a key and certificate that no other tenure has had."""
         identity, self._identity = self._identity, None
-        return identity or create_tenure_identity(self._ctx.now())
+        return identity or create_tenure_identity(self._ctx.clocks.now())
 
     async def _ask_for_write(self) -> None:
         """
@@ -131,7 +131,7 @@ class Readiness:
         if lock is None:
             return
         try:
-            never = Fence(lock.key, self._ctx.identity, 0)
+            never = Fence(lock.key, self._ctx.facts.identity, 0)
             await lock.renew(never, ttl_s=self._ctx.timing.handover_ttl_s)
         except LockLost:
             return

@@ -21,7 +21,6 @@ import logging
 from dataclasses import dataclass
 from math import inf
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import trio
 
@@ -38,6 +37,7 @@ from baoha.ha.readiness import Readiness, refresh_keys
 from baoha.sansio.advertisement import Advertisement, decode_advertisement
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Fence, HALock, LockRecord
+from baoha.storage.retry import Backoff
 
 log = logging.getLogger("baoha.ha")
 
@@ -99,13 +99,7 @@ class Standby:
         """Return what to say of this node in the next heartbeat."""
         ctx = self._ctx
         problem = ctx.board.status.store_problem
-        return NodeInfo(
-            node_id=ctx.identity,
-            hostname=ctx.hostname,
-            api_addr=ctx.api_addr,
-            cluster_addr=ctx.cluster_addr,
-            version=ctx.version,
-            software=ctx.software,
+        return ctx.facts.info(
             ready=self.eligible and self._readiness.is_able and ctx.board.phase is Phase.STANDBY,
             problems=(*ctx.problems.sentences(), *((f"store: {problem}",) if problem else ())),
         )
@@ -162,7 +156,8 @@ class Standby:
         self._free_since = None  # it may be from before a tenure of our own
         self._forget_leader()
         self._publish()
-        pause_s = self._ctx.timing.store_retry_s
+        timing = self._ctx.timing
+        backoff = Backoff(timing.store_retry_s, timing.store_retry_max_s)
         while True:
             try:
                 asked_at = trio.current_time()
@@ -176,13 +171,12 @@ class Standby:
                 raise  # no retry helps
             except StorageError as exc:
                 self._store_failed(exc)
-                await trio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._ctx.timing.store_retry_max_s)
+                await trio.sleep(backoff.next_s())
                 continue
             if self._ctx.board.status.store_problem:
                 log.info("the store answers again")
                 self._ctx.board.publish(store_problem="")
-            pause_s = self._ctx.timing.store_retry_s
+            backoff.reset()
             self._publish()
             await self._wait(lock)
 
@@ -196,8 +190,10 @@ class Standby:
         while not self.eligible:
             self._nudged = trio.Event()
             await self._nudged.wait()
-        sent_boot_s = self._ctx.boot_clock()
-        return Grant(uuid=self._new_uuid(), fence=None, sent_boot_s=sent_boot_s, ttl_s=inf)
+        sent_boot_s = self._ctx.clocks.boot()
+        return Grant(
+            uuid=self._ctx.clocks.new_uuid(), fence=None, sent_boot_s=sent_boot_s, ttl_s=inf
+        )
 
     def _take_record(self, record: LockRecord | None, asked_at: float) -> None:
         """Compare what the store says now, asked at ``asked_at``, with what it said last."""
@@ -227,18 +223,18 @@ class Standby:
     async def _try_lock(self, lock: HALock) -> Grant | None:
         """Try for the lock if this node may have it now."""
         record = self._record
-        if not self.eligible and (record is None or record.identity != self._ctx.identity):
+        if not self.eligible and (record is None or record.identity != self._ctx.facts.identity):
             return None
         evict: LockRecord | None = None
         if record is None:
             if self._head_start_left_s() > 0:
                 return None
-        elif record.identity != self._ctx.identity:
+        elif record.identity != self._ctx.facts.identity:
             if not await self._is_dead(lock, record):
                 return None
             evict = record
-        uuid = self._new_uuid()
-        sent_boot_s = self._ctx.boot_clock()
+        uuid = self._ctx.clocks.new_uuid()
+        sent_boot_s = self._ctx.clocks.boot()
         timing = self._ctx.timing
         ttl_s = timing.lock_ttl_s if self.is_slow else timing.handover_ttl_s
         fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
@@ -267,7 +263,7 @@ class Standby:
         if self._advertised is not None:
             address = self._advertised.cluster_addr or self._advertised.redirect_addr
             # At this node's own address nobody else can listen: who answers there is we.
-            if address != self._ctx.api_addr and not await self._refuses(address):
+            if address != self._ctx.facts.api_addr and not await self._refuses(address):
                 return False
         # A holder without an advertisement has never opened a port in this tenure.
         if not self._dead:
@@ -299,7 +295,7 @@ class Standby:
         record = self._record
         if record is None or not record.value or self._can_reach_leader():
             return
-        if record.identity == self._ctx.identity:
+        if record.identity == self._ctx.facts.identity:
             return
         path = names.LEADER_PREFIX + record.value
         try:
@@ -324,7 +320,7 @@ class Standby:
             record.epoch,
         )
         self._check_addresses(self._advertised)
-        if self._ctx.cluster_addr and self._advertised.cluster_addr:
+        if self._ctx.facts.cluster_addr and self._advertised.cluster_addr:
             self._links.follow(self._advertised, self)
         else:
             self._links.follow(None, self)
@@ -334,16 +330,16 @@ class Standby:
         advertised = self._advertised
         if advertised is None:
             return False
-        return bool(advertised.cluster_addr) or not self._ctx.cluster_addr
+        return bool(advertised.cluster_addr) or not self._ctx.facts.cluster_addr
 
     def _check_addresses(self, leader: Advertisement) -> None:
         """Name two nodes that say they live at the same address."""
-        ctx = self._ctx
+        ctx, own = self._ctx, self._ctx.facts
         sentence = ""
-        if leader.redirect_addr == ctx.api_addr:
-            sentence = f"the active node has the same api_addr as this node: {ctx.api_addr}"
-        elif leader.cluster_addr and leader.cluster_addr == ctx.cluster_addr:
-            sentence = f"the active node has the same cluster_addr as this node: {ctx.cluster_addr}"
+        if leader.redirect_addr == own.api_addr:
+            sentence = f"the active node has the same api_addr as this node: {own.api_addr}"
+        elif leader.cluster_addr and leader.cluster_addr == own.cluster_addr:
+            sentence = f"the active node has the same cluster_addr as this node: {own.cluster_addr}"
         if not sentence:
             ctx.problems.clear("same address")
         elif ctx.problems.report("same address", TWO_NODES_ONE_ADDRESS, sentence):
@@ -440,7 +436,7 @@ class Standby:
         if record is None:
             return max(0.001, self._head_start_left_s()) if self.eligible else timing.watch_poll_s
         waits = [record.expires_in_s - (now - self._read_at) + 0.001]
-        if self._advertised is None and record.identity != self._ctx.identity:
+        if self._advertised is None and record.identity != self._ctx.facts.identity:
             waits.append(self._look_s)
             self._look_s = min(self._look_s * LOOK_GROWTH, LAST_LOOK_S)
         if self._links.state is not LinkState.UP:
@@ -465,6 +461,3 @@ class Standby:
         """Contend no more: the node is stopping or sealing."""
         self.eligible = False
         self._nudge()
-
-    def _new_uuid(self) -> str:
-        return str(UUID(int=self._ctx.random.getrandbits(128), version=4))

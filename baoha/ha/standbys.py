@@ -6,6 +6,7 @@ Rule of this file: choosing is a pure decision on what the peers last said; wait
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
@@ -15,6 +16,8 @@ from baoha.cluster.channel import LeaderNotice, NodeInfo, Peer
 from baoha.core.view import Member
 from baoha.errors import StepDownRefused
 from baoha.timing import HATiming
+
+log = logging.getLogger("baoha.ha")
 
 
 def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming) -> Peer:
@@ -66,6 +69,27 @@ def _why_not_ready(peer: Peer) -> str:
     return f"silent for {peer.echoed_s_ago:.1f} s"
 
 
+def member_row(node: NodeInfo, *, active_node: bool, last_echo: datetime | None) -> Member:
+    """
+    Return a node as a row of ``sys/ha-status``.
+
+    Args:
+        last_echo: time of its last heartbeat; None for this node itself.
+    """
+    return Member(
+        hostname=node.hostname,
+        api_address=node.api_addr,
+        cluster_address=node.cluster_addr,
+        active_node=active_node,
+        last_echo=last_echo,
+        version=node.version,
+        node_id=node.node_id,
+        ready=node.ready,
+        software=node.software,
+        problems=node.problems,
+    )
+
+
 class PeerRegistry:
     """
     Who is connected now.
@@ -83,14 +107,20 @@ class PeerRegistry:
 
     def joined(self, peer: Peer) -> None:
         """Add a standby."""
+        log.info("standby connected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
         self.was_joined = True
         self._peers.add(peer)
         self._wake()
 
     def left(self, peer: Peer) -> None:
         """Remove a standby."""
+        log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
         self._peers.discard(peer)
         self._wake()
+
+    def pending(self, count: int) -> None:
+        """Take note of how many connections are in the middle of their handshake."""
+        self.arriving = count
 
     def connected(self) -> list[Peer]:
         """Return who is connected now."""
@@ -150,17 +180,10 @@ class PeerRegistry:
     def rows(self) -> list[Member]:
         """Return the connected standbys as rows of ``sys/ha-status``."""
         return [
-            Member(
-                hostname=peer.info.hostname,
-                api_address=peer.info.api_addr,
-                cluster_address=peer.info.cluster_addr,
+            member_row(
+                peer.info,
                 active_node=False,
                 last_echo=datetime.fromtimestamp(peer.echoed_at_unix_s, UTC),
-                version=peer.info.version,
-                node_id=peer.info.node_id,
-                ready=peer.info.ready,
-                software=peer.info.software,
-                problems=peer.info.problems,
             )
             for peer in self._peers
         ]

@@ -6,7 +6,8 @@ Read `node`; everything it holds is made there, and ends there.
 
 from __future__ import annotations
 
-from baoha.node.node import Node, NodeSettings
+from baoha.node.node import Node
+from baoha.node.settings import NodeSettings
 
 __all__ = [
     "Node",

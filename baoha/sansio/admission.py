@@ -88,14 +88,10 @@ class ConcurrencyLimit:
         self._bounds = (float(least), float(most))
         self._restarted_at = float("-inf")
         self._limit = min(max(float(least), 8.0), float(most))
+        self.places = int(self._limit)  # the number of places now
         self._least_s = self._least_before_s = float("inf")
         self._window_ends = 0.0
         self.typical_s = 0.0  # smoothed time of execution
-
-    @property
-    def places(self) -> int:
-        """The number of places now."""
-        return int(self._limit)
 
     def restart(self, now: float) -> None:
         """
@@ -104,6 +100,7 @@ class ConcurrencyLimit:
         """
         self._restarted_at = now
         self._limit = self._floor(now)
+        self.places = int(self._limit)
         self._least_s = self._least_before_s = float("inf")
 
     def _floor(self, now: float) -> float:
@@ -132,6 +129,7 @@ class ConcurrencyLimit:
             change = 1.0
         floor, ceiling = self._floor(now), self._bounds[1]
         self._limit = min(max(self._limit + change / self._limit, floor), ceiling)
+        self.places = int(self._limit)
 
 
 class DelayGuard:
@@ -221,6 +219,9 @@ class Lane(Generic[W]):
         Each look moves the guard of the address's queue, also where the queue is empty.
         """
         flow = self._queued.get(address) or self._quiet.get(address)
+        free = self.limit.places - len(self._running)
+        if flow is None and len(self._coming) < free and not self.is_contended:
+            return False  # there is a place, whoever else comes
         is_shed = self._is_full_for(flow)
         if not self.is_stalled(now):
             delay_s, limit_s = self._delay_s(flow, now), self.limits.wait_max_s

@@ -91,7 +91,7 @@ def rules(line: str) -> Prepare:
 
 async def with_mounts(here: Lab, node: Node) -> str:
     """Three thousand mounts, as if they had been enabled one by one."""
-    mounts = node._core._mounts
+    mounts = node.inspect().core._mounts
     async with mounts._barrier.transaction() as transaction:
         for number in range(3000):
             entry = mounts.new_entry("mounts", f"many{number}/", "kv")
@@ -102,7 +102,7 @@ async def with_mounts(here: Lab, node: Node) -> str:
 
 async def with_versions(here: Lab, node: Node) -> str:
     """A secret with as many versions as one may have."""
-    match = node._core._mounts.match("secret/")
+    match = node.inspect().core._mounts.match("secret/")
     assert match is not None
     storage = match.target.storage
     secret = Secret.new(EPOCH)

@@ -108,13 +108,13 @@ class Scripted:
         if path == "seal-status":
             return 200, self._seal()
         if path == "health":
-            return self._health()
+            return self.answer_health()
         if self.role in ("sealed", "uninitialized"):
             return SEALED
         if path == "leader":
-            return 200, self._leader()
+            return 200, self.answer_leader()
         if path == "ha-status":
-            return self._ha_status(request)
+            return self.answer_ha_status(request)
         return DENIED
 
     def _seal(self) -> dict[str, object]:
@@ -127,7 +127,7 @@ class Scripted:
         }
         return {**body, **self.seal}
 
-    def _leader(self) -> dict[str, object]:
+    def answer_leader(self) -> dict[str, object]:
         api, cluster = self.advertised()
         is_self = self.role == "active" if self.is_self is None else self.is_self
         body: dict[str, object] = {
@@ -143,7 +143,7 @@ class Scripted:
         found = self.overrides.get(name)
         return found[1] if isinstance(found, tuple) and isinstance(found[1], dict) else {}
 
-    def _health(self) -> Reply:
+    def answer_health(self) -> Reply:
         usual = {"active": 200, "standby": 429, "sealed": 503, "uninitialized": 501}[self.role]
         body: dict[str, object] = {
             "initialized": self.role != "uninitialized",
@@ -154,7 +154,7 @@ class Scripted:
         }
         return self.health_status or usual, {**body, **self.health}
 
-    def _ha_status(self, request: Seen) -> Reply:
+    def answer_ha_status(self, request: Seen) -> Reply:
         if "x-vault-token" in request.headers:
             return 200, {"nodes": self.world.members()}
         if self.role == "active":

@@ -38,7 +38,7 @@ async def until_phase(place: SimNode, phase: Phase) -> None:
     """Wait until a node is in a phase."""
     node = node_of(place)
     with trio.fail_after(30):
-        while node._board.phase is not phase:
+        while node.inspect().phase is not phase:
             await node.wait_change(node.status())
 
 
@@ -138,13 +138,13 @@ def test_notice_of_a_former_leader_that_comes_late_is_ignored() -> None:
 
     async def script(sim: Simulation, active: SimNode, standbys: list[SimNode]) -> None:
         standby = standbys[0]
-        loop = node_of(standby)._loop
+        loop = node_of(standby).inspect().loop
         assert loop is not None
         epoch = node_of(active).status().epoch
         body = {"to": f"http://{standbys[1].name}:8200"}
         assert (await sim.call(active, "PUT", "/v1/sys/step-down", body)).status == 204
         await until_all_answer(sim)
-        loop._standby.leader_notice(LeaderNotice(phase="leaving", epoch=epoch))
+        loop.standby.leader_notice(LeaderNotice(phase="leaving", epoch=epoch))
         began = trio.current_time()
         assert (await write(sim, standby, "x")).status == 200
         assert trio.current_time() - began < 0.1

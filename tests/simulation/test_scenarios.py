@@ -271,7 +271,7 @@ def test_sealed_active_node_hands_over_first_and_holds_no_key() -> None:
         assert answer.status == 204, answer
         assert await seconds_until_written(sim, standbys[0]) < 0.1
         assert active.node is not None
-        assert active.node._barrier.sealed
+        assert active.node.inspect().barrier.sealed
         health = await sim.call(active, "GET", "/v1/sys/health")
         assert health.status == 503
         await sim.unseal(active)

@@ -75,15 +75,15 @@ async def echo(received: HTTPRequest) -> HTTPResponse:
 
 @dataclass
 class RecordingActive:
-    """An ``ActiveHandler`` that counts its calls and answers through ``answer``."""
+    """Executes through ``answer`` and is told of standbys; counts its calls."""
 
     answer: Callable[[HTTPRequest], Awaitable[HTTPResponse]] = echo
     called: list[str] = field(default_factory=list)
     running: int = 0
     peers: list[Peer] = field(default_factory=list)
-    left: int = 0
+    gone: int = 0
 
-    async def handle_request(self, request: HTTPRequest) -> HTTPResponse:
+    async def execute(self, request: HTTPRequest) -> HTTPResponse:
         self.called.append(request.path)
         self.running += 1
         try:
@@ -91,12 +91,15 @@ class RecordingActive:
         finally:
             self.running -= 1
 
-    def peer_joined(self, peer: Peer) -> None:
+    def joined(self, peer: Peer) -> None:
         self.peers.append(peer)
 
-    def peer_left(self, peer: Peer) -> None:
+    def left(self, peer: Peer) -> None:
         self.peers.remove(peer)
-        self.left += 1
+        self.gone += 1
+
+    def pending(self, count: int) -> None:
+        pass
 
 
 @dataclass
@@ -193,7 +196,8 @@ async def open_channel(
                     "active",
                     ACTIVE_PORT,
                     IDENTITY,
-                    active,
+                    execute=active.execute,
+                    standbys=active,
                     timing=timing,
                     limits=active_limits or limits,
                     on_problem=lambda address, cause: problems.append((address, cause)),

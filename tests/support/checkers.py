@@ -109,13 +109,14 @@ class NodeChecker:
             return
         serving = []
         for name, node in nodes:
-            gate = node._gate
-            if gate.is_open:
-                if node._board.phase is not Phase.ACTIVE:
-                    self._verdict.report(f"{name}: open gate while {node._board.phase.value}")
-                if gate.tenure is not None and gate.tenure.is_valid():
+            seen = node.inspect()
+            if seen.admitting is not None:
+                if seen.phase is not Phase.ACTIVE:
+                    self._verdict.report(f"{name}: open gate while {seen.phase.value}")
+                if seen.admitting.is_valid():
                     serving.append(name)
-            if node._board.status.sealed and not node._barrier.sealed and node._loop is not None:
+            is_sealed = seen.phase is Phase.SEALED
+            if is_sealed and not seen.barrier.sealed and seen.loop is not None:
                 self._verdict.report(f"{name}: sealed, and yet there are keys")
         if len(serving) > 1:
             self._verdict.report(f"two nodes would answer from their own state: {serving}")

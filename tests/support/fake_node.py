@@ -25,7 +25,7 @@ from baoha.core.view import (
     Role,
     SealStatus,
 )
-from baoha.errors import LeadershipLost, NotActive
+from baoha.errors import LeadershipLost, NotActive, PermissionDenied
 from baoha.sansio.shares import Claim
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
@@ -76,9 +76,11 @@ class FakeNode:
         self.seal_state = SealStatus(initialized=status.initialized, sealed=status.sealed)
         self.calls: list[str] = []
         self.gate_is_open = True
+        self.inside = 0
         self.tenure_is_valid = True
         self.parking_is_full = False
         self.known_tokens: set[str] = set()
+        self.sudo_tokens = {"s.t"}
         self.parked = 0
         self.parked_bytes_max = 0
         self.on_handle: Callable[[Request], Awaitable[Response]] = _answer_nothing
@@ -111,12 +113,23 @@ class FakeNode:
     def admit(self) -> Iterator[FakeTicket]:
         if not self.gate_is_open or self._status.role is not Role.ACTIVE:
             raise NotActive("the gate is closed")
-        yield FakeTicket(self)
+        self.inside += 1
+        try:
+            yield FakeTicket(self)
+        finally:
+            self.inside -= 1
 
     async def handle(self, request: Request) -> Response:
         self.calls.append(f"handle {request.operation.value} {request.path}")
         self.requests.append(request)
         return await self.on_handle(request)
+
+    async def require_sudo(self, token: str, path: str) -> str:
+        assert self.inside, "outside the gate"
+        self.calls.append(f"require_sudo {path}")
+        if token not in self.sudo_tokens:
+            raise PermissionDenied
+        return f"name of {token}"
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         self.calls.append(f"forward {request.method} {request.path}")
@@ -147,16 +160,15 @@ class FakeNode:
         self.seal_state = replace(self.seal_state, progress=progress)
         return self.seal_state
 
-    async def seal(self, *, token: str) -> None:
-        self.calls.append(f"seal token={token}")
+    async def seal(self) -> None:
+        self.calls.append("seal")
 
-    async def step_down(
-        self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
-    ) -> None:
+    async def step_down(self, *, to: str | None, force: bool, asked_of: str, by: str) -> None:
+        assert not self.inside, "the gate is waited for"
         self.calls.append("step_down")
         if self._status.role is not Role.ACTIVE:
             raise NotActive("not active")
-        self.step_downs.append({"token": token, "to": to, "force": force})
+        self.step_downs.append({"to": to, "force": force, "by": by})
 
     def members(self) -> Sequence[Member]:
         return ()

@@ -111,21 +111,18 @@ class _Output:
     The text so far. Short parts may be appended to ``parts`` directly.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "_pause", "parts", "quoted")
+    __slots__ = ("_bytes", "_bytes_max", "_pause", "is_go", "parts", "quoted")
 
     def __init__(
         self, quoted: Callable[[str], str], pause: Callable[[], None], bytes_max: int | None
     ) -> None:
         self.quoted = quoted
+        self.is_go = quoted is _go_string
         self.parts: list[str] = []
         # Grows in place, and gives its content away without a copy.
         self._bytes = BytesIO()
         self._pause = pause
         self._bytes_max = bytes_max
-
-    @property
-    def is_go(self) -> bool:
-        return self.quoted is _go_string
 
     def long_string(self, text: str) -> None:
         self.parts.append('"')
@@ -167,12 +164,18 @@ def _write(value: Any, out: _Output) -> None:
         is_sorted = out.is_go and not isinstance(value, Fields)
         for key in sorted(value) if is_sorted else value:
             put(separator)
-            if len(key) > _PIECE_CHARS:
+            if key.isascii() and key.isidentifier() and len(key) <= _PIECE_CHARS:
+                put(f'"{key}"')  # a plain word, as most are: nothing to escape
+            elif len(key) > _PIECE_CHARS:
                 out.long_string(key)
             else:
                 put(out.quoted(key))
             put(":")
-            _write(value[key], out)
+            item = value[key]
+            if isinstance(item, str) and len(item) <= _PIECE_CHARS:  # most are: no frame for them
+                put(out.quoted(item))
+            else:
+                _write(item, out)
             separator = ","
         put("}" if value else "{}")
     elif isinstance(value, list | tuple):

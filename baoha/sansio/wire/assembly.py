@@ -83,7 +83,7 @@ class Assembly(Generic[Tag]):
         Raises:
             FrameError: the id is in use.
         """
-        if self.is_known(message_id):
+        if message_id in self._bodies or message_id in self._lanes:
             raise FrameError("message id is in use")
         if len(first) == expected_bytes:
             return first

@@ -60,12 +60,13 @@ class Lanes(Generic[Item]):
         self._count_max = count_max
         self._enter = enter
         self._turn = 0
+        self._where: dict[Item, _Line[Item]] = {}  # of all that wait or are inside
         self._waiting_count = self._inside_count = 0  # in all lanes
         self.is_closed = False  # nobody gets in any more
 
     def __len__(self) -> int:
         """Return how many are inside or wait."""
-        return self._waiting_count + self._inside_count
+        return len(self._where)
 
     @property
     def inside_bytes(self) -> int:
@@ -78,7 +79,7 @@ class Lanes(Generic[Item]):
 
     def __contains__(self, item: Item) -> bool:
         """Say whether an item waits or is inside."""
-        return any(item in line.inside or item in line.waiting for line in self._lines)
+        return item in self._where
 
     def ask(self, item: Item, size_bytes: int) -> None:
         """
@@ -88,30 +89,31 @@ class Lanes(Generic[Item]):
         for line in self._lines:
             if size_bytes <= line.lane.item_bytes_max:
                 break
+        self._where[item] = line
         line.waiting[item] = size_bytes
         self._waiting_count += 1
         self._admit()
 
     def leave(self, item: Item) -> None:
         """Take an item out, wherever it is; one that is nowhere may leave too."""
-        for line in self._lines:
-            if item in line.inside:
-                line.bytes -= line.inside.pop(item)
-                self._inside_count -= 1
-                break
-            if item in line.waiting:
-                del line.waiting[item]
-                self._waiting_count -= 1
-                break
-        self._admit()
+        line = self._where.pop(item, None)
+        if line is None:
+            return
+        if item in line.inside:
+            line.bytes -= line.inside.pop(item)
+            self._inside_count -= 1
+        else:
+            del line.waiting[item]
+            self._waiting_count -= 1
+        if self._waiting_count:
+            self._admit()
 
     def _admit(self) -> None:
         while self._waiting_count and not self.is_closed and self._inside_count < self._count_max:
             for offset in range(len(self._lines)):
                 turn = (self._turn + offset) % len(self._lines)
                 line = self._lines[turn]
-                item = line.next()
-                if item is not None:
+                if line.waiting and (item := line.next()) is not None:
                     break
             else:
                 return

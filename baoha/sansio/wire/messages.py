@@ -8,7 +8,7 @@ Header names are lower case. Bodies are whole and already bounded by the listene
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,6 +74,10 @@ class HTTPRequest:
             if key == name:
                 return value
         return None
+
+    def first_values(self) -> Mapping[str, str]:
+        """Return the headers by name, of each the first value: for whoever asks for several."""
+        return dict(reversed(self.headers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

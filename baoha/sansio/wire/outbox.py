@@ -76,25 +76,22 @@ class Outbox:
 
     Args:
         wake: called whenever there may be new work for the writer.
-        taken: called when the last byte of a message has been taken.
+
+    Attributes:
+        taken: called when the last byte of a message has been taken; None calls nobody.
+        is_closed: the last frame has been taken; nothing will follow.
     """
 
-    def __init__(
-        self,
-        limits: ChannelLimits,
-        *,
-        wake: Callable[[], None],
-        taken: Callable[[OutMessage], None] = lambda _message: None,
-    ) -> None:
+    def __init__(self, limits: ChannelLimits, *, wake: Callable[[], None]) -> None:
         self._limits: Final = limits
         self._wake = wake
-        self._taken = taken
+        self.taken: Callable[[OutMessage], None] | None = None
         self._control: deque[bytes] = deque()
         self._starts: deque[OutMessage] = deque()  # of small messages: all there is of them
         self._large_starts: deque[OutMessage] = deque()
         self._bodies: dict[int, OutMessage] = {}  # begun, more to come; order = turns
         self._last_frame: bytes | None = None
-        self._closed = False
+        self.is_closed = False
 
     @property
     def is_idle(self) -> bool:
@@ -104,11 +101,6 @@ class Outbox:
         if any(message.credit_bytes for message in self._bodies.values()):
             return False
         return not (self._last_frame is not None and not self._bodies)
-
-    @property
-    def is_closed(self) -> bool:
-        """The last frame has been taken; nothing will follow."""
-        return self._closed
 
     @property
     def control_frames(self) -> int:
@@ -123,7 +115,7 @@ class Outbox:
             FrameError: the payload is over the limit, or so many wait that the peer cannot be
                 reading: the connection is to be given up.
         """
-        if self._closed or self._last_frame is not None:
+        if self.is_closed or self._last_frame is not None:
             return
         check_size(len(payload), 0, self._limits)
         if len(self._control) >= self._limits.control_frames_max:
@@ -143,10 +135,10 @@ class Outbox:
         first = view[: self._limits.chunk_bytes]
         start = encode_envelope(kind, message_id, encode_message_start(head, len(body), first))
         message = OutMessage(message_id, start, view, len(first))
-        if self._closed or self._last_frame is not None:
+        if self.is_closed or self._last_frame is not None:
             message.dropped = True
             return message
-        is_large = message.left_bytes or len(start) > self._limits.chunk_bytes // SMALL_PART
+        is_large = len(first) < len(view) or len(start) > self._limits.chunk_bytes // SMALL_PART
         (self._large_starts if is_large else self._starts).append(message)
         self._wake()
         return message
@@ -166,7 +158,7 @@ class Outbox:
 
     def finish(self, payload: bytes) -> None:
         """Let everything queued go, then a GOODBYE, then nothing more."""
-        if self._last_frame is None and not self._closed:
+        if self._last_frame is None and not self.is_closed:
             self._last_frame = encode_envelope(Kind.GOODBYE, 0, payload)
             self._wake()
 
@@ -185,13 +177,13 @@ class Outbox:
             parts.append(self._take_start(self._large_starts))
             size += len(parts[-1])
             has_large = has_large or bool(parts[-1])
-        if size < self._limits.batch_bytes or not has_large:
+        if self._bodies and (size < self._limits.batch_bytes or not has_large):
             parts.append(self._take_chunk())
         waiting = self._control or self._starts or self._large_starts or self._bodies
         if not waiting and self._last_frame is not None:
             parts.append(self._last_frame)
             self._last_frame = None
-            self._closed = True
+            self.is_closed = True
         return b"".join(parts)
 
     def _take_start(self, starts: deque[OutMessage]) -> bytes:
@@ -223,4 +215,5 @@ class Outbox:
 
     def _complete(self, message: OutMessage) -> None:
         message.complete = True
-        self._taken(message)
+        if self.taken is not None:
+            self.taken(message)

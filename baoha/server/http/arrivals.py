@@ -219,11 +219,11 @@ class Arrivals:
     def _has_turn_for(self, seat: Seat, data: bytes, look: Look) -> bool:
         """Whether a request that was let in may be parsed at once; if not, its turn comes."""
         seat.guest.begin(look, len(data))
-        turn = _Arrived(self, seat, look, len(data))
-        turns, expires = self._intake.turns, look.is_refusable
-        if turns.claim(turn, look.urgency, seat.address, expires=expires):
+        turns = self._intake.turns
+        if turns.claim(len(data)):
             return True
-        seat.data, seat.turn = data, turn
+        seat.data, seat.turn = data, _Arrived(self, seat, look, len(data))
+        turns.queue(seat.turn, look.urgency, seat.address, expires=look.is_refusable)
         return False
 
     def _turn_came(self, seat: Seat, look: Look) -> bool:

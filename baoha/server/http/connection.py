@@ -153,6 +153,7 @@ class Connection(TCPServer):
         if isinstance(stream, trio.SocketStream):
             self._seat = Seat(around.arrivals, stream.socket.fileno(), self, address, opening)
         self._tasks: AppTasks
+        self._http1: HTTP1 | None = None  # if nothing else can be spoken
 
     async def run(self) -> None:
         """Shake hands, serve requests, close."""
@@ -188,9 +189,9 @@ class Connection(TCPServer):
         """Whether it waits for its client: no work of ours is lost with it."""
         if not self._has_request:
             return True
-        protocol = self._h11()
-        # HTTP/2: other requests of the connection may be on their way.
-        return protocol is not None and (self._sending is not None or protocol.is_receiving_body)
+        if (protocol := self._http1 or self._h11()) is None:
+            return False  # HTTP/2: other requests of the connection may be on their way
+        return self._sending is not None or protocol.is_receiving_body
 
     def make_room(self) -> None:
         """Close the connection now; only for an expendable one."""
@@ -242,6 +243,7 @@ class Connection(TCPServer):
         )
         own = HTTP1(*arguments)
         if not self.around.http2:
+            self._http1 = own
             return own
         alpn = self.stream.selected_alpn_protocol() if tls else "http/1.1"
         both = ProtocolWrapper(*arguments, alpn)
@@ -306,10 +308,10 @@ class Connection(TCPServer):
             if not await self._is_taken(data):
                 continue
             await self.protocol.handle(RawData(data))
-            if self._has_request and (
-                not self.is_expendable
-                or self._request_bytes - self._touched_bytes >= PROGRESS_BYTES
-            ):
+            if self._has_request and not self.is_expendable:
+                self._touched_bytes = self._request_bytes
+                self.around.places.firm(self)
+            elif self._request_bytes - self._touched_bytes >= PROGRESS_BYTES and self._has_request:
                 self._touched_bytes = self._request_bytes
                 self._weigh()
             self._set_read_deadline()
@@ -385,8 +387,7 @@ class Connection(TCPServer):
 
     async def _half_close(self) -> None:
         await self.protocol.handle(RawData(b""))
-        protocol = self._h11()
-        if protocol is None or not protocol.is_answering:
+        if (protocol := self._h11()) is None or not protocol.is_answering:
             return
         self._tasks.disconnect()
         # The answer, when it is complete, ends this wait through protocol_send(Closed).
@@ -404,7 +405,7 @@ class Connection(TCPServer):
 
     def _set_read_deadline(self) -> None:
         """Say how long the next bytes may take, by what has been received so far."""
-        limits, protocol = self.around.limits, self._h11()
+        limits, protocol = self.around.limits, self._http1 or self._h11()
         now = trio.current_time()
         if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
             deadline = now + self._idle_s if self._idle else math.inf

@@ -27,9 +27,12 @@ class CustomHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if not self.configured:
+            await self._app(scope, receive, send)
+            return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start" and self.configured:
+            if message["type"] == "http.response.start":
                 message["headers"] = self.merged(message["status"], list(message["headers"]))
             await send(message)
 

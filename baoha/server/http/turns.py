@@ -128,6 +128,8 @@ class Turns:
 
     def refuses(self, urgency: Urgency, address: str) -> bool:
         """Whether a newcomer should not wait for a turn: those before it have for too long."""
+        if not self._waiting and (urgency, address) not in self._guards:
+            return False  # nobody waits, nor did lately
         now = trio.current_time()
         queue = self._queues[urgency]
         delay_s = queue.delay_s(address, now)
@@ -143,28 +145,37 @@ class Turns:
         guard.observe(delay_s, _DELAY_S, now)
         return guard.is_shedding and delay_s > _DELAY_S
 
-    def claim(self, turn: Turn, urgency: Urgency, address: str, *, expires: bool = False) -> bool:
+    def claim(self, size_bytes: int) -> bool:
         """
-        Return True for a turn at once; else it comes later.
+        Take a turn at once, if there is one; False: ``queue`` for it.
+
+        Args:
+            size_bytes: what is to be parsed.
+        """
+        if self._waiting:
+            return False
+        now, units = trio.current_time(), 1 + size_bytes // _UNIT_BYTES
+        if now >= self._window_ends:
+            self._taken, self._window_ends = 0.0, now + _WINDOW_S
+        if not self._has_room(units):
+            return False
+        self._take(units, now)
+        return True
+
+    def queue(self, turn: Turn, urgency: Urgency, address: str, *, expires: bool = False) -> None:
+        """
+        Have a turn come later.
 
         Args:
             expires: if it has not come within ``WAIT_MAX_S``, it is given up.
         """
         now = trio.current_time()
-        if not self._waiting:
-            if now >= self._window_ends:
-                self._taken, self._window_ends = 0.0, now + _WINDOW_S
-            if self._has_room(turn.units):
-                self._take(turn.units, now)
-                turn.is_over = True
-                return True
         turn.since, turn.urgency, turn.address = now, urgency, address
         self._queues[urgency].add(turn)
         if expires:
             self._expiring.append(turn)
         self._waiting += 1
         self._work.set()
-        return False
 
     def withdraw(self, turn: Turn) -> None:
         """Give up a turn, or the place in the queue."""
@@ -185,9 +196,10 @@ class Turns:
 
         Cancellation: the turn, or the place in the queue, is given up.
         """
-        turn = _TaskTurn(size_bytes)
-        if self.claim(turn, urgency, address, expires=expires):
+        if self.claim(size_bytes):
             return True
+        turn = _TaskTurn(size_bytes)
+        self.queue(turn, urgency, address, expires=expires)
         try:
             await turn.ends.wait()
         finally:

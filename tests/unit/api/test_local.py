@@ -380,14 +380,36 @@ async def test_unseal_reset_needs_no_key() -> None:
     assert node.calls == ["unseal reset=True"]
 
 
-@pytest.mark.parametrize("status", [SEALED, STANDBY, ACTIVE])
-async def test_seal_is_never_forwarded(status: NodeStatus) -> None:
-    node = FakeNode(status)
+async def test_seal_of_the_active_node_asks_for_sudo_first() -> None:
+    node = FakeNode(ACTIVE)
 
     answer = await ask(node, "PUT", "sys/seal")
 
     assert answer.status == 204
-    assert node.calls == ["seal token=s.t"]
+    assert node.calls == ["require_sudo sys/seal", "seal"]
+
+
+async def test_seal_without_sudo_is_refused_and_nothing_is_sealed() -> None:
+    node = FakeNode(ACTIVE)
+    node.sudo_tokens.clear()
+
+    answer = await ask(node, "PUT", "sys/seal")
+
+    assert answer.status == 403
+    assert node.calls == ["require_sudo sys/seal"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(SEALED, 204), (STANDBY, 500)])
+async def test_seal_of_another_node_is_answered_here_whoever_asks(
+    status: NodeStatus, code: int
+) -> None:
+    """Goal: a sealed node is sealed already, a standby refuses; neither forwards the request."""
+    node = FakeNode(status)
+
+    answer = await ask(node, "PUT", "sys/seal")
+
+    assert answer.status == code
+    assert node.calls == []
 
 
 async def test_raft_join_is_refused_in_any_state() -> None:

@@ -355,16 +355,26 @@ async def test_location_has_the_leaders_host_and_the_requests_path(
 # --- step-down ----------------------------------------------------------------------------------
 
 
-async def test_step_down_is_carried_out_outside_the_gate() -> None:
+async def test_step_down_is_allowed_inside_the_gate_and_carried_out_outside() -> None:
     node = FakeNode(ACTIVE)
-    node.gate_is_open = False
 
     answer = await serve_request(
         node, make("PUT", "/v1/sys/step-down", body=b'{"to":"n2","force":true}')
     )
 
     assert answer.status == 204
-    assert node.step_downs == [{"token": "s.t", "to": "n2", "force": True}]
+    assert node.calls == ["require_sudo sys/step-down", "step_down"]
+    assert node.step_downs == [{"to": "n2", "force": True, "by": "name of s.t"}]
+
+
+async def test_step_down_without_sudo_is_refused_and_nothing_happens() -> None:
+    node = FakeNode(ACTIVE)
+    node.sudo_tokens.clear()
+
+    answer = await serve_request(node, make("PUT", "/v1/sys/step-down"))
+
+    assert answer.status == 403
+    assert node.step_downs == []
 
 
 async def test_step_down_without_a_body() -> None:
@@ -373,7 +383,7 @@ async def test_step_down_without_a_body() -> None:
     answer = await serve_request(node, make("POST", "/v1/sys/step-down"))
 
     assert answer.status == 204
-    assert node.step_downs == [{"token": "s.t", "to": None, "force": False}]
+    assert node.step_downs == [{"to": None, "force": False, "by": "name of s.t"}]
 
 
 @pytest.mark.parametrize(
@@ -400,9 +410,7 @@ async def test_step_down_refuses_wrong_requests(
 
 async def test_step_down_without_a_successor_is_409_with_the_reason() -> None:
     class Alone(FakeNode):
-        async def step_down(
-            self, *, token: str, to: str | None, force: bool, asked_of: str, client: str
-        ) -> None:
+        async def step_down(self, *, to: str | None, force: bool, asked_of: str, by: str) -> None:
             raise StepDownRefused("no standby is ready")
 
     answer = await serve_request(Alone(ACTIVE), make("PUT", "/v1/sys/step-down"))

@@ -391,7 +391,7 @@ async def test_listener_stops_answers_leave_and_the_rest_gets_the_right_error(
         "/done": "5000000",
     }
     assert "/waiting" not in channel.active.called
-    assert channel.active.left == 1
+    assert channel.active.gone == 1
     assert channel.link.broken_at is None
 
 

@@ -185,7 +185,7 @@ async def test_standby_process_dies_its_requests_are_cancelled(autojump_clock: M
         await trio.sleep(0.1)
         assert channel.active.called == ["/v1/secret/a"]
         assert channel.active.running == 0
-        assert channel.active.left == 1
+        assert channel.active.gone == 1
 
 
 async def kill_after(hub: MemoryHub, victim: str, seconds: float) -> None:

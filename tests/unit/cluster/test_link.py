@@ -155,16 +155,16 @@ async def test_connection_lost_right_after_the_welcome_is_no_busy_loop(
     autojump_clock: MockClock,
 ) -> None:
     class Hasty(RecordingActive):
-        def peer_joined(self, peer: object) -> None:
+        def joined(self, peer: object) -> None:
             channel.hub.kill("active")
             channel.hub.revive("active")
 
-        def peer_left(self, peer: object) -> None:
-            self.left += 1
+        def left(self, peer: object) -> None:
+            self.gone += 1
 
     async with open_channel(wait_up=False, active=Hasty()) as channel:
         await trio.sleep(10)
-    assert channel.active.left < 5
+    assert channel.active.gone < 5
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class ScriptedCluster:
         if path == "ha-status":
             return self._ha_status(number, request)
         if path == "step-down":
-            return self._step_down(number, request)
+            return self.step_down(number, request)
         return 404, {"errors": []}
 
     def _ha_status(self, number: int, request: Seen) -> Reply:
@@ -100,7 +100,7 @@ class ScriptedCluster:
             return 307, b"", {"Location": f"{self.urls[self.leader]}/v1/sys/ha-status"}
         return 403, {"errors": ["permission denied"]}
 
-    def _step_down(self, number: int, request: Seen) -> Reply:
+    def step_down(self, number: int, request: Seen) -> Reply:
         self.step_downs.append((number, request))
         self.leader = None
 
@@ -254,7 +254,7 @@ def test_step_down_with_only_a_standby_given_goes_through_it_and_says_so(
 
 def test_step_down_refused_by_the_server_is_no_and_shows_why(cli: CommandLine) -> None:
     cluster = ScriptedCluster()
-    cluster._step_down = lambda *_: (409, {"errors": ["no standby is ready"]})  # type: ignore[method-assign]
+    cluster.step_down = lambda *_: (409, {"errors": ["no standby is ready"]})  # type: ignore[method-assign]
     with cluster.running():
         ran = cli("step-down", cluster.address, "--yes")
     assert ran.code == 1

@@ -35,30 +35,31 @@ def _relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _names() -> dict[Code, tuple[str, str]]:
-    """Return the file and the name of each row."""
-    found = {}
+def _names() -> dict[Code, set[tuple[str, str]]]:
+    """Return by which names (file, name) each row can be taken: its own, or a list of rows."""
+    found: dict[Code, set[tuple[str, str]]] = {}
     for stem in FILES:
-        module = import_module(f"baoha.diagnostics.codes.{stem}")
-        for name, value in vars(module).items():
-            if isinstance(value, Code):
-                found[value] = (f"baoha.diagnostics.codes.{stem}", name)
+        module = f"baoha.diagnostics.codes.{stem}"
+        for name, value in vars(import_module(module)).items():
+            for code in value if isinstance(value, tuple) else (value,):
+                if isinstance(code, Code):
+                    found.setdefault(code, set()).add((module, name))
     return found
 
 
-def _users() -> dict[tuple[str, str], set[str]]:
-    """Return which modules take a row, by its file and name."""
-    users: dict[tuple[str, str], set[str]] = {}
+def _imports() -> dict[tuple[str, str], set[str]]:
+    """Return which modules import a name, by its file and itself."""
+    found: dict[tuple[str, str], set[str]] = {}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
-                    users.setdefault((node.module, alias.name), set()).add(_relative(path))
-    return users
+                    found.setdefault((node.module, alias.name), set()).add(_relative(path))
+    return found
 
 
-USERS = _users()
 NAMES = _names()
+IMPORTS = _imports()
 
 
 def _is_found(kind: Seen, users: set[str]) -> bool:
@@ -75,7 +76,7 @@ def _is_found(kind: Seen, users: set[str]) -> bool:
 
 @pytest.mark.parametrize("code", CODES.values(), ids=str)
 def test_row_is_found_by_what_it_says(code: Code) -> None:
-    users = USERS.get(NAMES[code], set())
+    users = set().union(*(IMPORTS.get(name, set()) for name in NAMES[code]))
     assert code.seen_in, "nothing finds it"
     for kind in code.seen_in:
         assert _is_found(kind, users), f"{code}: {kind} does not find it, used by {sorted(users)}"

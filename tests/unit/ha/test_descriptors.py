@@ -72,8 +72,11 @@ async def test_link_that_begins_without_a_free_descriptor_comes_up_later() -> No
     """Goal: a standby that is out of descriptors when the leader changes is late, not dead."""
     network, timing = TCPNetwork(), HATiming()
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_cluster, network, "127.0.0.1", 0, IDENTITY, RecordingActive())
-        bound = await nursery.start(partial(serve, timing=timing))
+        active = RecordingActive()
+        serve = partial(serve_cluster, network, "127.0.0.1", 0, IDENTITY)
+        bound = await nursery.start(
+            partial(serve, execute=active.execute, standbys=active, timing=timing)
+        )
         advertisement = advertise(host=bound[0], port=bound[1])
         link = ClusterLink(network, advertisement, RecordingStandby(), timing=timing)
         with no_descriptor_free():

@@ -24,7 +24,7 @@ from tests.support.node_lab import EPOCH, MutinousBackend, lab, step_down, until
 
 
 def loop_of(node: Node) -> HALoop:
-    loop = node._loop
+    loop = node.inspect().loop
     assert loop is not None
     return loop
 
@@ -49,8 +49,8 @@ class PeerOfTheLastMoment:
         self._loop = loop_of(node)
 
     async def prepare(self) -> PrepareReply:
-        assert self._loop._tenure is not None
-        self._loop._tenure.end("lock lost: held by somebody else")
+        assert self._loop.tenure is not None
+        self._loop.tenure.end("lock lost: held by somebody else")
         return PrepareReply(ready=True)
 
     def notify(self, notice: LeaderNotice) -> None:
@@ -63,7 +63,7 @@ async def test_tenure_that_ends_while_its_successor_answers_is_not_handed_over(
     """Goal: two ends of one tenure in one moment do not end the process."""
     async with lab() as here:
         node = await here.active("n0")
-        loop_of(node)._peers.joined(PeerOfTheLastMoment(node))
+        loop_of(node).peers.joined(PeerOfTheLastMoment(node))
         # Repeated in the next tenure, which has no standby.
         assert await step_down(here, node) == 409
         assert node.status().role is Role.ACTIVE
@@ -135,7 +135,7 @@ async def test_seal_whose_caller_runs_out_of_time_still_seals(autojump_clock: ob
             nursery.start_soon(long_request)
             await trio.sleep(0.1)
             with trio.move_on_after(0.5) as limit:
-                await node.seal(token=here.token)
+                await node.seal()
             assert limit.cancelled_caught
             await until(node, Role.SEALED, 5)
         await here.unseal(node)
@@ -174,11 +174,12 @@ async def test_lock_that_a_stopping_node_gets_is_given_on_although_it_ends(
             await stopping.leave()
             identity = stopping.status().node_id
             here.world.observers.append(StopAt(identity, inner.cancel_scope))
-            tenure = loop_of(active)._tenure
+            tenure = loop_of(active).tenure
             assert tenure is not None
             assert tenure.fence is not None
-            assert active._lock is not None
-            await active._lock.release(tenure.fence, successor=identity, ttl_s=60)
+            lock = active.inspect().lock
+            assert lock is not None
+            await lock.release(tenure.fence, successor=identity, ttl_s=60)
         record = here.locks.record
         assert record is None or record.identity != identity
 

@@ -300,9 +300,10 @@ async def test_background_job_that_is_fenced_off_ends_the_tenure(
     async with lab() as here:
         node = await here.active("n0")
         epoch = node.status().epoch
-        jobs = list(node._maintenance.jobs)
+        maintenance = node.inspect().maintenance
+        jobs = list(maintenance.jobs)
         jobs[job] = fenced
-        node._maintenance.jobs = jobs
+        maintenance.jobs = jobs
         await trio.sleep(MAINTENANCE_INTERVAL_S + 0.5)
         await until(node, Role.ACTIVE, 5)
         assert node.status().epoch > epoch
@@ -316,7 +317,7 @@ async def test_stale_advertisement_that_is_fenced_off_ends_the_tenure(
         assert (await here.call(node, "PUT", "sys/step-down", {"force": True}))[0] == 204
         await until(node, Role.ACTIVE, 5)
         await trio.sleep(1)
-        barrier, epoch = node._barrier, node.status().epoch
+        barrier, epoch = node.inspect().barrier, node.status().epoch
         await barrier.put(names.LEADER_PREFIX + "old", b"x")
 
         delete = barrier.delete

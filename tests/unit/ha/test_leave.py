@@ -100,7 +100,7 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
             if goes == "leave":
                 await node.leave()
             else:
-                await node.seal(token=here.token)
+                await node.seal()
             assert trio.current_time() - began < 1.0
             await until(heir, Role.ACTIVE, 0.5)
         assert len(answers) == len(VAIN_WISHES) + 1
@@ -118,6 +118,6 @@ async def test_second_reason_to_go_waits_for_the_first(autojump_clock: object) -
         await trio.sleep(2)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.leave)
-            await node.seal(token=here.token)
+            await node.seal()
         await until(heir, Role.ACTIVE, 0.5)
         assert node.status().role is Role.SEALED

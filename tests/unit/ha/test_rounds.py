@@ -46,7 +46,7 @@ async def test_count_of_encryptions_survives_a_planned_change_of_a_young_tenure(
         elif reason == "shutdown":
             await first.leave()
         else:
-            await first.seal(token=here.token)
+            await first.seal()
         await until(second, Role.ACTIVE)
         assert await encryptions(here, second) >= counted
 

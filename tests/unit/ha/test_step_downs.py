@@ -93,7 +93,7 @@ async def test_step_down_that_meets_another_plan_is_one_with_it(
             answers.append((await here.call(node, "PUT", "sys/step-down"))[0])
 
         async def carry_out() -> None:
-            await (active.leave() if plan == "leave" else active.seal(token=here.token))
+            await (active.leave() if plan == "leave" else active.seal())
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hold_up, active, 1.0)
@@ -200,10 +200,10 @@ async def test_step_down_of_a_spent_token_whose_node_lost_its_duty_is_of_unknown
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await trio.sleep(1)
-            loop = active._loop
+            loop = active.inspect().loop
             assert loop is not None
-            assert loop._tenure is not None
-            loop._tenure.end("lock lost: taken away")
+            assert loop.tenure is not None
+            loop.tenure.end("lock lost: taken away")
         ((status, text),) = answers
         assert status == 503
         assert "unknown" in text
@@ -267,7 +267,7 @@ async def test_log_of_a_change_says_to_whom(
         elif plan == "leave":
             await active.leave()
         else:
-            await active.seal(token=here.token)
+            await active.seal()
     assert text in caplog.text
     assert ("to nobody" in caplog.text) is not company
 

@@ -170,7 +170,7 @@ async def test_request_around_its_time_limit_direct_or_forwarded_is_the_same(
         nodes.faults.latency_s = store_s
         answers = []
         for node in (nodes.active, nodes.standby):
-            nodes.active._core.forget()  # so that reads ask the store
+            nodes.active.inspect().core.forget()  # so that reads ask the store
             answers.append(
                 await nodes.ask(node, method, "/v1/secret/data/a", document(50), policy=policy)
             )

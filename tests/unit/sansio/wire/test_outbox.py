@@ -34,7 +34,8 @@ class Rig:
         self.wakes = 0
         self.taken: list[int] = []
         self.limits = limits
-        self.outbox = Outbox(limits, wake=self._wake, taken=lambda message: self._take(message))
+        self.outbox = Outbox(limits, wake=self._wake)
+        self.outbox.taken = self._take
 
     def _wake(self) -> None:
         self.wakes += 1

@@ -87,11 +87,11 @@ async def test_arrivals_requests_that_come_in_one_piece_are_answered_in_order() 
     door.is_closed = False
     async with listening(door) as listener, client_of(listener) as client:
         second = PLAIN.replace(b"/x ", b"/y ")
-        await client._stream.send_all(PLAIN + second)
+        await client.stream.send_all(PLAIN + second)
         text = b""
         with trio.fail_after(5):
             while b"/v1/secret/data/y" not in text:
-                text += await client._stream.receive_some(65536)
+                text += await client.stream.receive_some(65536)
         assert text.index(b"/v1/secret/data/x") < text.index(b"/v1/secret/data/y")
 
 
@@ -100,9 +100,9 @@ async def test_arrivals_body_in_pieces_reaches_the_app_whole() -> None:
     async with listening(door) as listener, client_of(listener) as client:
         head, body = WITH_BODY[:-5], WITH_BODY[-5:]
         for part in (head[:10], head[10:], body[:2], body[2:]):
-            await client._stream.send_all(part)
+            await client.stream.send_all(part)
             await trio.sleep(0.02)
-        text = await client._stream.receive_some(65536)
+        text = await client.stream.receive_some(65536)
         assert json.loads(text.partition(b"\r\n\r\n")[2])["size"] == 5
 
 
@@ -157,9 +157,8 @@ async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_rea
 ) -> None:
     waiting: list[Turn] = []
 
-    def queue(turns: Turns, turn: Turn, *_: object, **__: object) -> bool:
+    def queue(turns: Turns, turn: Turn, *_: object, **__: object) -> None:
         waiting.append(turn)
-        return False
 
     times = {"http_read_header_timeout_s": 0.4, "http_idle_timeout_s": 0.5}
     door = ClosedDoor()
@@ -168,7 +167,8 @@ async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_rea
         await trio.sleep(0.3)
         door.is_closed = False
         with monkeypatch.context() as patch, trio.fail_after(5):
-            patch.setattr(Turns, "claim", queue)
+            patch.setattr(Turns, "claim", lambda *_: False)
+            patch.setattr(Turns, "queue", queue)
             async with trio.open_nursery() as nursery:
 
                 async def take_late() -> None:

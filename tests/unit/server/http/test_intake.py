@@ -64,32 +64,32 @@ class Client:
     """One connection, read by a parser that is not the server's own code."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._parser = h11.Connection(h11.CLIENT)
+        self.stream = stream
+        self.parser = h11.Connection(h11.CLIENT)
 
     async def ask(self, request: bytes) -> tuple[h11.Response, bytes]:
         method, target, _ = request.split(b" ", 2)
-        self._parser.send(h11.Request(method=method, target=target, headers=[("host", "a")]))
-        self._parser.send(h11.EndOfMessage())
-        await self._stream.send_all(request)
+        self.parser.send(h11.Request(method=method, target=target, headers=[("host", "a")]))
+        self.parser.send(h11.EndOfMessage())
+        await self.stream.send_all(request)
         body = b""
         response: h11.Response | None = None
         while True:
-            event = self._parser.next_event()
+            event = self.parser.next_event()
             if event is h11.NEED_DATA:
-                self._parser.receive_data(await self._stream.receive_some(65536))
+                self.parser.receive_data(await self.stream.receive_some(65536))
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 assert response is not None
-                if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
-                    self._parser.start_next_cycle()
+                if self.parser.our_state is h11.DONE and self.parser.their_state is h11.DONE:
+                    self.parser.start_next_cycle()
                 return response, body
 
     async def is_at_end(self) -> bool:
-        return await self._stream.receive_some(1) == b""
+        return await self.stream.receive_some(1) == b""
 
 
 @asynccontextmanager
@@ -135,11 +135,11 @@ async def test_closed_door_closes_where_the_client_wants_it() -> None:
 
 async def test_closed_door_leaves_half_a_request_to_the_app() -> None:
     async with listening(ClosedDoor()) as listener, client_of(listener) as client:
-        await client._stream.send_all(WITH_BODY[:40])
+        await client.stream.send_all(WITH_BODY[:40])
         await trio.sleep(0.05)
-        client._parser.send(h11.Request(method="PUT", target="/v1/x", headers=[("host", "a")]))
-        await client._stream.send_all(WITH_BODY[40:])
-        assert b" 200 " in await client._stream.receive_some(100)
+        client.parser.send(h11.Request(method="PUT", target="/v1/x", headers=[("host", "a")]))
+        await client.stream.send_all(WITH_BODY[40:])
+        assert b" 200 " in await client.stream.receive_some(100)
 
 
 async def test_closed_door_answer_has_the_operators_headers() -> None:

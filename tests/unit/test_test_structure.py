@@ -1,0 +1,78 @@
+"""
+The house of the tests as a test: sizes, and who may look inside what.
+
+Rules come from tests/support/README.md. The exemptions may only shrink.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+OUTSIDE_SUPPORT = [path for path in TESTS if not path.is_relative_to(ROOT / "tests" / "support")]
+LINES_MAX = 600
+
+# Public, whatever their names: those of ``collections.namedtuple`` and ``os``.
+PUBLIC = frozenset({"_asdict", "_exit", "_fields", "_replace"})
+# How often a file may still take hold of what is private to another object. What these look at has
+# no public name yet: a node's parts, a store's caches, knobs of libraries.
+EXEMPT = {
+    "tests/conftest.py": 2,
+    "tests/conformance/test_docs.py": 1,
+    "tests/conformance/test_long_turns.py": 5,
+    "tests/simulation/test_hand_overs.py": 3,
+    "tests/simulation/test_rare_moments.py": 3,
+    "tests/simulation/test_scenarios.py": 1,
+    "tests/unit/api/test_admission.py": 7,
+    "tests/unit/cluster/test_protocol.py": 4,
+    "tests/unit/core/access/test_policy_rules.py": 4,
+    "tests/unit/core/access/test_tokens.py": 11,
+    "tests/unit/core/access/test_vouching.py": 1,
+    "tests/unit/core/keys/test_seal.py": 3,
+    "tests/unit/ha/test_duty.py": 7,
+    "tests/unit/ha/test_fitness.py": 3,
+    "tests/unit/ha/test_step_downs.py": 3,
+    "tests/unit/ha/test_trouble.py": 6,
+    "tests/unit/node/test_forwarded_as_direct.py": 1,
+    "tests/unit/node/test_keys_forgotten.py": 1,
+    "tests/unit/server/http/test_arrivals.py": 3,
+    "tests/unit/server/test_lifecycle.py": 1,
+    "tests/unit/server/test_logs.py": 1,
+    "tests/unit/storage/sqlite/test_companions.py": 2,
+    "tests/unit/storage/sqlite/test_host.py": 2,
+    "tests/unit/storage/sqlite/test_stopped.py": 1,
+}
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _reaches_inside(tree: ast.AST) -> Iterator[str]:
+    """Yield what is private to an object that is not ``self``."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+            continue
+        is_own = ast.unparse(node.value) in ("self", "cls", "super()")
+        if not (is_own or node.attr.startswith("__") or node.attr in PUBLIC):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=_relative)
+def test_size_of_test_module_is_readable(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("path", OUTSIDE_SUPPORT, ids=_relative)
+def test_test_outside_support_looks_at_what_is_public(path: Path) -> None:
+    found = list(_reaches_inside(ast.parse(path.read_text())))
+    assert len(found) <= EXEMPT.get(_relative(path), 0), found
+
+
+def test_exemption_names_a_file() -> None:
+    assert sorted(name for name in EXEMPT if not (ROOT / name).is_file()) == []
