@@ -97,6 +97,10 @@ class PayloadTooLarge(RequestError):
     status_hint = 413
 
 
+class TooLargeForStore(PayloadTooLarge):
+    """413: more than the store takes (a value, a key, a batch). Nothing was sent to it."""
+
+
 class Overloaded(RequestError):
     """503: more than this node does at once. Nothing was executed; the client may come back."""
 

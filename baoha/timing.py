@@ -115,15 +115,31 @@ class HATiming:
             "store_retry must not be above store_retry_max",
         )
 
-    def check_store(self, op_timeout_s: float | None) -> None:
+    def check_store(
+        self, op_timeout_s: float | None, *, ttl_min_s: float = 0.0, late_factor: float = 1.0
+    ) -> None:
         """
-        Check how long a call to the store that holds the HA lock may take, where that is known.
+        Check the durations against the store that holds the HA lock.
 
-        Such a call is not cancelled: a limit around it that is shorter bounds nothing.
+        Args:
+            op_timeout_s: how long a call to it may take; None: not known. Such a call is not
+                cancelled: a limit around it that is shorter bounds nothing.
+            ttl_min_s: the shortest ttl that it grants.
+            late_factor: so many times over a lock may outlive its ttl.
 
         Raises:
-            ConfigError: it may take longer than a renewal or a clean-up.
+            ConfigError: a duration does not fit the store.
         """
+        self._require(
+            ttl_min_s <= min(self.handover_ttl_s, self.lock_ttl_s),
+            f"handover_ttl and lock_ttl must not be below {ttl_min_s:g}s: the store grants no "
+            "shorter lock",
+        )
+        self._require(
+            self.drain_s + late_factor * self.handover_ttl_s + TAKE_OVER_MARGIN_S < self.park_s,
+            f"drain + {late_factor:g} * handover_ttl + {TAKE_OVER_MARGIN_S:g}s must be below "
+            "park: the store may let go of a lock so late, and what waits must outlive that",
+        )
         if op_timeout_s is None:
             return
         self._require(

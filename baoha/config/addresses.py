@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from baoha.config.model import ListenerConfig, ServerConfig
@@ -46,20 +46,24 @@ from baoha.errors import ConfigError
 from baoha.sansio.address_form import SCHEMES, address_form
 from baoha.sansio.urls import PORT_MAX, Address, split_url
 
-# Stores whose nodes find each other through the HA lock, so that they need an address.
-HA_STORES: Final = frozenset({"sqlite", "postgresql", "etcd", "raft", "consul"})
-
 _ODD_HOST: Final = re.compile(r"[^A-Za-z0-9.\-:_]")
 _API_EXAMPLE: Final = "https://node1.example.com:8200"
 _CLUSTER_EXAMPLE: Final = "https://node1.example.com:8201"
 
 
-def check_addresses(config: ServerConfig) -> list[Finding]:
+def check_addresses(
+    config: ServerConfig, ha_of: Callable[[str], bool | None], *, api_addr_is_told: bool = False
+) -> list[Finding]:
     """
     Return what is wrong with the addresses of a node, errors first.
+
+    Args:
+        ha_of: whether several nodes can share a store of this name, so that each needs an address;
+            None: that is not known here.
+        api_addr_is_told: the store will say what is not configured.
     """
     findings = [
-        *_check_api_addr(config),
+        *_check_api_addr(config, ha_of, is_told=api_addr_is_told),
         *_check_cluster_addr(config),
         *_check_pair(config),
         *_check_listeners(config.listeners),
@@ -81,12 +85,19 @@ def enforce(findings: Sequence[Finding]) -> None:
         raise ConfigError("\n".join(str(error) for error in errors), code=errors[0].code.id)
 
 
-def _check_api_addr(config: ServerConfig) -> Iterator[Finding]:
+def _check_api_addr(
+    config: ServerConfig, ha_of: Callable[[str], bool | None], *, is_told: bool
+) -> Iterator[Finding]:
     if config.api_addr:
         yield from _check_url("api_addr", config.api_addr, config.listeners)
         yield from _check_scheme(config)
         return
-    ha = config.ha_storage is not None or config.storage.type in HA_STORES
+    if is_told:
+        return
+    ha = ha_of((config.ha_storage or config.storage).type)
+    if ha is None:
+        # A store that is named to hold the lock is meant for several nodes, whatever it is.
+        ha = config.ha_storage is not None
     yield _found(
         API_ADDR_MISSING,
         "missing API address, please set in configuration or via environment",

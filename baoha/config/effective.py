@@ -2,8 +2,8 @@
 The configuration that is in force, line by line, for ``--print-effective-config``.
 
 Rule of this file: a secret is shown as "***". Whether a storage setting is one is told by its
-name, and every password inside a URL is masked whatever the name; what cannot be judged (a list, an
-inner block) is shown only by its size.
+store and by its name, and every password inside a URL is masked whatever the name; what cannot be
+judged (a list, an inner block) is shown only by its size.
 
 Source: ours; docs/spec/cluster-cli.md section 3.3.
 """
@@ -11,7 +11,7 @@ Source: ours; docs/spec/cluster-cli.md section 3.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from baoha.config.model import ListenerConfig, SealConfig, ServerConfig, Source
@@ -39,12 +39,17 @@ class Setting(NamedTuple):
     is_secret: bool = False
 
 
-def effective(config: ServerConfig) -> list[tuple[str, str, str]]:
+def effective(
+    config: ServerConfig, secrets_of: Callable[[str], frozenset[str]] = lambda _: frozenset()
+) -> list[tuple[str, str, str]]:
     """
     Return (key, value, where it came from) for every key, secrets masked.
+
+    Args:
+        secrets_of: the settings of a store that are secrets by its own word.
     """
     rows: list[tuple[str, str, str]] = []
-    for setting in settings(config):
+    for setting in settings(config, secrets_of):
         key = setting.key
         source = config.sources.get(key, _DEFAULT)
         text = source.text if not source.overridden else f"{source.text}, not {source.overridden}"
@@ -57,16 +62,22 @@ def effective(config: ServerConfig) -> list[tuple[str, str, str]]:
     return rows
 
 
-def settings(config: ServerConfig) -> Iterator[Setting]:
+def settings(
+    config: ServerConfig, secrets_of: Callable[[str], frozenset[str]] = lambda _: frozenset()
+) -> Iterator[Setting]:
     """
     Return every key that is in force, as it is: secrets too.
+
+    Args:
+        secrets_of: as for ``effective``.
     """
     yield from _settings(config)
     for block, storage in (("storage.", config.storage), ("ha_storage.", config.ha_storage)):
         if storage is not None:
             yield Setting(f"{block}type", storage.type)
+            secrets = secrets_of(storage.type)
             for name, value in storage.settings.items():
-                is_secret = _SECRET_NAME.search(name) is not None
+                is_secret = name in secrets or _SECRET_NAME.search(name) is not None
                 yield Setting(f"{block}{name}", value, is_secret=is_secret)
     blocks: list[tuple[str, ListenerConfig | SealConfig]] = [
         *((f"listener.{number}.", one) for number, one in enumerate(config.listeners, start=1)),

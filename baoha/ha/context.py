@@ -20,7 +20,7 @@ from baoha.core.view import Leader
 from baoha.ha.gate import RequestGate
 from baoha.ha.problems import ProblemList
 from baoha.ha.status_publisher import StatusBoard
-from baoha.storage.base import HALock
+from baoha.storage.base import Capabilities, HALock
 from baoha.timing import BootClock, HATiming
 
 
@@ -116,7 +116,7 @@ class HAContext:
     Attributes:
         cluster_listen: (host, port) that the cluster listener binds during a tenure.
         lock: None without a store that can do HA.
-        store_announces: changes of the lock are announced by the store, without polling.
+        capabilities: of the store that holds the lock; none without a lock.
     """
 
     facts: NodeFacts
@@ -128,6 +128,6 @@ class HAContext:
     gate: RequestGate
     barrier: Barrier
     lock: HALock | None
-    store_announces: bool
+    capabilities: Capabilities
     duties: Duties
     problems: ProblemList = field(default_factory=lambda: ProblemList())

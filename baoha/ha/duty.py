@@ -359,7 +359,9 @@ async def _let_go(
         request.passed = Passed(
             identity=successor.info.node_id,
             name=successor.info.api_addr,
-            epoch=tenure.epoch,
+            # Passing the lock on raises its epoch by one, giving it back does not.
+            epoch=tenure.epoch + (1 if ctx.capabilities.hand_over else 0),
+            is_reserved=ctx.capabilities.hand_over or request.to is not None,
             lapses_at=trio.current_time() + timing.cleanup_s + timing.handover_ttl_s,
             is_wanted=request.to is None or is_named(successor.info, request.to),
         )
@@ -380,7 +382,8 @@ async def _let_go(
 
 async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> str:
     """
-    Give the lock back or pass it on.
+    Give the lock back, or pass it on where the store can do that in one step; where it cannot, the
+    successor takes a lock that is free.
 
     Returns:
         Why that has failed, or is not known; "" when it is done. The lock runs out by itself then.
@@ -389,6 +392,8 @@ async def _release(ctx: HAContext, tenure: Tenure, *, successor: str | None) -> 
         return ""
     problem = "no answer in time"
     tenure.is_given_back = True
+    if not ctx.capabilities.hand_over:
+        successor = None
     with trio.move_on_after(ctx.timing.cleanup_s) as scope:
         scope.shield = True
         try:

@@ -1,9 +1,9 @@
 """
 After the lock was passed on: has the successor taken it up?
 
-Rules of this file: it believes what the store's record shows, and nothing else. Passing the lock
-raises its epoch by one, and so does acquiring it; so the record that follows the passed one tells
-who took it up, and a later one that somebody had.
+Rules of this file: it believes what the store's record shows, and nothing else. Acquiring the lock
+raises its epoch by one, and so does passing it on; so the record that follows the one that was left
+tells who took it up, and a later one that somebody had.
 
 Whoever passed the lock on is a standby from that moment, and reads the record anyway: this file
 only watches what the standby sees.
@@ -22,13 +22,14 @@ from baoha.storage.base import LockRecord
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
     """
-    The lock was passed to a successor.
+    The lock was passed to a successor, or given back for it where the store cannot pass it.
 
     Attributes:
         identity: the successor's.
         name: its API address.
-        epoch: of the tenure that passed it on.
+        epoch: of the lock as it was left.
         lapses_at: when it is free again if nobody takes it up (trio's clock).
+        is_reserved: False when it may be anybody else's as well.
         is_wanted: False when the standby that was asked for was lost in the last moment.
     """
 
@@ -36,6 +37,7 @@ class Passed:
     name: str
     epoch: int
     lapses_at: float
+    is_reserved: bool = True
     is_wanted: bool = True
 
 
@@ -78,6 +80,8 @@ class LockSightings:
                         "the standby that was asked for was lost during the hand-over; "
                         f"{passed.name} has taken over"
                     )
+                if taker is not None and not passed.is_reserved:
+                    return  # a race among standbys that are all as good
                 if taker is not None:
                     raise NotTakenUp(
                         f"the HA lock was passed to {passed.name}, which has not taken it up; "
@@ -92,9 +96,9 @@ class LockSightings:
 
 def _taker(passed: Passed, record: LockRecord | None) -> str | None:
     """Return who took the lock up; None: nobody, as far as this record tells."""
-    if record is None or record.epoch <= passed.epoch + 1:
+    if record is None or record.epoch <= passed.epoch:
         return None
-    if record.epoch == passed.epoch + 2:
+    if record.epoch == passed.epoch + 1:
         return record.identity
     # Somebody took it up and has let it go again; a lock that lapses leaves no epoch behind.
     return passed.identity
@@ -104,7 +108,7 @@ def _is_lost_again(passed: Passed, record: LockRecord | None) -> bool:
     """Say whether another node acquired the lock next, to whom the successor had not passed it."""
     return (
         record is not None
-        and record.epoch == passed.epoch + 3
+        and record.epoch == passed.epoch + 2
         and record.value != ""
         and record.identity != passed.identity
     )

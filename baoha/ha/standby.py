@@ -57,7 +57,7 @@ class Standby:
             Own(
                 identity=ctx.facts.identity,
                 is_clustered=bool(ctx.facts.cluster_addr),
-                store_announces=ctx.store_announces,
+                store_announces=ctx.capabilities.watch,
                 poll_s=ctx.timing.watch_poll_s,
             )
         )
@@ -197,9 +197,10 @@ class Standby:
 
     async def _check_death(self, lock: HALock, step: CheckDeath) -> None:
         ctx = self._ctx
-        if not await is_proven_dead(
-            step, lock, network=ctx.network, own_address=ctx.facts.api_addr
-        ):
+        if not ctx.capabilities.session_lock:
+            return
+        own = ctx.facts.api_addr
+        if not await is_proven_dead(step, lock, network=ctx.network, own_address=own):
             return
         if not self._picture.is_dead:
             log.warning("the active node's process is gone: epoch=%d", step.record.epoch)

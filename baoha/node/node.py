@@ -43,7 +43,7 @@ from baoha.node.unsealing import Unsealing, collect_garbage
 from baoha.sansio.ha_state import HAEvent, Phase
 from baoha.sansio.shares import Claim
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
-from baoha.storage.base import Backend, HABackend
+from baoha.storage.base import Backend, Capabilities, HABackend
 from baoha.timing import BootClock, boot_time_s
 
 log = logging.getLogger("baoha.core")
@@ -115,7 +115,7 @@ class Node:
                 gate=self._gate,
                 barrier=self._barrier,
                 lock=None,
-                store_announces=ha_backend is not None and ha_backend.capabilities.watch,
+                capabilities=Capabilities() if ha_backend is None else ha_backend.capabilities,
                 duties=self._duties(),
                 problems=self._problems,
             ),

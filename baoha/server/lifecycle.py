@@ -46,7 +46,7 @@ from baoha.server.logs import Logs
 from baoha.server.notify import Notifier
 from baoha.server.reload import apply_reload
 from baoha.server.settings import listener_policy
-from baoha.server.stores import Stores
+from baoha.server.stores import Stores, with_addresses
 from baoha.server.watchdog import LoopRecord, LoopWatchdog
 
 logger = logging.getLogger("baoha.server")
@@ -157,7 +157,8 @@ class ServerProcess:
 
     async def _serve(self) -> None:
         async with self._parts.open_stores(self._config) as stores:
-            node = self._parts.make_node(self._config, stores)
+            config = await with_addresses(self._config, stores)
+            node = self._parts.make_node(config, stores)
             self._watchdog.on_report = partial(_show_loop, node)
             app, door = self._parts.make_app(node, self._config.ha.park_s)
             self._listeners = [
@@ -172,7 +173,7 @@ class ServerProcess:
             async with trio.open_nursery() as api:
                 addresses = [await api.start(listener.serve) for listener in self._listeners]
                 with _pid_file(self._config.pid_file):
-                    self._show_start(addresses, stores)
+                    self._show_start(config, addresses, stores)
                     try:
                         await self._run_node(node, addresses)
                     finally:
@@ -278,9 +279,9 @@ class ServerProcess:
 
     # --- telling ---------------------------------------------------------------------------------
 
-    def _show_start(self, addresses: list[str], stores: Stores) -> None:
+    def _show_start(self, config: ServerConfig, addresses: list[str], stores: Stores) -> None:
         info = banner.describe(
-            self._config,
+            config,
             addresses=addresses,
             backend=stores.data,
             ha_backend=stores.separate,

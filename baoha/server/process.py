@@ -25,7 +25,7 @@ from baoha.api.door import Door
 from baoha.api.uploads import ROOM_BYTES
 from baoha.asgi import ASGIApp
 from baoha.cluster.network import TCPNetwork
-from baoha.config.addresses import check_addresses, enforce
+from baoha.config.addresses import enforce
 from baoha.config.model import ServerConfig
 from baoha.core.engines.registry import installed_engine_types
 from baoha.errors import ConfigError
@@ -38,7 +38,7 @@ from baoha.server.memory import usable_bytes
 from baoha.server.notify import Notifier
 from baoha.server.priority import raise_priority
 from baoha.server.settings import node_settings
-from baoha.server.stores import Stores, open_stores
+from baoha.server.stores import Stores, judge_addresses, open_stores
 
 # Enough for every listener's connections_max, the store and the cluster channel.
 DESCRIPTORS = 65_536
@@ -76,7 +76,7 @@ def run(
     _prepare_process()
     raise_priority(config.nice)
     try:
-        findings = check_addresses(config)
+        findings = judge_addresses(config)
         enforce(findings)
         logs = Logs(level=config.log_level, format=config.log_format, file=config.log_file)
     except ConfigError as error:

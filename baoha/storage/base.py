@@ -6,7 +6,8 @@ Rules of this file:
 1. There is one way to write, ``apply``: a batch of puts and deletes that is applied as a whole or
    not at all, after its fence and its expectations were proven *inside the same store transaction*.
    ``put``, ``delete`` and ``transaction`` are built on it here, once, for every store.
-2. A capability is declared, never guessed from a class name.
+2. A capability is declared, never guessed from a class name. So is a limit; it is checked here,
+   before anything is sent, and not by the stores.
 3. "Someone else holds it" is a value, "cannot tell" is an exception.
 4. An adapter raises only errors of ``baoha.errors``; it maps its driver's own at its edge.
 
@@ -25,8 +26,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
-from baoha.errors import StorageError
+from baoha.errors import StorageError, TooLargeForStore
 
 # The method "list" of a store hides the built-in inside its class body.
 Keys = list[str]
@@ -34,7 +36,11 @@ Keys = list[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a store can do beyond get, put, delete and list. Everything is off unless declared."""
+    """
+    What a store can do beyond get, put, delete and list. Everything is off unless declared.
+
+    Each is read above the stores, or it is none: a test finds the reader.
+    """
 
     ha: bool = False  # it is an HABackend too
     fencing: bool = False  # a fence is proven inside the write's own transaction
@@ -42,7 +48,6 @@ class Capabilities:
     hand_over: bool = False  # release can name the successor in the same step
     session_lock: bool = False  # it can prove that the holder's process is gone
     redirect_address: bool = False  # it can tell this node's address as others see it
-    replication_index: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,47 @@ class Batch:
     fence: Fence | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLimits:
+    """
+    How much a store takes; None: more than a request can bring.
+
+    Attributes:
+        value_bytes: one value, as it is stored (encrypted).
+        key_bytes: one key, in UTF-8.
+        batch_ops: puts and deletes of one batch.
+        batch_bytes: keys and values of one batch together.
+    """
+
+    value_bytes: int | None = None
+    key_bytes: int | None = None
+    batch_ops: int | None = None
+    batch_bytes: int | None = None
+
+    def check(self, batch: Batch) -> None:
+        """
+        Refuse a batch that the store would not take, before anything of it is sent.
+
+        Raises:
+            TooLargeForStore: it is above a limit (not applied).
+        """
+        if self == NO_LIMITS:
+            return  # nearly always, and on the way of every write
+        keys = [len(key.encode()) for key in batch.writes]
+        values = [len(value) for value in batch.writes.values() if value is not None]
+        for what, limit, found in (
+            ("bytes of a value", self.value_bytes, max(values, default=0)),
+            ("bytes of a key", self.key_bytes, max(keys, default=0)),
+            ("changes at a time", self.batch_ops, len(keys)),
+            ("bytes of changes at a time", self.batch_bytes, sum(keys) + sum(values)),
+        ):
+            if limit is not None and found > limit:
+                raise TooLargeForStore(f"the store takes {limit} {what} at most, got {found}")
+
+
+NO_LIMITS: Final = StoreLimits()
+
+
 class Backend(ABC):
     """
     A durable, ordered map from path to bytes. Safe for concurrent use by many tasks.
@@ -81,6 +127,8 @@ class Backend(ABC):
 
     name: str
     capabilities: Capabilities
+    # Those of the store's row (``StoreType``). Checked here, once for every store.
+    limits: StoreLimits = NO_LIMITS
     # How long a call may take at most, cancelled or not; None: it is not known.
     op_timeout_s: float | None = None
 
@@ -116,8 +164,16 @@ class Backend(ABC):
         """
 
     async def put(self, key: str, value: bytes, *, fence: Fence | None = None) -> None:
-        """Write one value. Raises as ``apply`` does, but never TransactionConflict."""
-        await self.apply(Batch(writes={key: value}, fence=fence))
+        """
+        Write one value.
+
+        Raises:
+            TooLargeForStore: it is above a limit of the store (not applied).
+            FencedWrite, StorageUnavailable: as ``apply``.
+        """
+        batch = Batch(writes={key: value}, fence=fence)
+        self.limits.check(batch)
+        await self.apply(batch)
 
     async def delete(self, key: str, *, fence: Fence | None = None) -> None:
         """Delete one key; deleting an absent key succeeds."""
@@ -202,19 +258,20 @@ class Transaction:
         Apply the writes. Without writes this does nothing.
 
         Raises:
+            TooLargeForStore: the writes are above a limit of the store (not applied).
             TransactionConflict, FencedWrite, StorageUnavailable: as ``Backend.apply``.
         """
         self._require_open()
         self.ended = True
         if self._writes:
-            await self._backend.apply(
-                Batch(
-                    writes=self._writes,
-                    expected=self._reads,
-                    expected_lists=self._lists,
-                    fence=self._fence,
-                )
+            batch = Batch(
+                writes=self._writes,
+                expected=self._reads,
+                expected_lists=self._lists,
+                fence=self._fence,
             )
+            self._backend.limits.check(batch)
+            await self._backend.apply(batch)
 
     def rollback(self) -> None:
         """Forget the writes. Safe to call twice."""

@@ -184,6 +184,7 @@ class FaultyBackend(Backend):
     def __init__(self, inner: Backend, faults: Faults) -> None:
         self.name = inner.name
         self.capabilities = inner.capabilities
+        self.limits = inner.limits
         self.faults = faults
         self._inner = inner
 

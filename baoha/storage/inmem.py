@@ -27,6 +27,7 @@ import trio
 from baoha.errors import FencedWrite, LockLost, TransactionConflict
 from baoha.storage import lock_rules
 from baoha.storage.base import (
+    NO_LIMITS,
     Backend,
     Batch,
     Capabilities,
@@ -35,9 +36,11 @@ from baoha.storage.base import (
     HALock,
     Keys,
     LockRecord,
+    StoreLimits,
 )
 from baoha.storage.keys import check_key, check_prefix, children
 from baoha.storage.settings import Settings
+from baoha.storage.store_type import StoreType
 from baoha.timing import BootClock, boot_time_s
 
 EVERYTHING = Capabilities(ha=True, fencing=True, watch=True, hand_over=True, session_lock=True)
@@ -67,8 +70,9 @@ class World:
 
     Args:
         clock: the store's clock, in seconds; None: trio's (virtual in simulations).
-        capabilities: what its backends declare. ``watch`` and ``session_lock`` are really absent
-            when they are not declared; the rest is a declaration only.
+        capabilities: what its backends declare. ``watch``, ``hand_over`` and ``session_lock`` are
+            really absent when they are not declared; the rest is a declaration only.
+        limits: what its backends declare.
     """
 
     def __init__(
@@ -76,8 +80,10 @@ class World:
         *,
         clock: Callable[[], float] | None = None,
         capabilities: Capabilities = EVERYTHING,
+        limits: StoreLimits = NO_LIMITS,
     ) -> None:
         self.capabilities = capabilities
+        self.limits = limits
         self.data: dict[str, bytes] = {}
         self.locks: dict[str, lock_rules.LockRow] = {}
         self.observers: list[Observer] = []
@@ -189,6 +195,7 @@ class InmemBackend(Backend, HABackend):
     def __init__(self, world: World, identity_hint: str = "") -> None:
         self.world = world
         self.capabilities = world.capabilities
+        self.limits = world.limits
         self._hint = identity_hint
 
     def __repr__(self) -> str:
@@ -266,6 +273,7 @@ class InmemLock(HALock):
         self, fence: Fence, *, successor: str | None = None, ttl_s: float = 0.0
     ) -> None:
         await trio.lowlevel.checkpoint()
+        assert successor is None or self._world.capabilities.hand_over, "cannot pass a lock on"
         if self._world.fence_holds(fence):
             row = self._world.row(self.key)
             row = lock_rules.released(row, successor, self._world.now_s() + ttl_s)
@@ -292,11 +300,6 @@ class InmemLock(HALock):
         return self._world.capabilities.session_lock and self._world.is_gone(identity)
 
 
-def check_settings(settings: Mapping[str, object]) -> None:
-    """Check a block; see the registry. Its calls do not wait."""
-    Settings("inmem", settings).finish()
-
-
 async def open_backend(
     settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> InmemBackend:
@@ -310,6 +313,14 @@ async def open_backend(
     Raises:
         ConfigError: there is a setting.
     """
-    check_settings(settings)
+    Settings("inmem", (), settings)
     await trio.lowlevel.checkpoint()
     return World(clock=boot_clock, capabilities=ALONE).open()
+
+
+STORE = StoreType(
+    name="inmem",
+    summary="in the memory of one process, gone with it; for development",
+    open=open_backend,
+    capabilities=ALONE,
+)

@@ -1,39 +1,21 @@
 """
 Stores by name: the entry point group ``baoha.storage``.
 
-Rule of this file: a store is code that the operator installed. Its entry point names a coroutine
-function with the signature of ``Opener``; nothing is registered at run time. Beside it the module
-may have ``check_settings``, a function with the signature of ``Checker``.
+Rule of this file: a store is code that the operator installed. Its entry point names its row, a
+``StoreType``; nothing is registered at run time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, cast
+from collections.abc import Mapping
+from importlib.metadata import entry_points
 
 from baoha.errors import ConfigError
 from baoha.storage.base import Backend
+from baoha.storage.store_type import StoreType
 from baoha.timing import BootClock, boot_time_s
 
 GROUP = "baoha.storage"
-
-
-class Opener(Protocol):
-    """What an entry point of the group names: ``open_backend`` of a store module."""
-
-    def __call__(
-        self, settings: Mapping[str, object], *, boot_clock: BootClock = ...
-    ) -> Awaitable[Backend]:
-        """Open the store that a ``[storage.X]`` block describes."""
-
-
-class Checker(Protocol):
-    """Checks a ``[storage.X]`` block without opening anything."""
-
-    def __call__(self, settings: Mapping[str, object]) -> float | None:
-        """Return the ``op_timeout_s`` that the store will declare; raise ConfigError."""
 
 
 def store_names() -> list[str]:
@@ -41,47 +23,47 @@ def store_names() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def load_opener(name: str) -> Opener:
+def load_type(name: str) -> StoreType:
     """
-    Return the ``open_backend`` of a store.
+    Return the row of a store.
 
     Raises:
         ConfigError: no such store is installed, or a package that it needs is missing.
     """
-    point = _entry_point(name)
-    try:
-        return cast("Opener", point.load())
-    except (ImportError, AttributeError) as exc:
-        raise ConfigError(f"cannot load storage type {name!r}: {exc}") from exc
-
-
-def _entry_point(name: str) -> EntryPoint:
     points = list(entry_points(group=GROUP, name=name))
     if not points:
         raise ConfigError(
             f"unknown storage type {name!r}; installed are: {', '.join(store_names())}"
         )
-    return points[0]
-
-
-def check_settings(name: str, settings: Mapping[str, object]) -> float | None:
-    """
-    Check a store's block as far as that goes without opening it.
-
-    Returns:
-        The ``op_timeout_s`` that it will declare; None: that is not known beforehand, or a package
-        that the store needs is not on this machine.
-
-    Raises:
-        ConfigError: unknown store, or wrong settings.
-    """
-    point = _entry_point(name)
     try:
-        module = import_module(point.module)
-    except ImportError:
+        row = points[0].load()
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(f"cannot load storage type {name!r}: {exc}") from exc
+    if not isinstance(row, StoreType) or row.name != name:
+        raise ConfigError(
+            f"cannot load storage type {name!r}: {points[0].value} is not its StoreType"
+        )
+    return row
+
+
+def find_type(name: str) -> StoreType | None:
+    """Return the row of a store; None: it is not installed here, or cannot be loaded."""
+    try:
+        return load_type(name)
+    except ConfigError:
         return None
-    checker = cast("Checker | None", getattr(module, "check_settings", None))
-    return None if checker is None else checker(settings)
+
+
+def is_ha(name: str) -> bool | None:
+    """Return whether nodes can share a store of this name; None: it is not known here."""
+    row = find_type(name)
+    return None if row is None else row.capabilities.ha
+
+
+def secrets_of(name: str) -> frozenset[str]:
+    """Return the settings of a store that no text may show; none where it is not known here."""
+    row = find_type(name)
+    return frozenset(one.key for one in row.settings if one.secret) if row else frozenset()
 
 
 async def open_backend(
@@ -92,7 +74,7 @@ async def open_backend(
 
     Args:
         name: the X of ``[storage.X]``.
-        settings: the block; the store refuses keys that it does not know.
+        settings: the block; keys that the store does not know are refused.
         boot_clock: seconds, counting suspends too.
 
     Raises:
@@ -101,4 +83,4 @@ async def open_backend(
 
     Owns: the caller closes the store with ``aclose``.
     """
-    return await load_opener(name)(settings, boot_clock=boot_clock)
+    return await load_type(name).open_backend(settings, boot_clock=boot_clock)

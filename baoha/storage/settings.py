@@ -1,19 +1,65 @@
 """
-Reading a ``[storage.X]`` block.
+The keys of a ``[storage.X]`` block: a row for each, and the reading of a block by its rows.
 
-Rule of this file: a key that the store does not know is an error, never ignored; a typing mistake
-in a configuration must not silently mean a default.
+Rules of this file:
+
+1. A key that the store does not know is an error, never ignored; a typing mistake in a
+   configuration must not silently mean a default.
+2. What is to be known of a key stands in its row: reading, masking, environment and
+   ``baoha storage list`` ask nobody else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, cast
 
 from baoha.errors import ConfigError
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+
+
+class SettingKind(StrEnum):
+    """What a value is; the words are those of the tables."""
+
+    TEXT = "text"  # not empty, without control characters
+    PATH = "path"  # a file or folder of this machine
+    DURATION = "duration"  # seconds as a number, or "500ms", "2s", "1m"; above 0, 24 hours at most
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSetting:
+    """
+    One key of a store's block.
+
+    Attributes:
+        doc: what it is, for the tables; one line, without a full stop.
+        default: None makes the key required. Durations are seconds.
+        secret: no text shows its value.
+        env: name of the environment variable that replaces it, without prefix (``BAOHA_``); or "".
+    """
+
+    key: str
+    kind: SettingKind
+    doc: str
+    default: str | float | bool | None = None
+    secret: bool = False
+    env: str = ""
+
+    @property
+    def shown_default(self) -> str:
+        """The default as it would be written; "" where the key is required."""
+        if self.default is None:
+            return ""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return f"{self.default:g}s" if isinstance(self.default, float) else str(self.default)
 
 
 class UnknownKeys(ConfigError):
@@ -23,7 +69,7 @@ class UnknownKeys(ConfigError):
     Args:
         store: the store's name.
         keys: the unknown ones, as they stand in the block.
-        known: those that the store has asked for.
+        known: those that have a row.
     """
 
     def __init__(self, store: str, keys: Sequence[str], known: Sequence[str]) -> None:
@@ -34,78 +80,90 @@ class UnknownKeys(ConfigError):
 
 class Settings:
     """
-    One storage block: each key is taken once, then ``finish`` refuses what is left.
+    One storage block, checked against the rows of its store.
 
     Args:
         store: the store's name, for error texts.
-        values: the block as configured.
+        rows: the keys that it knows.
+        block: the block as configured.
+
+    Raises:
+        ConfigError: a required key is missing, or a value is of the wrong kind.
+        UnknownKeys: there is a key without a row.
     """
 
-    def __init__(self, store: str, values: Mapping[str, object]) -> None:
-        self._store = store
-        self._left = dict(values)
-        self._known: list[str] = []
+    def __init__(
+        self, store: str, rows: Sequence[StoreSetting], block: Mapping[str, object]
+    ) -> None:
+        self._values: dict[str, object] = {}
+        self._given = frozenset(block)
+        for row in rows:
+            value = block.get(row.key, row.default)
+            try:
+                self._values[row.key] = _CHECKS[row.kind](value)
+            except ValueError as exc:
+                raise ConfigError(f"storage.{store}: {row.key} {exc}") from exc
+        known = [row.key for row in rows]
+        unknown = [key for key in block if key not in self._values]
+        if unknown:
+            raise UnknownKeys(store, unknown, known)
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """
-        Take a string; without a default it is required.
+    def is_given(self, key: str) -> bool:
+        """Whether the block says something of a key, be it the default."""
+        return key in self._given
 
-        Raises:
-            ConfigError: it is missing, empty, not a string, or holds a control character.
-        """
-        value = self._take(key, default)
-        if value is None:
-            raise ConfigError(f"storage.{self._store}: {key} is required")
-        if not isinstance(value, str) or not value:
-            raise ConfigError(f"storage.{self._store}: {key} must be a non-empty string")
-        if any(ord(char) < 32 or ord(char) == 127 for char in value):
-            raise ConfigError(f"storage.{self._store}: {key} must not contain control characters")
-        return value
+    def text(self, key: str) -> str:
+        """Return a text, or a path as it is written."""
+        return cast("str", self._values[key])
 
-    def duration_s(self, key: str, default_s: float) -> float:
-        """
-        Take a duration: seconds as a number, or text such as "500ms", "2s", "1m".
+    def duration_s(self, key: str) -> float:
+        """Return a duration, in seconds."""
+        return cast("float", self._values[key])
 
-        Raises:
-            ConfigError: it is no duration, or not between 0 (exclusive) and 24 hours.
-        """
-        value = self._take(key, default_s)
-        seconds = -1.0
-        if isinstance(value, str):
-            match = _DURATION.fullmatch(value.strip())
-            if match is not None:
-                seconds = float(match[1]) * _UNIT_S[match[2] or "s"]
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            seconds = float(value)
-        # NaN fails this comparison too, as it should.
-        if not 0 < seconds <= 86_400:
-            raise ConfigError(
-                f"storage.{self._store}: {key} must be a duration such as '2s', got {value!r}"
-            )
-        return seconds
+    def flag(self, key: str) -> bool:
+        """Return a yes or no."""
+        return cast("bool", self._values[key])
 
-    def flag(self, key: str, *, default: bool) -> bool:
-        """
-        Take a yes or no.
 
-        Raises:
-            ConfigError: it is neither true nor false.
-        """
-        value = self._take(key, default)
-        if not isinstance(value, bool):
-            raise ConfigError(f"storage.{self._store}: {key} must be true or false, got {value!r}")
-        return value
+def _text(value: object) -> str:
+    if value is None:
+        raise ValueError("is required")
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a non-empty string")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("must not contain control characters")
+    return value
 
-    def finish(self) -> None:
-        """
-        Refuse the keys that nobody took.
 
-        Raises:
-            UnknownKeys: there is one.
-        """
-        if self._left:
-            raise UnknownKeys(self._store, list(self._left), self._known)
+def _duration_s(value: object) -> float:
+    if value is None:
+        raise ValueError("is required")
+    seconds = -1.0
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is not None:
+            seconds = float(match[1]) * _UNIT_S[match[2] or "s"]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    # NaN fails this comparison too, as it should.
+    if not 0 < seconds <= 86_400:
+        raise ValueError(f"must be a duration such as '2s', got {value!r}")
+    return seconds
 
-    def _take(self, key: str, default: object) -> object:
-        self._known.append(key)
-        return self._left.pop(key, default)
+
+def _flag(value: object) -> bool:
+    if value is None:
+        raise ValueError("is required")
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")
+    return value
+
+
+_CHECKS: Final[Mapping[SettingKind, Callable[[object], object]]] = MappingProxyType(
+    {
+        SettingKind.TEXT: _text,
+        SettingKind.PATH: _text,
+        SettingKind.DURATION: _duration_s,
+        SettingKind.FLAG: _flag,
+    }
+)

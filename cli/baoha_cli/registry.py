@@ -69,6 +69,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "token": Entry("commands.token", "Create, look up, renew and revoke tokens.", SECRETS),
     "login": Entry("commands.login", "Log in, and keep the token for later commands.", SECRETS),
     "policy": Entry("commands.policy", "Write, read, list and delete policies.", SECRETS),
+    "storage": Entry("commands.storage", "List the stores that a server can use.", OTHER),
     "explain": Entry(
         "commands.explain", "Explain a diagnostic code, the exit codes or the conditions.", OTHER
     ),

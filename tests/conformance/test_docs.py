@@ -28,6 +28,7 @@ from baoha_cli.main import build
 from baoha.config.addresses import check_addresses, enforce
 from baoha.config.load import load
 from baoha.sansio.durations import SECOND_NS, parse_duration_ns
+from baoha.storage.registry import is_ha
 from baoha.timing import HATiming
 from tests.support.api_cluster import APICluster
 from tests.support.scenario import RECOVERY_S
@@ -130,7 +131,7 @@ def _is_toml(text: str) -> bool:
 @pytest.mark.parametrize("block", _blocks("toml", "hcl"), ids=_id)
 def test_configuration_block_can_be_used(block: Snippet, tmp_path: Path) -> None:
     config = load(_completed(tmp_path, block.text), {}, read_secrets=False)
-    enforce(check_addresses(config))
+    enforce(check_addresses(config, is_ha))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_configuration_block_can_be_used(block: Snippet, tmp_path: Path) -> None
 )
 def test_example_configuration_can_be_used(file: str) -> None:
     config = load([ROOT / file], {}, read_secrets=False)
-    enforce(check_addresses(config))
+    enforce(check_addresses(config, is_ha))
 
 
 def test_table_of_durations_has_the_defaults_of_the_code() -> None:

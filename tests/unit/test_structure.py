@@ -59,7 +59,7 @@ ORDER = [
         "baoha.storage.sqlite",
     },
     {"baoha.storage.registry"},
-    {"baoha.storage.lock_rules"},
+    {"baoha.storage.lock_rules", "baoha.storage.store_type"},
     {"baoha.storage.base", "baoha.storage.keys", "baoha.storage.retry", "baoha.storage.settings"},
     {"baoha.offload"},
     {"baoha.sansio"},
@@ -69,7 +69,10 @@ ORDER = [
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 _VALUES = {"baoha.diagnostics", "baoha.errors", "baoha.names", "baoha.sansio", "baoha.timing"}
 # Narrower than the order: what these may import besides themselves.
-ONLY = {"baoha.config": _VALUES, "baoha_cli": {*_VALUES, "baoha.config"}}
+ONLY = {
+    "baoha.config": _VALUES,
+    "baoha_cli": {*_VALUES, "baoha.config", "baoha.storage.registry", "baoha.storage.store_type"},
+}
 # Narrower than the order: who may import these.
 CONFIG_IMPORTED_BY = ("baoha.server", "baoha_cli")
 SERVER_IMPORTED_BY = ("baoha.server", "baoha_cli.commands.server")

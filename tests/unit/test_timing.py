@@ -43,3 +43,23 @@ def test_durations_that_break_a_relation_are_refused(
 def test_duration_that_is_none_is_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"ha.{name.removesuffix('_s')} must be between"):
         HATiming(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("traits", "text"),
+    [
+        ({"ttl_min_s": 1.2}, ""),
+        ({"ttl_min_s": 1.3}, "handover_ttl and lock_ttl must not be below 1.3s"),
+        ({"late_factor": 2.0}, ""),
+        ({"late_factor": 2.1}, r"drain \+ 2.1 \* handover_ttl \+ 0.5s must be below park"),
+    ],
+)
+def test_durations_fit_how_the_store_keeps_the_time_of_its_locks(
+    traits: dict[str, float], text: str
+) -> None:
+    timing = HATiming()
+    if not text:
+        timing.check_store(None, **traits)
+        return
+    with pytest.raises(ConfigError, match=text):
+        timing.check_store(None, **traits)

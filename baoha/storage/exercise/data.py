@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from baoha.errors import StorageError, TransactionConflict
+from baoha.errors import BaohaError, StorageError, TooLargeForStore, TransactionConflict
 from baoha.storage.base import Backend, Batch
 
 # Bytes that text handling, quoting and C strings stumble over.
@@ -19,6 +19,9 @@ _VALUES = (b"", b"\0", b"\0after", bytes(range(256)), b"'\"\\%_", "ü".encode("l
 # Characters that mean something to SQL, to patterns, to URLs, to shells and to sorting.
 _NAMES = ("a b", "a%b", "a_b", "a'b", 'a"b', "a\\b", "a*b", "a?b", "a+b", "a:b", "ä", "中", "😀")
 _LARGE = 1024 * 1024
+# A limit above this is not tried: it would take longer than the rest of the suite.
+_TRIED_BYTES_MAX = 32 * 1024 * 1024
+_TRIED_OPS_MAX = 10_000
 
 
 class DataPart(Protocol):
@@ -47,7 +50,7 @@ def _short(value: object) -> str:
 
 
 async def expect_raises(
-    kind: type[StorageError], call: Callable[[], Awaitable[object]], what: str
+    kind: type[BaohaError], call: Callable[[], Awaitable[object]], what: str
 ) -> None:
     """
     Call, and demand an error.
@@ -79,7 +82,8 @@ async def values_are_put_replaced_and_deleted(store: Backend, folder: str) -> No
 
 async def values_come_back_byte_for_byte(store: Backend, folder: str) -> None:
     """Values are bytes: empty, with zeros, not text, and large ones."""
-    for index, value in enumerate((*_VALUES, bytes(range(256)) * (_LARGE // 256))):
+    large = bytes(range(256)) * (_LARGE // 256)
+    for index, value in enumerate((*_VALUES, large[: store.limits.value_bytes])):
         await store.put(f"{folder}{index}", value)
         expect(await store.get(f"{folder}{index}"), value, f"value {index}")
 
@@ -259,21 +263,24 @@ async def transaction_ignores_what_it_did_not_read(store: Backend, folder: str) 
 
 async def batch_is_applied_whole_or_not_at_all(store: Backend, folder: str) -> None:
     """Puts and deletes land together; one failing expectation leaves everything as it was."""
-    await store.apply(Batch(writes={f"{folder}{index}": b"1" for index in range(100)}))
-    expect(len(await store.list(folder)), 100, "number of keys")
-    writes: dict[str, bytes | None] = {f"{folder}{index}": None for index in range(0, 100, 2)}
+    count = min(100, store.limits.batch_ops or 100)
+    await store.apply(Batch(writes={f"{folder}{index}": b"1" for index in range(count)}))
+    expect(len(await store.list(folder)), count, "number of keys")
+    writes: dict[str, bytes | None] = {f"{folder}{index}": None for index in range(0, count, 2)}
     writes[f"{folder}new"] = b"2"
-    for expected in ({f"{folder}99": b"2"}, {f"{folder}99": None}, {f"{folder}x": b""}):
+    last = f"{folder}{count - 1}"
+    for expected in ({last: b"2"}, {last: None}, {f"{folder}x": b""}):
         batch = Batch(writes=writes, expected=expected)
 
         async def apply(batch: Batch = batch) -> None:
             await store.apply(batch)
 
         await expect_raises(TransactionConflict, apply, f"expected {expected!r}")
-    expect(len(await store.list(folder)), 100, "number of keys after refused batches")
+    expect(len(await store.list(folder)), count, "number of keys after refused batches")
     expect(await store.get(f"{folder}new"), None, "the put of a refused batch")
-    await store.apply(Batch(writes=writes, expected={f"{folder}99": b"1", f"{folder}x": None}))
-    expect(len(await store.list(folder)), 51, "number of keys after the batch")
+    await store.apply(Batch(writes=writes, expected={last: b"1", f"{folder}x": None}))
+    wanted = count - len(writes) + 2  # one of the writes is a put
+    expect(len(await store.list(folder)), wanted, "number of keys after the batch")
     expect(await store.get(f"{folder}new"), b"2", "the put of the batch")
 
 
@@ -324,6 +331,67 @@ async def a_cancelled_caller_leaves_the_store_usable(store: Backend, folder: str
     expect(await store.get(f"{folder}after"), b"usable", "a write afterwards")
 
 
+async def what_is_at_a_limit_is_stored_and_beyond_it_refused(store: Backend, folder: str) -> None:
+    """What is declared as a limit is taken; one more is refused, and nothing of it is written."""
+    limits = store.limits
+    size = limits.value_bytes
+    if size is not None and size <= _TRIED_BYTES_MAX:
+        await _put_up_to(store, f"{folder}value", b"v" * size, f"{folder}value", b"v" * (size + 1))
+    size = limits.key_bytes
+    if size is not None and size <= _TRIED_BYTES_MAX:
+        longest = folder + "k" * (size - len(folder))
+        await _put_up_to(store, longest, b"at", f"{longest}k", b"beyond")
+    count = limits.batch_ops
+    if count is not None and count <= _TRIED_OPS_MAX:
+        keys = [f"{folder}ops/{index:06}" for index in range(count + 1)]
+        await _write_up_to(store, [(key, b"1") for key in keys[:-1]], (keys[-1], b"2"))
+    size = limits.batch_bytes
+    if size is not None and size <= _TRIED_BYTES_MAX:
+        await _write_up_to(store, _filled(folder, size, limits.value_bytes or size), None)
+
+
+async def _put_up_to(store: Backend, key: str, value: bytes, other: str, beyond: bytes) -> None:
+    """Put what is at a limit, then what is beyond it."""
+    await store.put(key, value)
+    expect(await store.get(key), value, "what is at the limit")
+    await expect_raises(TooLargeForStore, lambda: store.put(other, beyond), "beyond the limit")
+    if other == key:
+        expect(await store.get(key), value, "after the refusal")
+
+
+async def _write_up_to(
+    store: Backend, writes: list[tuple[str, bytes]], more: tuple[str, bytes] | None
+) -> None:
+    """Write a batch at a limit, then one with another write, or (None) one more byte in a key."""
+
+    async def write(batch: list[tuple[str, bytes]]) -> None:
+        async with store.transaction() as transaction:
+            for key, value in batch:
+                transaction.put(key, value)
+
+    (first, value), *rest = writes
+    beyond = [*writes, more] if more is not None else [(f"{first}x", value), *rest]
+    await expect_raises(TooLargeForStore, lambda: write(beyond), "a batch beyond the limit")
+    expect(await store.get(writes[-1][0]), None, "a write of the refused batch")
+    await write(writes)
+    expect(await store.get(writes[-1][0]), writes[-1][1], "a write of the batch at the limit")
+
+
+def _filled(folder: str, size: int, value_bytes: int) -> list[tuple[str, bytes]]:
+    """Return writes of so many bytes in all, keys included, none above the limit of a value."""
+    writes: list[tuple[str, bytes]] = []
+    while size > 0:
+        key = f"{folder}bytes/{len(writes):06}"
+        value = b"b" * min(value_bytes, max(0, size - len(key)))
+        writes.append((key, value))
+        size -= len(key) + len(value)
+    if size < 0:
+        # The last key did not fit in whole: the one before makes room for it.
+        key, value = writes[-2]
+        writes[-2] = (key, value[:size])
+    return writes
+
+
 DATA_PARTS: tuple[DataPart, ...] = (
     values_are_put_replaced_and_deleted,
     values_come_back_byte_for_byte,
@@ -343,4 +411,5 @@ DATA_PARTS: tuple[DataPart, ...] = (
     concurrent_transactions_lose_no_update,
     concurrent_writes_all_land,
     a_cancelled_caller_leaves_the_store_usable,
+    what_is_at_a_limit_is_stored_and_beyond_it_refused,
 )

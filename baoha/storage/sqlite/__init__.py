@@ -6,10 +6,10 @@ Read `backend` first; `writer` is its one way to write, `lock` and `presence` ma
 
 from __future__ import annotations
 
-from baoha.storage.sqlite.backend import SqliteBackend, check_settings, open_backend
+from baoha.storage.sqlite.backend import STORE, SqliteBackend, open_backend
 
 __all__ = [
+    "STORE",
     "SqliteBackend",
-    "check_settings",
     "open_backend",
 ]

@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +38,7 @@ from baoha import names, offload
 from baoha.errors import ConfigError, StorageUnavailable
 from baoha.storage.base import Backend, Batch, Capabilities, HABackend, Keys
 from baoha.storage.keys import check_key, check_prefix
-from baoha.storage.settings import Settings
+from baoha.storage.settings import SettingKind, Settings, StoreSetting
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.companions import Companions, Removed
 from baoha.storage.sqlite.host import check_clock, check_file_system
@@ -47,6 +47,7 @@ from baoha.storage.sqlite.obstacle import Obstacle
 from baoha.storage.sqlite.presence import SUFFIX, Ear, Folder, Session
 from baoha.storage.sqlite.reserve import Reserve
 from baoha.storage.sqlite.writer import Writer
+from baoha.storage.store_type import LockTraits, StoreType
 from baoha.timing import BootClock, boot_time_s
 
 T = TypeVar("T")
@@ -57,6 +58,36 @@ _OP_TIMEOUT_S = 2.0
 _BUSY_RETRY_S = 0.005
 # About one millisecond of listing, then others run.
 _LIST_PAGE = 256
+
+CAPABILITIES = Capabilities(ha=True, fencing=True, watch=True, hand_over=True, session_lock=True)
+SETTINGS = (
+    StoreSetting(key="path", kind=SettingKind.PATH, doc="the file"),
+    StoreSetting(
+        key="busy_timeout",
+        kind=SettingKind.DURATION,
+        default=_BUSY_TIMEOUT_S,
+        doc="how long a write waits for another process's; not above `op_timeout`",
+    ),
+    StoreSetting(
+        key="op_timeout",
+        kind=SettingKind.DURATION,
+        default=_OP_TIMEOUT_S,
+        doc="how long a caller waits for an answer; not above `renew_timeout` and `cleanup` of "
+        "`[ha]`",
+    ),
+    StoreSetting(
+        key="fence_by_kill",
+        kind=SettingKind.FLAG,
+        default=False,
+        doc="kill a node that is frozen inside a write once its lock has expired",
+    ),
+    StoreSetting(
+        key="allow_network_filesystem",
+        kind=SettingKind.FLAG,
+        default=False,
+        doc="accept a file system that other machines or programs share; for a single node only",
+    ),
+)
 
 
 class SqliteBackend(Backend, HABackend):
@@ -73,9 +104,7 @@ class SqliteBackend(Backend, HABackend):
         self.path = settings.path
         companions = Companions(self.path, folder)
         self.op_timeout_s = self._op_timeout_s = settings.op_timeout_s
-        self.capabilities = Capabilities(
-            ha=True, fencing=True, watch=folder.can_bind(), hand_over=True, session_lock=True
-        )
+        self.capabilities = replace(CAPABILITIES, watch=folder.can_bind())
         self._may_kill = settings.fence_by_kill
         self._boot_clock = boot_clock
         self._boot_id = sqlite_file.read_boot_id()
@@ -254,17 +283,19 @@ def read_settings(settings: Mapping[str, object]) -> SqliteSettings:
     Raises:
         ConfigError: a setting is missing, wrong or unknown.
     """
-    block = Settings("sqlite", settings)
-    op_timeout_s = block.duration_s("op_timeout", _OP_TIMEOUT_S)
+    block = Settings("sqlite", SETTINGS, settings)
+    op_timeout_s = block.duration_s("op_timeout")
+    busy_timeout_s = block.duration_s("busy_timeout")
+    if not block.is_given("busy_timeout"):
+        busy_timeout_s = min(busy_timeout_s, op_timeout_s)
     found = SqliteSettings(
         # A relative path means the folder the server was started in, whatever happens later.
         path=Path(block.text("path")).absolute(),
-        busy_timeout_s=block.duration_s("busy_timeout", min(_BUSY_TIMEOUT_S, op_timeout_s)),
+        busy_timeout_s=busy_timeout_s,
         op_timeout_s=op_timeout_s,
-        fence_by_kill=block.flag("fence_by_kill", default=False),
-        allow_network_filesystem=block.flag("allow_network_filesystem", default=False),
+        fence_by_kill=block.flag("fence_by_kill"),
+        allow_network_filesystem=block.flag("allow_network_filesystem"),
     )
-    block.finish()
     if found.busy_timeout_s > found.op_timeout_s:
         raise ConfigError(
             "storage.sqlite: busy_timeout must not be above op_timeout: a write that waits for "
@@ -274,7 +305,7 @@ def read_settings(settings: Mapping[str, object]) -> SqliteSettings:
 
 
 def check_settings(settings: Mapping[str, object]) -> float:
-    """Check a block, and return the ``op_timeout_s`` that the store will declare; see registry."""
+    """Check a block, and return the ``op_timeout_s`` that the store will have; see StoreType."""
     return read_settings(settings).op_timeout_s
 
 
@@ -285,11 +316,7 @@ async def open_backend(
     Open a database file, and make it where it is missing.
 
     Args:
-        settings: ``path`` of the file (required); ``busy_timeout`` (default 1.5s), how long a
-            write waits for another process's; ``op_timeout`` (default 2s), how long a caller waits;
-            ``fence_by_kill`` (default off), whether a node that does not run any more and holds the
-            write lock is killed once its HA lock ran out; ``allow_network_filesystem`` (default
-            off), whether a file system that other kernels share is accepted.
+        settings: keys are the rows of ``SETTINGS``.
         boot_clock: seconds since the machine's boot, the same for all its processes.
 
     Raises:
@@ -329,3 +356,15 @@ def _create(settings: SqliteSettings) -> Folder:
         folder.close()
         raise
     return folder
+
+
+# SQLite takes rows of a gigabyte, and batches of any length: more than a request can bring.
+STORE = StoreType(
+    name="sqlite",
+    summary="one file, shared by the processes of one machine",
+    open=open_backend,
+    capabilities=CAPABILITIES,
+    settings=SETTINGS,
+    check=check_settings,
+    lock=LockTraits(),
+)

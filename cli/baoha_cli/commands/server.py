@@ -192,11 +192,12 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
     from baoha.config.effective import effective as effective_rows
     from baoha.config.load import load
     from baoha.server.stores import check_stores
+    from baoha.storage.registry import secrets_of
 
     loaded = load(paths, cli.environ, read_secrets=False)
     check_stores(loaded)
     findings = _judged(loaded)
-    rows = effective_rows(loaded) if effective else []
+    rows = effective_rows(loaded, secrets_of) if effective else []
     data = {
         "schema": "baoha.config/v1",
         "settings": [{"key": key, "value": value, "source": source} for key, value, source in rows],
@@ -224,9 +225,9 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
 
 
 def _judged(loaded: ServerConfig) -> list[Finding]:
-    from baoha.config.addresses import check_addresses
+    from baoha.server.stores import judge_addresses
 
-    return check_addresses(loaded)
+    return judge_addresses(loaded)
 
 
 def _refuse(findings: list[Finding], *, strict: bool) -> None:

@@ -7,8 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from baoha.config import ServerConfig, build, check_addresses, enforce, parse_document
+from baoha.config.told_address import with_told_address
 from baoha.diagnostics.catalogue import CODES
 from baoha.errors import ConfigError
+from baoha.storage.registry import is_ha
 
 GOOD = {
     "api_addr": "https://n1.example.com:8200",
@@ -28,7 +30,7 @@ def config_of(environ: dict[str, str] | None = None, **changes: str) -> ServerCo
 
 
 def findings_of(**changes: str) -> list[tuple[str, str]]:
-    return [(one.code.id, one.severity) for one in check_addresses(config_of(**changes))]
+    return [(one.code.id, one.severity) for one in check_addresses(config_of(**changes), is_ha)]
 
 
 def test_addresses_that_are_right_have_no_finding() -> None:
@@ -165,7 +167,7 @@ CASES = [
 def test_address_with_a_fault_has_its_finding(
     changes: dict[str, str], code: str, severity: str, message: str
 ) -> None:
-    found = [one for one in check_addresses(config_of(**changes)) if one.code.id == code]
+    found = [one for one in check_addresses(config_of(**changes), is_ha) if one.code.id == code]
     assert [one.severity for one in found] == [severity]
     assert message in found[0].text
     assert found[0].fix
@@ -189,7 +191,7 @@ def test_address_with_a_fault_has_its_finding(
 )
 def test_two_listeners_on_one_socket_are_an_error(second: str, expected: str) -> None:
     config = config_of(listener=f"{GOOD['listener']} listener {second}")
-    found = [one for one in check_addresses(config) if one.code.id == "BH-121"]
+    found = [one for one in check_addresses(config, is_ha) if one.code.id == "BH-121"]
     assert found
     assert found[0].severity == "error"
     assert found[0].text.startswith(expected)
@@ -202,16 +204,17 @@ def test_listeners_on_free_ports_do_not_collide() -> None:
 
 def test_environment_that_overrides_the_file_is_told() -> None:
     config = config_of({"BAO_API_ADDR": "https://n2.example.com:8200"})
-    assert [str(one) for one in check_addresses(config)] == [
+    assert [str(one) for one in check_addresses(config, is_ha)] == [
         "api_addr comes from env BAO_API_ADDR, not from file x.hcl:1 (BH-118): "
         "unset the variable if the file should count"
     ]
-    assert check_addresses(config_of({"BAO_API_ADDR": GOOD["api_addr"]})) == []
+    assert check_addresses(config_of({"BAO_API_ADDR": GOOD["api_addr"]}), is_ha) == []
 
 
 def test_errors_stop_the_start_and_come_first() -> None:
     findings = check_addresses(
-        config_of(api_addr="localhost:8200", cluster_addr="http://n1.example.com:1")
+        config_of(api_addr="localhost:8200", cluster_addr="http://n1.example.com:1"),
+        is_ha,
     )
     assert [one.code.id for one in findings] == ["BH-102", "BH-108", "BH-120"]
     with pytest.raises(ConfigError) as caught:
@@ -258,6 +261,56 @@ def test_any_addresses_are_judged(api_addr: str, cluster_addr: str) -> None:
     except ConfigError as exc:
         assert exc.code == "BH-111"  # noqa: PT017 - a template, the only thing refused before
         return
-    for finding in check_addresses(config):
+    for finding in check_addresses(config, is_ha):
         assert finding.code.id.startswith("BH-1")
         assert "u:secret@" not in str(finding)
+
+
+@pytest.mark.parametrize("ha", [True, False, None])
+def test_missing_api_address_is_an_error_where_nodes_share_the_store_of_the_lock(
+    ha: bool | None,
+) -> None:
+    asked: list[str] = []
+
+    def ha_of(store: str) -> bool | None:
+        asked.append(store)
+        return ha
+
+    config = config_of(api_addr="")
+    assert check_addresses(config, ha_of)[0].severity == ("error" if ha else "warning")
+    config = config_of(api_addr="", ha_storage='"other" {}')
+    found = check_addresses(config, ha_of)[0]
+    # A store that is named for the lock is meant for it, also where it is not known.
+    assert found.severity == ("warning" if ha is False else "error")
+    assert asked == ["sqlite", "other"]
+
+
+def test_api_address_that_the_store_will_tell_is_not_missing() -> None:
+    config = config_of(api_addr="")
+    assert "BH-101" in [one.code.id for one in check_addresses(config, is_ha)]
+    told = check_addresses(config, is_ha, api_addr_is_told=True)
+    assert "BH-101" not in [one.code.id for one in told]
+
+
+@pytest.mark.parametrize(
+    ("listener", "host", "api_addr", "cluster_addr"),
+    [
+        (LOCAL, "n1", "http://n1:8200", "https://n1:8201"),
+        (GOOD["listener"], "10.0.0.1", "https://10.0.0.1:8200", "https://10.0.0.1:8201"),
+        (PLAIN, "2001:db8::1", "http://[2001:db8::1]:8200", "https://[2001:db8::1]:8201"),
+        ('"unix" { address = "/run/x" }', "n1", "", ""),
+    ],
+)
+def test_address_that_the_store_has_told_gets_scheme_and_port_of_the_listener(
+    listener: str, host: str, api_addr: str, cluster_addr: str
+) -> None:
+    config = with_told_address(config_of(api_addr="", cluster_addr="", listener=listener), host)
+    assert (config.api_addr, config.cluster_addr) == (api_addr, cluster_addr)
+    if api_addr:
+        assert config.sources["api_addr"].text == "told by the store"
+        assert [one for one in check_addresses(config, is_ha) if one.severity == "error"] == []
+
+
+def test_address_that_the_store_has_told_leaves_a_configured_cluster_address() -> None:
+    config = with_told_address(config_of(api_addr=""), "other")
+    assert config.cluster_addr == GOOD["cluster_addr"]

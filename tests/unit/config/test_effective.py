@@ -146,3 +146,16 @@ def test_representation_of_a_configuration_holds_no_setting_of_a_store() -> None
     )
     assert isinstance(config, ServerConfig)
     assert CANARY not in repr(config)
+
+
+def test_setting_that_its_store_calls_a_secret_is_masked_whatever_its_name() -> None:
+    text = (
+        'storage "far" { bucket = "c4n4ry" other = "seen" } listener "tcp" { tls_disable = true }'
+    )
+    config = build([parse_document(text, "x.hcl")], {})
+    assert CANARY in str(effective(config))
+    rows = {
+        key: value
+        for key, value, _ in effective(config, lambda store: frozenset({"bucket", store}))
+    }
+    assert (rows["storage.bucket"], rows["storage.other"]) == ("***", "seen")

@@ -11,6 +11,7 @@ import pytest
 
 from baoha.config import ServerConfig, build, check_addresses, load, parse_document
 from baoha.errors import ConfigError
+from baoha.storage.registry import is_ha
 from baoha.timing import HATiming
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -171,7 +172,7 @@ def test_sample_configurations_of_openbao_load_unchanged() -> None:
         "ui has no effect: there is no web interface",
         "telemetry has no effect: telemetry is not exported",
     ]
-    assert not [one for one in check_addresses(config) if one.severity != "info"]
+    assert not [one for one in check_addresses(config, is_ha) if one.severity != "info"]
 
 
 def test_unix_listener_of_openbao_loads() -> None:
@@ -198,7 +199,7 @@ def test_unix_listener_of_openbao_loads() -> None:
 def test_example_loads_without_a_complaint(name: str) -> None:
     config = load([ROOT / "examples" / name], {})
     assert config.warnings == ()
-    assert check_addresses(config) == []
+    assert check_addresses(config, is_ha) == []
 
 
 def test_defaults_are_those_of_the_specification() -> None:

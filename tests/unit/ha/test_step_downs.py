@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import trio
 
 from baoha.core.view import Role
 from baoha.node import Node
+from baoha.storage.inmem import EVERYTHING, World
 from tests.support.node_lab import Lab, lab, until
 
 
@@ -268,3 +270,28 @@ async def test_log_of_a_change_says_to_whom(
             await active.seal()
     assert text in caplog.text
     assert ("to nobody" in caplog.text) is not company
+
+
+@pytest.mark.parametrize("to", [None, "http://n2:8200"])
+async def test_step_down_on_a_store_that_cannot_pass_the_lock_gives_it_to_whoever_takes_it(
+    autojump_clock: object, to: str | None
+) -> None:
+    """
+    Goal: the planned change of leader needs no capability of the store.
+
+    Method: a store that fails loudly when it is asked to pass its lock to a successor.
+    """
+    async with lab() as here:
+        here.world = World(capabilities=replace(EVERYTHING, hand_over=False))
+        here.world.observers.append(here.locks)
+        active, standbys = await three(here)
+        begun = len(here.locks.acquired)
+        status, _ = await here.call(active, "PUT", "sys/step-down", {"to": to} if to else None)
+        taken = len(here.locks.acquired)
+        await trio.sleep(1)
+        leaders = [node for node in standbys if node.status().role is Role.ACTIVE]
+        assert len(leaders) == 1
+        assert active.status().role is Role.STANDBY
+        # Nobody can be named to such a store: the answer says whether it was the one asked for.
+        is_wanted = to is None or leaders[0].status().api_addr == to
+        assert (status, taken) == (204 if is_wanted else 503, begun + 1)

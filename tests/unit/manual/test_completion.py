@@ -58,7 +58,7 @@ def complete(script: Path, *words: str, cwd: Path | None = None) -> list[str]:
 
 def test_first_word_is_any_command(script: Path) -> None:
     assert complete(script, "") == list(COMMANDS)
-    assert complete(script, "st") == ["status", "step-down"]
+    assert complete(script, "st") == ["status", "step-down", "storage"]
 
 
 @pytest.mark.parametrize("path", [node.path for node in TREE.walk()], ids=" ".join)

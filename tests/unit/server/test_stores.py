@@ -1,12 +1,16 @@
 """The stores of a process: which combinations can work."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from baoha.config.load import load
+from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
-from baoha.server.stores import check_stores, open_stores
+from baoha.server.stores import Stores, check_stores, open_stores, with_addresses
+from baoha.storage.inmem import EVERYTHING, InmemBackend, World
 
 
 async def test_lock_in_another_store_than_fenced_data_is_refused_at_start(tmp_path: Path) -> None:
@@ -109,4 +113,58 @@ def test_check_of_a_store_that_is_not_installed_says_so(tmp_path: Path) -> None:
     file = write_config(tmp_path)
     file.write_text(file.read_text().replace("storage.sqlite", "storage.abacus"))
     with pytest.raises(ConfigError, match="unknown storage type 'abacus'; installed are: inmem"):
+        check_stores(load([file], {}))
+
+
+class KnowsThisNode(InmemBackend):
+    """A store that tells a node's address as others see it; "" where it cannot tell today."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(World(capabilities=replace(EVERYTHING, redirect_address=True)))
+        self._host = host
+
+    async def detect_redirect_address(self) -> str | None:
+        await trio.lowlevel.checkpoint()
+        return self._host or None
+
+
+def without_address(folder: Path) -> ServerConfig:
+    config = load([write_config(folder)], {})
+    return replace(config, api_addr="", cluster_addr="", cluster_addr_given="")
+
+
+async def test_api_address_that_is_not_set_is_asked_of_a_store_that_can_tell(
+    tmp_path: Path,
+) -> None:
+    store = KnowsThisNode("n1.example.com")
+    told = await with_addresses(without_address(tmp_path), Stores(data=store, ha=store))
+    assert told.api_addr == "http://n1.example.com:8200"
+    assert told.cluster_addr == "https://n1.example.com:8201"
+
+
+async def test_api_address_that_is_set_stays_whatever_the_store_tells(tmp_path: Path) -> None:
+    config = load([write_config(tmp_path)], {})
+    store = KnowsThisNode("n1.example.com")
+    assert await with_addresses(config, Stores(data=store, ha=store)) is config
+
+
+async def test_api_address_that_the_store_cannot_tell_either_is_missing(tmp_path: Path) -> None:
+    store = KnowsThisNode("")
+    with pytest.raises(ConfigError, match="missing API address") as caught:
+        await with_addresses(without_address(tmp_path), Stores(data=store, ha=store))
+    assert caught.value.code == "BH-101"
+
+
+async def test_api_address_that_the_store_tells_wrong_is_refused(tmp_path: Path) -> None:
+    store = KnowsThisNode("0.0.0.0")
+    with pytest.raises(ConfigError, match="wildcard"):
+        await with_addresses(without_address(tmp_path), Stores(data=store, ha=store))
+
+
+def test_check_of_a_lock_in_a_store_without_ha_is_refused_before_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    file = write_config(tmp_path)
+    file.write_text(file.read_text() + "[ha_storage.inmem]\n")
+    with pytest.raises(ConfigError, match="does not support HA"):
         check_stores(load([file], {}))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from baoha.config.documents import Document
 
 _PLACE: Final = re.compile(r"^file (?P<file>.+?)(?::(?P<line>\d+))?$")
+# OpenBao's stores that several nodes can share: its files are read on machines without them.
+_FOREIGN_HA: Final = frozenset({"postgresql", "etcd", "raft", "consul"})
 _KEYS: Final = ("api_addr", "cluster_addr", "disable_clustering")
 _ADDRESS_BLOCKS: Final = frozenset(
     {*_KEYS, "storage", "ha_storage", "backend", "ha_backend", "listener"}
@@ -58,12 +60,21 @@ def read_configs(paths: Sequence[Path], environ: Mapping[str, str]) -> list[Conf
     looks = []
     for path in paths:
         config = _load(path, environ)
-        looks.append(ConfigLook(path.name, path, config, tuple(check_addresses(config))))
+        findings = tuple(check_addresses(config, _ha_of))
+        looks.append(ConfigLook(path.name, path, config, findings))
     names = [look.label for look in looks]
     return [
         look if names.count(look.label) == 1 else replace(look, label=str(look.path))
         for look in looks
     ]
+
+
+def _ha_of(store: str) -> bool | None:
+    """Return whether several nodes can share a store; None: nobody here knows it."""
+    from baoha.storage.registry import is_ha
+
+    known = is_ha(store)
+    return True if known is None and store in _FOREIGN_HA else known
 
 
 def check(looks: Sequence[ConfigLook]) -> Iterator[Finding]:

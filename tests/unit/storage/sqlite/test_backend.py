@@ -21,7 +21,7 @@ from baoha.errors import (
     StorageUnavailable,
 )
 from baoha.storage.base import Fence
-from baoha.storage.registry import load_opener, open_backend, store_names
+from baoha.storage.registry import load_type, open_backend, store_names
 from baoha.storage.sqlite import SqliteBackend
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite import open_backend as open_sqlite
@@ -70,7 +70,7 @@ async def test_registry_opens_a_store_by_name(tmp_path: Path) -> None:
     async with aclosing(await open_backend("sqlite", settings)) as backend:
         assert backend.name == "sqlite"
     with pytest.raises(ConfigError, match="unknown storage type 'abacus'; installed are: inmem"):
-        load_opener("abacus")
+        load_type("abacus")
 
 
 async def test_files_are_private_and_folders_are_made(tmp_path: Path) -> None:
