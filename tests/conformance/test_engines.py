@@ -86,8 +86,7 @@ async def test_secret_engine_through_a_standby_is_listed_and_ticks(
         assert (await ask(standby, "POST", f"n/{name}", fields, token=root))[0] == 204
     assert (await ask(standby, "GET", "n/short", token=root))[1]["data"] == {"text": "short"}
     await trio.sleep(SECOND_ROUND_S)
-    barrier = active.node._barrier
-    assert await barrier.list(f"logical/{uuid}/") == ["long"]
+    assert await active.barrier.list(f"logical/{uuid}/") == ["long"]
     assert (await ask(standby, "GET", "n/short", token=root))[0] == 404
     assert (await ask(standby, "GET", "n/long", token=root))[1]["data"] == {"text": "long"}
 

@@ -18,6 +18,7 @@ import trio
 from baoha.api.app import build_app
 from baoha.asgi import ASGIApp
 from baoha.core.framework.engine_type import EngineType
+from baoha.core.keys.barrier import Barrier
 from baoha.core.view import LinkState, Role
 from baoha.node import Node
 from baoha.sansio.wire.messages import HTTPResponse
@@ -38,6 +39,11 @@ class APINode:
     name: str
     node: Node
     app: ASGIApp
+
+    @property
+    def barrier(self) -> Barrier:
+        """What the node stores, decrypted."""
+        return self.node._barrier
 
     async def call(
         self,

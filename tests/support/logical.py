@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from baoha.core.access.tokens import TokenStore
 from baoha.core.dispatch import Core
 from baoha.core.engines.registry import engine_types
 from baoha.core.framework.engine_type import EngineType
 from baoha.core.framework.ttl import SYSTEM_TTLS, TTLs
 from baoha.core.keys.barrier import Barrier
+from baoha.core.mounts import MountStore
 from baoha.core.request import Operation, Request, Response
 from baoha.core.view import Member
 from baoha.sansio.crypto.keyring import create_keyring
@@ -70,6 +72,16 @@ class Logical:
         self.clock = clock
         self.hooks = hooks
         self.root = ""
+
+    @property
+    def mounts(self) -> MountStore:
+        """The mounts of the core."""
+        return self.core._mounts
+
+    @property
+    def tokens(self) -> TokenStore:
+        """The tokens of the core."""
+        return self.core._tokens
 
     async def call(
         self,

@@ -193,7 +193,7 @@ async def test_login_whose_mount_is_gone_ends_with_the_next_sweep() -> None:
     """A disabling was cut short: the mount is gone, the tokens are there."""
     logical, _ = await open_door()
     token = await log_in(logical)
-    mounts = logical.core._mounts
+    mounts = logical.mounts
     await mounts.unmount("auth", "d/e/")
     with pytest.raises(InvalidRequest, match="does not renew"):
         await renewed_s(logical, token)
@@ -209,14 +209,14 @@ async def test_login_during_the_disabling_makes_no_token_that_stays() -> None:
             await logical.call("DELETE", "sys/auth/d/e")
             return Response(login=self.answer)
 
-    mount = logical.core._mounts.match("auth/d/e/login")
+    mount = logical.mounts.match("auth/d/e/login")
     assert mount is not None
     slow = Slow(mount.target.context)
     doors.made[-1].handle = slow.handle  # type: ignore[method-assign]
-    before = await logical.core._tokens.accessors()
+    before = await logical.tokens.accessors()
     with pytest.raises(PermissionDenied):
         await log_in(logical)
-    assert await logical.core._tokens.accessors() == before
+    assert await logical.tokens.accessors() == before
 
 
 # --- stored ---------------------------------------------------------------------------------------
