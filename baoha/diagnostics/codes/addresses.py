@@ -15,6 +15,19 @@ from typing import Final
 from baoha.diagnostics.code import Area, Code, Seen, Severity
 
 _AREAS: Final = frozenset({Area.ADDRESSES, Area.CONFIG})
+# What is seen of nodes, anywhere in the cluster, when an address cannot be used.
+_UNREACHABLE_BY_IT: Final = (
+    "BH-201",
+    "BH-205",
+    "BH-206",
+    "BH-210",
+    "BH-401",
+    "BH-405",
+    "BH-505",
+    "BH-506",
+    "BH-601",
+    "BH-602",
+)
 
 API_ADDR_MISSING: Final = Code(
     "BH-101",
@@ -38,18 +51,7 @@ NO_SCHEME: Final = Code(
     areas=_AREAS,
     seen_in=frozenset({Seen.LOOK, Seen.FILE}),
     explains=("BH-109",),
-    explains_everywhere=(
-        "BH-201",
-        "BH-205",
-        "BH-206",
-        "BH-210",
-        "BH-401",
-        "BH-405",
-        "BH-505",
-        "BH-506",
-        "BH-601",
-        "BH-602",
-    ),
+    explains_everywhere=_UNREACHABLE_BY_IT,
 )
 
 NO_HOST: Final = Code(
@@ -62,18 +64,7 @@ NO_HOST: Final = Code(
     areas=_AREAS,
     seen_in=frozenset({Seen.LOOK, Seen.FILE}),
     explains=("BH-109",),
-    explains_everywhere=(
-        "BH-201",
-        "BH-205",
-        "BH-206",
-        "BH-210",
-        "BH-401",
-        "BH-405",
-        "BH-505",
-        "BH-506",
-        "BH-601",
-        "BH-602",
-    ),
+    explains_everywhere=_UNREACHABLE_BY_IT,
 )
 
 NO_USABLE_PORT: Final = Code(
@@ -85,18 +76,7 @@ NO_USABLE_PORT: Final = Code(
     fix="Write the port in api_addr, or set cluster_addr.",
     areas=_AREAS,
     seen_in=frozenset({Seen.LOOK, Seen.FILE}),
-    explains_everywhere=(
-        "BH-201",
-        "BH-205",
-        "BH-206",
-        "BH-210",
-        "BH-401",
-        "BH-405",
-        "BH-505",
-        "BH-506",
-        "BH-601",
-        "BH-602",
-    ),
+    explains_everywhere=_UNREACHABLE_BY_IT,
 )
 
 MORE_THAN_HOST: Final = Code(
@@ -178,18 +158,7 @@ UNEXPANDED_VARIABLE: Final = Code(
     areas=_AREAS,
     seen_in=frozenset({Seen.LOOK, Seen.FILE}),
     explains=("BH-109",),
-    explains_everywhere=(
-        "BH-201",
-        "BH-205",
-        "BH-206",
-        "BH-210",
-        "BH-401",
-        "BH-405",
-        "BH-505",
-        "BH-506",
-        "BH-601",
-        "BH-602",
-    ),
+    explains_everywhere=_UNREACHABLE_BY_IT,
 )
 
 IPV6_FORM: Final = Code(
@@ -202,18 +171,7 @@ IPV6_FORM: Final = Code(
     areas=_AREAS,
     seen_in=frozenset({Seen.LOOK, Seen.FILE}),
     explains=("BH-109",),
-    explains_everywhere=(
-        "BH-201",
-        "BH-205",
-        "BH-206",
-        "BH-210",
-        "BH-401",
-        "BH-405",
-        "BH-505",
-        "BH-506",
-        "BH-601",
-        "BH-602",
-    ),
+    explains_everywhere=_UNREACHABLE_BY_IT,
 )
 
 SCHEME_MISMATCH: Final = Code(

@@ -30,6 +30,15 @@ async def hold_up(node: Node, for_s: float) -> None:
         await trio.sleep_forever()
 
 
+async def pair(here: Lab) -> tuple[Node, Node]:
+    """Return an active node and a standby that has found it."""
+    node = await here.active("n0")
+    standby = await here.start("n1")
+    await here.unseal(standby)
+    await trio.sleep(2)
+    return node, standby
+
+
 @pytest.mark.parametrize("to", [None, "n1"])
 async def test_step_down_behind_many_to_nobody_is_done_at_once(
     autojump_clock: object, to: str | None
@@ -40,10 +49,7 @@ async def test_step_down_behind_many_to_nobody_is_done_at_once(
     Method: many misspelt wishes, then one that can be carried out; the others are told in the end.
     """
     async with lab() as here:
-        node = await here.active("n0")
-        heir = await here.start("n1")
-        await here.unseal(heir)
-        await trio.sleep(2)
+        node, heir = await pair(here)
         vain: list[int] = []
         async with trio.open_nursery() as nursery:
             for name in VAIN_WISHES:
@@ -61,10 +67,7 @@ async def test_step_down_behind_many_to_nobody_is_done_at_once(
 
 async def test_step_downs_to_nobody_wait_side_by_side(autojump_clock: object) -> None:
     async with lab() as here:
-        node = await here.active("n0")
-        heir = await here.start("n1")
-        await here.unseal(heir)
-        await trio.sleep(2)
+        node, _ = await pair(here)
         answers: list[int] = []
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -85,10 +88,7 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
     Method: each such wish is waited with for some seconds; a standby may be about to connect.
     """
     async with lab() as here:
-        node = await here.active("n0")
-        heir = await here.start("n1")
-        await here.unseal(heir)
-        await trio.sleep(2)
+        node, heir = await pair(here)
         answers: list[int] = []
         async with trio.open_nursery() as nursery:
             for to in VAIN_WISHES:
@@ -112,10 +112,7 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
 async def test_second_reason_to_go_waits_for_the_first(autojump_clock: object) -> None:
     """Goal: sealing and ending that meet are one hand-over, and neither stops the other's."""
     async with lab() as here:
-        node = await here.active("n0")
-        heir = await here.start("n1")
-        await here.unseal(heir)
-        await trio.sleep(2)
+        node, heir = await pair(here)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.leave)
             await node.seal()
