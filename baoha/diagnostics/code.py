@@ -114,6 +114,13 @@ class Code:
         """Whether no probe can see it."""
         return self.seen_in <= {Seen.SERVER, Seen.PERSON}
 
+    @property
+    def found_without_probes(self) -> str:
+        """Who finds what no probe can see."""
+        if Seen.SERVER in self.seen_in:
+            return "the node itself, in its log or `sys/ha-status`; no probe can see it"
+        return "people; no probe can see it"
+
     def at(
         self,
         node: str,

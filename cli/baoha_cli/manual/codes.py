@@ -54,7 +54,7 @@ def explanation_text(code: Code) -> str:
     """Return one code as text."""
     pairs = [("symptom", code.symptom), ("why", code.why), ("fix", code.fix)]
     found = ", ".join(f"diagnose {area}" for area in areas_of(code)) or "diagnose all"
-    pairs.append(("found by", "people; no probe can see it" if code.is_by_hand else found))
+    pairs.append(("found by", code.found_without_probes if code.is_by_hand else found))
     if code.needs_token:
         pairs.append(("needs", "a token: --token-file FILE"))
     if code.on_request:

@@ -130,7 +130,7 @@ def _section(code: Code) -> str:
     if code.on_request:
         facts.append("shown with `--facts`")
     facts.append(
-        "for people: no probe can see it"
+        f"found by {code.found_without_probes}"
         if code.is_by_hand
         else "found by " + ", ".join(f"`{area}`" for area in areas_of(code))
     )
