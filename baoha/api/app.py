@@ -24,6 +24,7 @@ from baoha.api.answers import (
     DEFAULT_RESPONSE_HEADERS,
     common_headers,
     error_answer,
+    failure_answer,
     unforeseen,
     unknown_outcome,
 )
@@ -45,7 +46,7 @@ from baoha.api.standby_policy import RETRY_AFTER_S
 from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
 from baoha.asgi import DEPARTURE, ASGIApp, Departure, Receive, Scope, Send
 from baoha.core.view import NodeView
-from baoha.errors import PayloadTooLarge
+from baoha.errors import Overloaded, PayloadTooLarge
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 
 log = logging.getLogger("baoha.api")
@@ -55,7 +56,7 @@ _UPLOAD_TIMEOUT_TEXT: Final = "the request body did not arrive in time"
 _TIMEOUT_TEXT: Final = "the request took too long"
 
 
-class Serve(Protocol):
+class ServeRequest(Protocol):
     """``serve_request`` of one node."""
 
     async def __call__(
@@ -97,7 +98,7 @@ def build_app(
 
 
 async def _serve_http(
-    serve: Serve,
+    serve: ServeRequest,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -116,6 +117,8 @@ async def _serve_http(
         answer = too_large()
     except NoRoomError:
         answer = error_answer(503, _NO_ROOM_TEXT, retry_after_s=RETRY_AFTER_S)
+    except Overloaded as exc:
+        answer = failure_answer(exc)
     except trio.TooSlowError:
         answer = error_answer(408, _UPLOAD_TIMEOUT_TEXT)
     except ClientGone:
@@ -151,7 +154,7 @@ class _Watched:
 
 
 async def _serve_watching(
-    serve: Serve, request: HTTPRequest, receive: Receive
+    serve: ServeRequest, request: HTTPRequest, receive: Receive
 ) -> HTTPResponse | None:
     """As ``_serve_attended``, with a task that waits for the client's departure."""
     watched = _Watched()
@@ -163,7 +166,7 @@ async def _serve_watching(
 
 
 async def _serve_attended(
-    serve: Serve, request: HTTPRequest, departure: Departure
+    serve: ServeRequest, request: HTTPRequest, departure: Departure
 ) -> HTTPResponse | None:
     """
     Serve a request within the listener's time limit; whatever goes wrong is an answer.

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import trio
 
-from baoha import names
+from baoha import names, offload
 from baoha.api.answers import TEXT_TYPE, TOO_LARGE_TEXT, error_answer
 from baoha.api.local import body_bytes_max
 from baoha.api.paths import API_PREFIX, decoded_path
@@ -83,6 +83,7 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
     Raises:
         PayloadTooLarge: the body is over the listener's limit, or over what its endpoint can need.
         NoRoomError: too many large bodies at once.
+        Overloaded: too many are put together at once.
         trio.TooSlowError: it took longer than the listener's limit.
         ClientGone: the client left.
         UnreadablePath: nothing else was looked at.
@@ -204,14 +205,15 @@ async def _read_body(
     receive: Receive, bytes_max: float, upload: Upload, request: Callable[[], HTTPRequest]
 ) -> bytes:
     """Return the whole body of ``request()``, which is as yet without it."""
-    # It grows in place, and gives its content away without a copy: 32 MiB would be 20 ms.
-    body = BytesIO()
+    # A small one grows in place and is given away without a copy. A large one is put together by a
+    # worker: 32 MiB would be 20 ms in the event loop.
+    last, full = BytesIO(), list[bytes]()
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        size += body.write(message.get("body", b""))
+        size += last.write(message.get("body", b""))
         if size > bytes_max:
             raise PayloadTooLarge(TOO_LARGE_TEXT)
         if size > SMALL_BYTES:
@@ -219,6 +221,12 @@ async def _read_body(
         if not message.get("more_body", False):
             if size > SMALL_BYTES:  # else it has taken no room
                 upload.complete(size)
-            return body.getvalue()
+            if not full:
+                return last.getvalue()
+            full.append(last.getvalue())
+            return await offload.run_if_large(lambda: b"".join(full), size)
+        if last.tell() >= SMALL_BYTES:
+            full.append(last.getvalue())
+            last = BytesIO()
         # A client that sends byte by byte gives way to the others.
         await trio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from baoha import offload
 from baoha.api.app import build_app
 from baoha.api.uploads import (
     SMALL_BYTES,
@@ -24,7 +26,7 @@ from baoha.names import TOKEN_HEADER
 from baoha.sansio.shares import Claim
 from baoha.sansio.wire.messages import HTTPRequest
 from tests.support.asgi_client import call, http_scope
-from tests.support.fake_node import ACTIVE, STANDBY, FakeNode
+from tests.support.fake_node import ACTIVE, STANDBY, FakeNodeView
 
 LARGE = 32 * 1024 * 1024
 ROOM = 16 * STEP_BYTES
@@ -221,7 +223,7 @@ async def _send_half(app: Any, statuses: list[int], *headers: tuple[str, str], s
 async def test_stalled_uploads_of_strangers_keep_nobody_out(
     headers: tuple[tuple[str, str], ...], count: int, status: Any
 ) -> None:
-    node = FakeNode(status)
+    node = FakeNodeView(status)
     node.known_tokens = {"s.known"}
     app = build_app(node, upload_bytes=ROOM)
     statuses: list[int] = []
@@ -237,7 +239,7 @@ async def test_stalled_uploads_of_strangers_keep_nobody_out(
 
 
 async def test_strangers_keep_a_small_share_of_a_full_room(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.known_tokens = {"s.known"}
     app = build_app(node, upload_bytes=ROOM)
     strangers: list[int] = []
@@ -256,7 +258,7 @@ async def test_strangers_keep_a_small_share_of_a_full_room(autojump_clock: MockC
 async def test_one_address_may_fill_the_room_when_nobody_else_comes(
     autojump_clock: MockClock,
 ) -> None:
-    app = build_app(FakeNode(ACTIVE), upload_bytes=ROOM)
+    app = build_app(FakeNodeView(ACTIVE), upload_bytes=ROOM)
     statuses: list[int] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: _send_half(app, statuses, size=ROOM))
@@ -267,7 +269,7 @@ async def test_one_address_may_fill_the_room_when_nobody_else_comes(
 
 async def test_stalled_small_upload_ends_at_its_time_limit(autojump_clock: MockClock) -> None:
     statuses: list[int] = []
-    await _send_half(build_app(FakeNode(ACTIVE)), statuses, size=SMALL_BYTES)
+    await _send_half(build_app(FakeNodeView(ACTIVE)), statuses, size=SMALL_BYTES)
     assert statuses == [408]
 
 
@@ -277,3 +279,21 @@ def test_upload_that_took_nothing_gives_nothing_back() -> None:
         assert isinstance(upload, Upload)
         upload.complete(10)
     assert room.taken_bytes == 0
+
+
+async def test_large_body_that_no_worker_can_put_together_is_refused() -> None:
+    app = build_app(FakeNodeView(ACTIVE))
+    body = b"x" * (offload.COPIED_INLINE_BYTES_MAX + 1)
+    jobs_max = offload.LANES[-1].jobs_max
+    hold = threading.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(jobs_max):
+            nursery.start_soon(offload.run, lambda pause: hold.wait(), len(body))
+        await wait_all_tasks_blocked()
+
+        answer = await call(app, "PUT", "/v1/secret/x", body)
+        hold.set()
+
+    assert answer is not None
+    assert answer.status == 503
+    assert ("retry-after", "1") in answer.headers
