@@ -143,7 +143,7 @@ class _Client:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether nothing more is to be sent or answered."""
+        """Return whether nothing more is to be sent or answered."""
         return self._in_flight == 0 and self._next_due >= self.end
 
     def wake_at(self) -> float:

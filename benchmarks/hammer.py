@@ -136,7 +136,7 @@ class _Lane:
         self._socket.sendall(message)
 
     def receive(self) -> bool:
-        """Tell whether the answer is complete."""
+        """Return whether the answer is complete."""
         part = self._socket.recv(RECEIVE_BYTES)
         if not part:
             raise HammerError("closed before the answer")

@@ -174,7 +174,7 @@ def normal_after_s(shots: Sequence[Shot], end: float, limit_s: float) -> float |
 
 
 def is_normal(shots: Sequence[Shot], limit_s: float) -> bool:
-    """Tell whether all answers were good, and 99 of 100 within the limit."""
+    """Return whether all answers were good, and 99 of 100 within the limit."""
     if not shots or any(shot.outcome != OK for shot in shots):
         return False
     return percentile(sorted(shot.latency_s for shot in shots), 0.99) <= limit_s

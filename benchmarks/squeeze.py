@@ -50,7 +50,7 @@ from benchmarks.shots import (
     writes_again_s,
 )
 from benchmarks.traffic import PROBE, fresh_prefix, probes, read_back, run_traffic, soon, until
-from testbed.clusters import Cluster, Node
+from testbed.clusters import Cluster, RunningNode
 from testbed.processes import ServerProcess
 
 PLAIN, KILL, STEP_DOWN, LOADED = ROUNDS = ("plain", "SIGKILL", "step-down", "0.7 of capacity")
@@ -152,7 +152,7 @@ class _Round:
         self._stream = stream
         self._begin = self._end = self._moment = 0.0
         self._active = 0
-        self._killed: Node | None = None
+        self._killed: RunningNode | None = None
         self._step_down: StepDown | None = None
         self._tenures = 0
         self._wrong: list[str] = []
@@ -199,7 +199,7 @@ class _Round:
         if self._name == LOADED:
             self.notes.append(f"{cluster.name}, {self._name}: {stream.rate:.0f}/s")
 
-    async def _strike(self, active: Node) -> None:
+    async def _strike(self, active: RunningNode) -> None:
         if self._name == KILL:
             active.send(signal.SIGKILL)
             self._killed = active

@@ -26,7 +26,7 @@ import trio
 
 from benchmarks.hammer import HammerError, hammer, request_bytes
 from benchmarks.tables import table
-from testbed.clusters import Cluster, LabError, Node, run_cluster
+from testbed.clusters import Cluster, LabError, RunningNode, run_cluster
 from testbed.descriptions import Description, DescriptionError, load_description
 from testbed.processes import cpu_time_s
 
@@ -91,7 +91,12 @@ async def measure(
 
 
 async def _measure_one(
-    cluster: Cluster, node: Node, operation: str, through: str, connections: int, seconds: float
+    cluster: Cluster,
+    node: RunningNode,
+    operation: str,
+    through: str,
+    connections: int,
+    seconds: float,
 ) -> Figure:
     requests = _requests(node, cluster.root_token, operation)
     run = partial(hammer, (node.host, node.port), requests, connections=connections)
@@ -117,7 +122,7 @@ async def _measure_one(
     return figure
 
 
-def _requests(node: Node, token: str, operation: str) -> list[bytes]:
+def _requests(node: RunningNode, token: str, operation: str) -> list[bytes]:
     body = json.dumps({"data": {"value": "x" * VALUE_BYTES}}).encode()
     host = f"{node.host}:{node.port}"
     make = partial(request_bytes, "PUT" if operation == "write" else "GET", host)

@@ -28,7 +28,7 @@ import trio
 
 from benchmarks.generator import Plan, Stream
 from benchmarks.shots import Shot
-from testbed.clusters import Cluster, LabError, Node
+from testbed.clusters import Cluster, LabError, RunningNode
 from testbed.http import RequestFailed
 from testbed.processes import ServerProcess
 
@@ -216,7 +216,7 @@ async def _read_back(
     return wrong
 
 
-async def _ask(nodes: Sequence[Node], token: str, path: str) -> dict[str, Any] | None:
+async def _ask(nodes: Sequence[RunningNode], token: str, path: str) -> dict[str, Any] | None:
     status: object = None
     for node in nodes:
         try:

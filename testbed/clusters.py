@@ -36,7 +36,7 @@ REQUEST_S = 10.0
 # Read to find out whether a node answers.
 READY_PATH = "/v1/secret/data/ready"
 
-EditConfig = Callable[["Node", str], str]
+EditConfig = Callable[["RunningNode", str], str]
 
 
 class LabError(Exception):
@@ -60,7 +60,7 @@ class LabError(Exception):
         return str(self.args[0])
 
 
-class Node:
+class RunningNode:
     """
     One node: its addresses, its files, its process.
 
@@ -98,7 +98,7 @@ class Node:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether its process has not ended."""
+        """Return whether its process has not ended."""
         return self.process is not None and self.process.is_running
 
     def configure(self, variables: Mapping[str, str], edit: EditConfig | None) -> None:
@@ -215,7 +215,10 @@ class Cluster:
     """A running cluster. Made by ``run_cluster``."""
 
     def __init__(
-        self, description: Description, nodes: Sequence[Node], services: Sequence[ServerProcess]
+        self,
+        description: Description,
+        nodes: Sequence[RunningNode],
+        services: Sequence[ServerProcess],
     ) -> None:
         self.description = description
         self.nodes = tuple(nodes)
@@ -274,7 +277,7 @@ class Cluster:
             await self._wait_voters(active)
 
     async def start_node(
-        self, node: Node, *, environment: Mapping[str, str] | None = None, ready: bool = True
+        self, node: RunningNode, *, environment: Mapping[str, str] | None = None, ready: bool = True
     ) -> None:
         """
         Start a node that has ended, unseal it, and wait until it answers.
@@ -288,7 +291,7 @@ class Cluster:
         if ready:
             await self.wait_ready(node)
 
-    async def unseal(self, node: Node) -> None:
+    async def unseal(self, node: RunningNode) -> None:
         """Unseal a node over HTTP; one with a seal of its own is left alone."""
         if self.description.auto_unseal:
             return
@@ -301,7 +304,7 @@ class Cluster:
                     return
         raise LabError(f"{node} does not unseal", node.log_tail())
 
-    async def _is_unsealed_soon(self, node: Node) -> bool:
+    async def _is_unsealed_soon(self, node: RunningNode) -> bool:
         with trio.move_on_after(UNSEAL_AGAIN_S):
             while True:
                 if not (await node.must("GET", "/v1/sys/seal-status")).json()["sealed"]:
@@ -309,14 +312,14 @@ class Cluster:
                 await trio.sleep(POLL_S)
         return False
 
-    async def active(self) -> Node | None:
+    async def active(self) -> RunningNode | None:
         """Return the node that says it is active, if there is one."""
         for node in self.nodes:
             if node.is_running and await node.status_of("/v1/sys/health", timeout_s=1.0) == 200:
                 return node
         return None
 
-    async def wait_active(self, among: Sequence[Node] | None = None) -> Node:
+    async def wait_active(self, among: Sequence[RunningNode] | None = None) -> RunningNode:
         """
         Return the active node, as soon as one says so.
 
@@ -331,7 +334,7 @@ class Cluster:
                 await trio.sleep(POLL_S)
         raise LabError("no active node", self.log_tails())
 
-    async def wait_listening(self, node: Node) -> None:
+    async def wait_listening(self, node: RunningNode) -> None:
         """
         Return when the node answers at all.
 
@@ -345,7 +348,7 @@ class Cluster:
                 await trio.sleep(POLL_S)
         raise LabError(f"{node} does not listen", node.log_tail())
 
-    async def wait_ready(self, node: Node, *, patience_s: float = READY_S) -> None:
+    async def wait_ready(self, node: RunningNode, *, patience_s: float = READY_S) -> None:
         """
         Return when the node answers a read of a stored secret.
 
@@ -361,7 +364,9 @@ class Cluster:
                 await trio.sleep(POLL_S)
         raise LabError(f"{node} answers {status}", node.log_tail())
 
-    async def step_down(self, node: Node, body: Mapping[str, object] | None = None) -> Response:
+    async def step_down(
+        self, node: RunningNode, body: Mapping[str, object] | None = None
+    ) -> Response:
         """Ask through this node that the active one steps down."""
         return await node.call(
             "PUT", "/v1/sys/step-down", body, token=self.root_token, timeout_s=START_S
@@ -383,13 +388,13 @@ class Cluster:
                 if node.process is not None:
                     nursery.start_soon(node.process.kill)
 
-    async def _join(self, node: Node) -> None:
+    async def _join(self, node: RunningNode) -> None:
         if self.description.join == "raft":
             await node.must(
                 "PUT", "/v1/sys/storage/raft/join", {"leader_api_addr": self.nodes[0].address}
             )
 
-    async def _wait_voters(self, active: Node) -> None:
+    async def _wait_voters(self, active: RunningNode) -> None:
         # New members of a raft cluster have no vote at first: nobody could replace the active one.
         path = "/v1/sys/storage/raft/configuration"
         with trio.move_on_after(READY_S):
@@ -401,13 +406,13 @@ class Cluster:
                 await trio.sleep(4 * POLL_S)
         raise LabError(f"not all nodes have a vote: {servers}")
 
-    async def _mount(self, node: Node) -> None:
+    async def _mount(self, node: RunningNode) -> None:
         mounts = (await node.must("GET", "/v1/sys/mounts", token=self.root_token)).json()["data"]
         if "secret/" not in mounts:
             body = {"type": "kv", "options": {"version": "2"}}
             await node.must("POST", "/v1/sys/mounts/secret", body, token=self.root_token)
 
-    async def _write_ready(self, node: Node) -> None:
+    async def _write_ready(self, node: RunningNode) -> None:
         # The mount is upgraded in the background in OpenBao: not writable at once.
         body = {"data": {"ready": True}}
         with trio.move_on_after(READY_S):
@@ -454,7 +459,7 @@ async def run_cluster(
             variables["postgresql_url"] = postgresql.url
             services.append(postgresql.process)
         members = [
-            Node(index, port, shared, description)
+            RunningNode(index, port, shared, description)
             for index, port in enumerate(free_ports(nodes or description.nodes))
         ]
         for node in members:

@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from testbed.clusters import Cluster, LabError, Node
+from testbed.clusters import Cluster, LabError, RunningNode
 from testbed.http import RequestFailed
 
 # The load goes on for so long after the cluster answers again: late standbys show.
@@ -48,7 +48,7 @@ class Happening:
     trouble: str = ""
 
 
-Act = Callable[[Cluster, Node], Awaitable[None]]
+Act = Callable[[Cluster, RunningNode], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +60,25 @@ class Event:
     victim_survives: bool = False
 
 
-async def step_down(cluster: Cluster, node: Node) -> None:
+async def step_down(cluster: Cluster, node: RunningNode) -> None:
     """Ask the active node to step down."""
     response = await cluster.step_down(node)
     if response.status != 204:
         raise LabError(f"step-down: {response.status} {response.body.decode(errors='replace')}")
 
 
-async def terminate(cluster: Cluster, node: Node) -> None:
+async def terminate(cluster: Cluster, node: RunningNode) -> None:
     """SIGTERM; returns when the process has ended."""
     await node.terminate()
 
 
-async def kill(cluster: Cluster, node: Node) -> None:
+async def kill(cluster: Cluster, node: RunningNode) -> None:
     """SIGKILL."""
     node.send(signal.SIGKILL)
     await node.kill()
 
 
-async def freeze(cluster: Cluster, node: Node) -> None:
+async def freeze(cluster: Cluster, node: RunningNode) -> None:
     """SIGSTOP, and SIGCONT after FREEZE_S."""
     node.freeze()
     try:
@@ -143,11 +143,11 @@ async def happen(
     )
 
 
-async def _find_stuck(cluster: Cluster, nodes: Sequence[Node]) -> list[Node]:
+async def _find_stuck(cluster: Cluster, nodes: Sequence[RunningNode]) -> list[RunningNode]:
     """Wait until every node writes; return those that do not within RECOVERY_S."""
-    stuck: list[Node] = []
+    stuck: list[RunningNode] = []
 
-    async def watch(node: Node) -> None:
+    async def watch(node: RunningNode) -> None:
         try:
             await wait_writable(cluster, node)
         except LabError:
@@ -159,7 +159,7 @@ async def _find_stuck(cluster: Cluster, nodes: Sequence[Node]) -> list[Node]:
     return stuck
 
 
-async def wait_writable(cluster: Cluster, node: Node) -> None:
+async def wait_writable(cluster: Cluster, node: RunningNode) -> None:
     """
     Return when a write through this node succeeds.
 

@@ -153,7 +153,7 @@ class Connection:
 
     @property
     def is_usable(self) -> bool:
-        """Tell whether a kept connection is there and the server has not closed it."""
+        """Return whether a kept connection is there and the server has not closed it."""
         if self._stream is None:
             return False
         poll = select.poll()

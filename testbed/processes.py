@@ -85,7 +85,7 @@ class ServerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether the process has not ended."""
+        """Return whether the process has not ended."""
         return self._popen.poll() is None
 
     @property

@@ -54,7 +54,7 @@ class Record:
 
     @property
     def is_stale(self) -> bool:
-        """Tell whether a read returned less than what was acknowledged before it was sent."""
+        """Return whether a read returned less than what was acknowledged before it was sent."""
         return (
             self.operation == READ
             and self.outcome == OK

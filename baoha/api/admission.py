@@ -35,7 +35,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from baoha.sansio.admission import AdmissionLimits, Lane
+from baoha.sansio.admission import AdmissionLane, AdmissionLimits
 
 log = logging.getLogger("baoha.api")
 T = TypeVar("T")
@@ -53,7 +53,7 @@ _PRESSED_MAX: Final = 1024
 _LOOK_S: Final = 0.1
 
 
-class Kind(Enum):
+class RequestKind(Enum):
     """The lane of a request."""
 
     READ = "reads"
@@ -64,17 +64,17 @@ class Kind(Enum):
 
 
 _LIMITS: Final = {
-    Kind.READ: AdmissionLimits(),
-    Kind.WRITE: AdmissionLimits(),
-    Kind.HEAVY: AdmissionLimits(
+    RequestKind.READ: AdmissionLimits(),
+    RequestKind.WRITE: AdmissionLimits(),
+    RequestKind.HEAVY: AdmissionLimits(
         places_min=2, places_max=8, waiting_max=64, answer_s=5.0, wait_max_s=5.0, long_s=10.0
     ),
-    Kind.CONTROL: AdmissionLimits(places_min=16, places_max=16, waiting_max=64, long_max=16),
-    Kind.STRANGER: AdmissionLimits(places_min=2, places_max=2, waiting_max=256, long_max=16),
+    RequestKind.CONTROL: AdmissionLimits(places_min=16, places_max=16, waiting_max=64, long_max=16),
+    RequestKind.STRANGER: AdmissionLimits(places_min=2, places_max=2, waiting_max=256, long_max=16),
 }
 
 
-class Overloaded(Exception):
+class NotLetIn(Exception):
     """The request was not let in; nothing was executed."""
 
 
@@ -102,15 +102,15 @@ class Admission:
     """
 
     def __init__(self) -> None:
-        self.lanes: dict[Kind, Lane[_Waiter]] = {
-            kind: Lane(limits) for kind, limits in _LIMITS.items()
+        self.lanes: dict[RequestKind, AdmissionLane[_Waiter]] = {
+            kind: AdmissionLane(limits) for kind, limits in _LIMITS.items()
         }
         self._where = ""  # the node that executes
         self._pressed: OrderedDict[str, float] = OrderedDict()  # when somebody was refused
         self._reported_at = -math.inf  # on trio's clock
-        self._reported: dict[Kind, int] = {}
+        self._reported: dict[RequestKind, int] = {}
 
-    def is_contended(self, kind: Kind) -> bool:
+    def is_contended(self, kind: RequestKind) -> bool:
         """Whether a newcomer of a lane would have to wait."""
         return self.lanes[kind].is_contended
 
@@ -122,7 +122,7 @@ class Admission:
                 return True
         return False
 
-    def refuses(self, kind: Kind, address: str) -> bool:
+    def refuses(self, kind: RequestKind, address: str) -> bool:
         """Whether a newcomer is refused now. Without looking at the request."""
         now = trio.current_time()
         is_refused = self.lanes[kind].refuses(address, now)
@@ -131,11 +131,11 @@ class Admission:
             self._report(now)
         return is_refused
 
-    def announce(self, kind: Kind) -> None:
+    def announce(self, kind: RequestKind) -> None:
         """Take note of a request that was let in and comes to its lane soon."""
         self.lanes[kind].announce(trio.current_time())
 
-    def arrive(self, kind: Kind) -> None:
+    def arrive(self, kind: RequestKind) -> None:
         """Take note that one that was announced is here, or is refused after all."""
         self.lanes[kind].arrive()
 
@@ -157,7 +157,7 @@ class Admission:
                 lane.limit.restart(trio.current_time())
 
     @contextmanager
-    def parked(self, kind: Kind, address: str, *, is_new: bool) -> Iterator[None]:
+    def parked(self, kind: RequestKind, address: str, *, is_new: bool) -> Iterator[None]:
         """
         Count a request that waits for an active node: it will come back, ahead of newcomers.
 
@@ -168,7 +168,7 @@ class Admission:
         # What the next active node will take for each cannot be known: so by number.
         if is_new and self._is_pressed(address) and lane.backlog >= 2 * lane.limit.places:
             lane.refused += 1
-            raise Overloaded
+            raise NotLetIn
         lane.parked += 1
         try:
             yield
@@ -177,7 +177,7 @@ class Admission:
 
     async def run(
         self,
-        kind: Kind,
+        kind: RequestKind,
         address: str,
         work: Callable[[], Awaitable[T]],
         *,
@@ -204,7 +204,7 @@ class Admission:
         if returning_until is None:
             lane.arrive()
         if returning_until is None and self.refuses(kind, address):
-            raise Overloaded
+            raise NotLetIn
         if lane.enter(waiter, address, now, returning=returning_until is not None):
             waiter.is_in = True
         else:
@@ -213,7 +213,7 @@ class Admission:
         try:
             return await work()
         finally:
-            counts = kind is not Kind.HEAVY
+            counts = kind is not RequestKind.HEAVY
             if served := lane.leave(waiter, trio.current_time(), counts=counts):
                 _wake(served)
 
@@ -231,7 +231,11 @@ class Admission:
         self._reported_at = now
 
     async def _wait(
-        self, lane: Lane[_Waiter], waiter: _Waiter, address: str, returning_until: float | None
+        self,
+        lane: AdmissionLane[_Waiter],
+        waiter: _Waiter,
+        address: str,
+        returning_until: float | None,
     ) -> None:
         began = trio.current_time()
         latest = returning_until or began + lane.limits.stall_max_s
@@ -256,9 +260,9 @@ class Admission:
             self._abandon(lane, waiter, address)
             lane.refused += not waiter.is_displaced  # who was displaced is counted already
             self.press(address)
-            raise Overloaded
+            raise NotLetIn
 
-    def _abandon(self, lane: Lane[_Waiter], waiter: _Waiter, address: str) -> None:
+    def _abandon(self, lane: AdmissionLane[_Waiter], waiter: _Waiter, address: str) -> None:
         now = trio.current_time()
         if waiter.is_in:
             _wake(lane.leave(waiter, now, counts=False))

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
-from baoha.api.admission import Admission, Kind
+from baoha.api.admission import Admission, RequestKind
 from baoha.api.answers import common_headers, overloaded
 from baoha.api.paths import API_PREFIX, is_control
 from baoha.core.view import NodeView
@@ -30,14 +30,14 @@ from baoha.core.view import NodeView
 # A head that is longer is not looked at.
 _HEAD_MAX: Final = 4096
 _KINDS: Final = {
-    "GET": Kind.READ,
-    "HEAD": Kind.READ,
-    "LIST": Kind.READ,
-    "SCAN": Kind.READ,
-    "POST": Kind.WRITE,
-    "PUT": Kind.WRITE,
-    "PATCH": Kind.WRITE,
-    "DELETE": Kind.WRITE,
+    "GET": RequestKind.READ,
+    "HEAD": RequestKind.READ,
+    "LIST": RequestKind.READ,
+    "SCAN": RequestKind.READ,
+    "POST": RequestKind.WRITE,
+    "PUT": RequestKind.WRITE,
+    "PATCH": RequestKind.WRITE,
+    "DELETE": RequestKind.WRITE,
 }
 # Whoever sends one of these wants more than a plain answer, or ends the body in another way.
 _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
@@ -63,7 +63,7 @@ class Look:
     """
 
     urgency: Urgency
-    kind: Kind | None = None
+    kind: RequestKind | None = None
     is_whole: bool = False
     keeps_alive: bool = False
 
@@ -115,15 +115,15 @@ class Door:
         """Whether anybody may be refused at all."""
         return self._admission.is_crowded
 
-    def refuses(self, kind: Kind, address: str) -> bool:
+    def refuses(self, kind: RequestKind, address: str) -> bool:
         """Whether a request of a lane, from an address, is refused now."""
         return self.is_crowded and self._admission.refuses(kind, address)
 
-    def announce(self, kind: Kind) -> None:
+    def announce(self, kind: RequestKind) -> None:
         """Take note of a request that was let in."""
         self._admission.announce(kind)
 
-    def arrive(self, kind: Kind) -> None:
+    def arrive(self, kind: RequestKind) -> None:
         """Take note that a request that was announced is refused after all."""
         self._admission.arrive(kind)
 
@@ -131,7 +131,7 @@ class Door:
         """Take note that a client was refused for another reason: no turn came."""
         self._admission.press(address)
 
-    def _look_at_fields(self, kind: Kind, fields: list[bytes], *, body_bytes: int) -> Look:
+    def _look_at_fields(self, kind: RequestKind, fields: list[bytes], *, body_bytes: int) -> Look:
         token = b""
         lengths: list[bytes] = []
         keeps_alive, is_plain = True, True
@@ -155,7 +155,7 @@ class Door:
             return _UNCLEAR
         return Look(
             urgency=Urgency.KNOWN if is_known else Urgency.OTHER,
-            kind=kind if is_known else Kind.STRANGER,
+            kind=kind if is_known else RequestKind.STRANGER,
             is_whole=is_whole,
             keeps_alive=keeps_alive,
         )

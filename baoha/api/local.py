@@ -223,7 +223,7 @@ def _known_leader(status: NodeStatus) -> bool:
 
 
 def _has_usable_leader(status: NodeStatus) -> bool:
-    """Say whether a standby can get a request executed right now: by forwarding or a redirect."""
+    """Return whether a standby can get a request executed now: by forwarding or a redirect."""
     leader = status.leader
     if leader is None or not _known_leader(status) or status.leader_changing:
         return False

@@ -107,14 +107,14 @@ def _not_answered(exc: Overloaded | TooLargeError, *, is_read: bool) -> RequestE
 
 
 def is_read(request: HTTPRequest) -> bool:
-    """Say whether a request may be executed twice: a read without response wrapping."""
+    """Return whether a request may be executed twice: a read without response wrapping."""
     return request.method in ("GET", "HEAD", "LIST", "SCAN") and not request.header(
         _WRAP_TTL_HEADER
     )
 
 
 def wants_help(request: HTTPRequest) -> bool:
-    """Say whether a request asks for the description of a path instead of the path."""
+    """Return whether a request asks for the description of a path instead of the path."""
     return request.method == "HELP" or (
         "help=" in request.query and bool(joined_values(request.query).get("help"))
     )
@@ -273,7 +273,7 @@ def _require_merge_patch(content_type: str) -> None:
 
 
 def _has_parameters(content_type: str, at: int) -> bool:
-    """Say whether the rest of a content type is parameters and nothing else."""
+    """Return whether the rest of a content type is parameters and nothing else."""
     while (parameter := _PARAMETER.match(content_type, at)) is not None:
         at = parameter.end()
     return _PARAMETERS_END.fullmatch(content_type, at) is not None

@@ -126,7 +126,7 @@ def _clean(raw_path: str) -> str:
 
 
 def _is_folder_to_explain(clean: str, request: HTTPRequest) -> bool:
-    """Say whether only the last slash is missing and help is asked for. Source: measured"""
+    """Return whether only the last slash is missing and help is asked for. Source: measured"""
     if clean != f"{request.raw_path}/":
         return False
     return request.method == "HELP" or bool(joined_values(request.query).get("help"))

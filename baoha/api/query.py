@@ -27,7 +27,7 @@ _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def is_malformed(text: str) -> bool:
-    """Say whether a text has a percent sign that begins no escape."""
+    """Return whether a text has a percent sign that begins no escape."""
     return _BAD_ESCAPE.search(text) is not None
 
 

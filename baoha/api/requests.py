@@ -24,7 +24,7 @@ from typing import Any, Final
 import trio
 
 from baoha import names
-from baoha.api.admission import HEAVY_BYTES, Admission, Kind, Overloaded
+from baoha.api.admission import HEAVY_BYTES, Admission, NotLetIn, RequestKind
 from baoha.api.answers import (
     TOO_LARGE_TEXT,
     error_answer,
@@ -113,7 +113,7 @@ async def serve_request(
             return failure_answer(exc)
         if answer is not None:
             return answer
-    return await _Journey(view, request, path, admission, park_s, is_abandoned).run()
+    return await PendingRequest(view, request, path, admission, park_s, is_abandoned).run()
 
 
 async def _idle_step_down(request: HTTPRequest) -> HTTPResponse:
@@ -215,7 +215,7 @@ def _optional(given: dict[str, Any], name: str, kind: type, kind_name: str) -> A
     return value
 
 
-class _Journey:
+class PendingRequest:
     """One request that only the active node may execute, until it has its answer."""
 
     def __init__(
@@ -258,7 +258,7 @@ class _Journey:
                         answer = await self._attempt(status)
                         if answer is None:
                             answer = await self._wait(status, RETRY_PAUSE_S, _NOBODY)
-            except Overloaded:
+            except NotLetIn:
                 return overloaded()
             if answer is not None:
                 return answer
@@ -287,9 +287,9 @@ class _Journey:
             await self._view.vouches_for(token)
         return answer
 
-    async def _lane(self, token: str) -> Kind:
+    async def _lane(self, token: str) -> RequestKind:
         """Who has no valid token is a stranger as soon as somebody must wait."""
-        return self._kind if token and await self._view.vouches_for(token) else Kind.STRANGER
+        return self._kind if token and await self._view.vouches_for(token) else RequestKind.STRANGER
 
     def _look_again(self) -> None:
         """Decide anew: the picture may have changed while the request waited for its place."""
@@ -348,12 +348,12 @@ class _Journey:
                 return
 
 
-def _kind_of(request: HTTPRequest, path: str) -> Kind:
+def _kind_of(request: HTTPRequest, path: str) -> RequestKind:
     if is_control(path):
-        return Kind.CONTROL
+        return RequestKind.CONTROL
     if len(request.body) > HEAVY_BYTES:
-        return Kind.HEAVY
-    return Kind.READ if is_read(request) else Kind.WRITE
+        return RequestKind.HEAVY
+    return RequestKind.READ if is_read(request) else RequestKind.WRITE
 
 
 def _refuse(refuse: Refuse) -> HTTPResponse:

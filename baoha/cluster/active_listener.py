@@ -29,14 +29,14 @@ from typing import Final
 
 import trio
 
-from baoha.cluster.active_session import PeerSession
+from baoha.cluster.active_session import ActiveSession
 from baoha.cluster.certificates import TenureIdentity
 from baoha.cluster.channel import Execute, Hello, Standbys, Welcome
 from baoha.cluster.network import Network
-from baoha.cluster.refused_log import ProblemLog, peer_address
+from baoha.cluster.refused_log import RefusedLog, peer_address
 from baoha.cluster.tls import TLSRefused, accept_tls, server_context
 from baoha.cluster.transport import CLOSED_BY_PEER, ChannelBroken, Transport, open_transport
-from baoha.sansio.wire.frames import PROTOCOL, ChannelLimits, FrameError, Kind, pack, unpack
+from baoha.sansio.wire.frames import PROTOCOL, ChannelLimits, FrameError, FrameKind, pack, unpack
 from baoha.timing import PATIENCE_MAX, HATiming
 
 # A standby that has been silent for so many heartbeat timeouts is let go; it will dial again.
@@ -88,7 +88,7 @@ async def serve_cluster(
         limits=bounds,
         pending=_Pending(bounds.pending_max, standbys.pending),
         sessions=_Sessions(bounds, timing),
-        problems=ProblemLog(on_problem),
+        problems=RefusedLog(on_problem),
         wall_clock=wall_clock,
     )
 
@@ -134,7 +134,7 @@ class _Sessions:
     def __init__(self, limits: ChannelLimits, timing: HATiming) -> None:
         self._limits = limits
         self._timing = timing
-        self._open: dict[_Connection, PeerSession] = {}
+        self._open: dict[_Connection, ActiveSession] = {}
 
     def make_room(self, node_id: str) -> bool:
         """Make room for one more session of a node. False: there is none."""
@@ -148,7 +148,7 @@ class _Sessions:
             self._dismiss(silent, _FULL)
         return True
 
-    def enter(self, connection: _Connection, session: PeerSession) -> None:
+    def enter(self, connection: _Connection, session: ActiveSession) -> None:
         """Count a session; ``make_room`` has just said that it may come."""
         self._open[connection] = session
 
@@ -156,7 +156,7 @@ class _Sessions:
         """Count it no more, if it was counted."""
         self._open.pop(connection, None)
 
-    def _is_silent(self, session: PeerSession) -> bool:
+    def _is_silent(self, session: ActiveSession) -> bool:
         return session.echoed_s_ago >= session.patience.allow(self._timing.heartbeat_timeout_s)
 
     def _dismiss(self, candidates: list[_Connection], reason: str) -> None:
@@ -177,7 +177,7 @@ class _Service:
     limits: ChannelLimits
     pending: _Pending
     sessions: _Sessions
-    problems: ProblemLog
+    problems: RefusedLog
     wall_clock: Callable[[], float]
 
     @property
@@ -198,7 +198,7 @@ class _Connection:
         self._address = peer_address(stream)
         self._carrier = trio.CancelScope()
         self._greeted = trio.Event()  # there is a session, or there will be none
-        self._session: PeerSession | None = None
+        self._session: ActiveSession | None = None
         self._farewell = _LEAVING
         self._owner_left = False
 
@@ -270,12 +270,12 @@ class _Connection:
             if not service.sessions.make_room(hello.node.node_id):
                 await self._refuse(transport, f"refused: {_FULL}", _FULL)
                 return
-            transport.outbox.control(Kind.WELCOME, 0, pack(_welcome(service.limits)))
+            transport.outbox.control(FrameKind.WELCOME, 0, pack(_welcome(service.limits)))
             # From here on the owner's end is what sets the deadline, see _leave.
             service.pending.leave(self._carrier)
             self._carrier.deadline = math.inf
             self._carrier.shield = True
-            self._session = PeerSession(
+            self._session = ActiveSession(
                 transport,
                 hello.node,
                 service.execute,
@@ -296,7 +296,7 @@ class _Connection:
                 self._session.end()
                 await self._linger(transport)
 
-    async def _read(self, transport: Transport, session: PeerSession) -> None:
+    async def _read(self, transport: Transport, session: ActiveSession) -> None:
         while True:
             allowed_s = session.patience.allow(self._service.timing.heartbeat_timeout_s)
             silence_max_s = SILENCE_FACTOR * allowed_s
@@ -333,7 +333,7 @@ def _welcome(limits: ChannelLimits) -> Welcome:
 
 async def _receive_hello(transport: Transport) -> Hello:
     frames = await transport.receive()
-    if not frames or frames[0].kind != Kind.HELLO:
+    if not frames or frames[0].kind != FrameKind.HELLO:
         raise FrameError("the first frame is not a hello")
     if len(frames) > 1:
         raise FrameError("frames before the welcome")

@@ -21,7 +21,7 @@ from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
-    Kind,
+    FrameKind,
     decode_request,
     encode_credit,
     encode_head,
@@ -98,15 +98,15 @@ class ActiveRequests:
         """
         if self._nursery is None:
             return
-        if frame.kind == Kind.REQUEST:
+        if frame.kind == FrameKind.REQUEST:
             self._begin(frame, self._nursery)
-        elif frame.kind == Kind.BODY:
+        elif frame.kind == FrameKind.BODY:
             complete = self._assembly.add(frame.id, frame.payload)
             if complete is not None:
                 head, body = complete
                 request = decode_request(head, body)
                 self._nursery.start_soon(self._execute, frame.id, request)
-        elif frame.kind == Kind.CANCEL:
+        elif frame.kind == FrameKind.CANCEL:
             self._cancel(frame.id)
 
     def _begin(self, frame: Frame, nursery: trio.Nursery) -> None:
@@ -118,7 +118,7 @@ class ActiveRequests:
         is_small = len(start.first) == start.body_bytes
         bytes_max = self._limits.in_flight_bytes_max * (2 if is_small else 1)
         if len(self._sizes) >= self._limits.in_flight_max or self._bytes + size > bytes_max:
-            self._outbox.control(Kind.NOT_EXECUTED, frame.id, _BUSY)
+            self._outbox.control(FrameKind.NOT_EXECUTED, frame.id, _BUSY)
             return
         self._hold(frame.id, size)
         body = self._assembly.begin(frame.id, start.head, start.body_bytes, start.first)
@@ -141,12 +141,14 @@ class ActiveRequests:
             try:
                 self._answer(request_id, await self._handle(request))
             except NotActive as exc:
-                self._refuse(request_id, Kind.NOT_EXECUTED, str(exc) or "not active")
+                self._refuse(request_id, FrameKind.NOT_EXECUTED, str(exc) or "not active")
             except trio.Cancelled:
-                self._refuse(request_id, Kind.UNKNOWN_OUTCOME, _CUT_OFF.decode())
+                self._refuse(request_id, FrameKind.UNKNOWN_OUTCOME, _CUT_OFF.decode())
                 raise
             except LeadershipLost as exc:
-                self._refuse(request_id, Kind.UNKNOWN_OUTCOME, str(exc) or "leadership was lost")
+                self._refuse(
+                    request_id, FrameKind.UNKNOWN_OUTCOME, str(exc) or "leadership was lost"
+                )
             except BaohaError as exc:
                 _logger.error(
                     "forwarded request failed path=%.200r kind=%s cause=%r",
@@ -179,13 +181,15 @@ class ActiveRequests:
         self._hold(request_id, len(response.body))
 
     def _queue(self, request_id: int, response: HTTPResponse) -> OutMessage:
-        return self._outbox.message(Kind.RESPONSE, request_id, encode_head(response), response.body)
+        return self._outbox.message(
+            FrameKind.RESPONSE, request_id, encode_head(response), response.body
+        )
 
-    def _refuse(self, request_id: int, kind: Kind, reason: str) -> None:
+    def _refuse(self, request_id: int, kind: FrameKind, reason: str) -> None:
         self._release(request_id)
         self._tell(kind, request_id, reason.encode(errors="replace"))
 
-    def _tell(self, kind: Kind, request_id: int, payload: bytes) -> None:
+    def _tell(self, kind: FrameKind, request_id: int, payload: bytes) -> None:
         """Queue what the peer has to know; if that cannot be, there is no use in going on."""
         try:
             self._outbox.control(kind, request_id, payload)
@@ -207,4 +211,4 @@ class ActiveRequests:
 
     def _grant(self, request_id: int, count_bytes: int) -> None:
         # Not an error of the request that has just made the room for this one.
-        self._tell(Kind.CREDIT, request_id, encode_credit(count_bytes))
+        self._tell(FrameKind.CREDIT, request_id, encode_credit(count_bytes))

@@ -25,7 +25,7 @@ from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
-    Kind,
+    FrameKind,
     pack,
     parse_credit,
     unpack,
@@ -34,7 +34,7 @@ from baoha.sansio.wire.frames import (
 _logger: Final = logging.getLogger("baoha.cluster")
 
 
-class PeerSession:
+class ActiveSession:
     """
     One standby, from hello to end. It is the ``channel.Peer`` that ``ha`` sees.
 
@@ -92,13 +92,13 @@ class PeerSession:
             ForwardingError: the channel has ended. The caller sets the time limit.
         """
         with self._prepares.ask() as question:
-            self._outbox.control(Kind.PREPARE, question.id)
+            self._outbox.control(FrameKind.PREPARE, question.id)
             return await question.answer()
 
     def notify(self, notice: LeaderNotice) -> None:
         """Queue a notice; a broken channel, or one that is stuck, drops it."""
         try:
-            self._outbox.control(Kind.NOTICE, 0, pack(notice))
+            self._outbox.control(FrameKind.NOTICE, 0, pack(notice))
         except FrameError as exc:
             _logger.warning("leader notice dropped node=%s cause=%s", self._info.node_id, exc)
 
@@ -143,18 +143,18 @@ class PeerSession:
             FrameError: the peer broke the protocol; the connection must end.
         """
         for frame in frames:
-            if frame.kind == Kind.CREDIT:
+            if frame.kind == FrameKind.CREDIT:
                 # Also after the end: answers that are ready still leave.
                 self._outbox.credit(frame.id, parse_credit(frame.payload))
             elif self._ended.is_set():
                 continue
-            elif frame.kind == Kind.HEARTBEAT:
+            elif frame.kind == FrameKind.HEARTBEAT:
                 self._info = unpack(frame.payload, NodeInfo)
                 self.patience.observe(self.echoed_s_ago - self._heartbeat_s)
                 self._echoed_at = trio.current_time()
                 self._echoed_at_unix_s = self._wall_clock()
-                self._outbox.control(Kind.ECHO)
-            elif frame.kind == Kind.PREPARED:
+                self._outbox.control(FrameKind.ECHO)
+            elif frame.kind == FrameKind.PREPARED:
                 self._prepares.reply(frame.id, unpack(frame.payload, PrepareReply))
             else:
                 # Kinds that nobody knows are ignored: a newer standby may send them.

@@ -59,7 +59,7 @@ class PrepareReply:
     reason: str = ""  # why not
 
 
-class Peer(Protocol):
+class ConnectedStandby(Protocol):
     """A connected standby, as the active node sees it."""
 
     @property
@@ -93,10 +93,10 @@ class Peer(Protocol):
 class Standbys(Protocol):
     """Whom the cluster listener tells of its standbys. Implemented in ``ha``. Nothing may wait."""
 
-    def joined(self, peer: Peer) -> None:
+    def joined(self, peer: ConnectedStandby) -> None:
         """Take note of a standby that has completed its hello."""
 
-    def left(self, peer: Peer) -> None:
+    def left(self, peer: ConnectedStandby) -> None:
         """Take note of a standby whose channel has ended."""
 
     def pending(self, count: int) -> None:

@@ -19,7 +19,7 @@ _LINES_MAX: Final = 10
 _PERIOD_S: Final = 10.0
 
 
-class ProblemLog:
+class RefusedLog:
     """
     Writes one warning per problem, at most ten in ten seconds; the rest is counted.
 

@@ -24,7 +24,7 @@ from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
-    Kind,
+    FrameKind,
     check_size,
     decode_response,
     encode_credit,
@@ -37,7 +37,7 @@ from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.sansio.wire.outbox import OutMessage
 
 
-class LinkSession:
+class StandbyCalls:
     """
     One connection's calls.
 
@@ -59,7 +59,7 @@ class LinkSession:
         self.beaten_at: deque[float] = deque(maxlen=64)
         self._heard = trio.Event()
         self._limits = limits
-        self._room = _Room(limits, self._send)
+        self._room = InFlightLimit(limits, self._send)
         self._calls: dict[int, _Call] = {}
         self._idle = trio.Event()
         self._next_id = 1
@@ -68,7 +68,7 @@ class LinkSession:
         )
 
     async def exchange(self, request: HTTPRequest) -> HTTPResponse:
-        """Send a request and return its answer: see ``ClusterLink.forward``."""
+        """Send a request and return its answer: see ``StandbyLink.forward``."""
         try:
             head = encode_head(request)
         except FrameError as exc:
@@ -122,25 +122,25 @@ class LinkSession:
         Raises:
             FrameError: the peer broke the protocol; the connection must end.
         """
-        if frame.kind == Kind.CREDIT:
+        if frame.kind == FrameKind.CREDIT:
             self.outbox.credit(frame.id, parse_credit(frame.payload))
             return
         call = self._calls.get(frame.id)
         if call is None:
             # Its caller has left; a body of it is not granted any more.
             return
-        if frame.kind == Kind.RESPONSE:
+        if frame.kind == FrameKind.RESPONSE:
             start = parse_message_start(frame.payload, self._limits)
             body = self._assembly.begin(frame.id, start.head, start.body_bytes, start.first)
             if body is not None:
                 self._settle(call, decode_response(start.head, body))
-        elif frame.kind == Kind.BODY:
+        elif frame.kind == FrameKind.BODY:
             complete = self._assembly.add(frame.id, frame.payload)
             if complete is not None:
                 self._settle(call, decode_response(*complete))
-        elif frame.kind == Kind.NOT_EXECUTED:
+        elif frame.kind == FrameKind.NOT_EXECUTED:
             self._settle(call, CannotForward(_said("did not execute the request", frame)))
-        elif frame.kind == Kind.UNKNOWN_OUTCOME:
+        elif frame.kind == FrameKind.UNKNOWN_OUTCOME:
             self._settle(
                 call, ForwardingInterrupted(_said("cannot tell the request's outcome", frame))
             )
@@ -166,7 +166,7 @@ class LinkSession:
         self._room.close(cause)
 
     def _send(self, call: _Call) -> None:
-        call.message = self.outbox.message(Kind.REQUEST, self._next_id, call.head, call.body)
+        call.message = self.outbox.message(FrameKind.REQUEST, self._next_id, call.head, call.body)
         self._calls[self._next_id] = call
         self._next_id += 1
 
@@ -184,7 +184,7 @@ class LinkSession:
         if begun:
             # Best effort: a peer that does not read will not cancel either.
             with suppress(FrameError):
-                self.outbox.control(Kind.CANCEL, message.id)
+                self.outbox.control(FrameKind.CANCEL, message.id)
 
     def _forget(self, call: _Call) -> None:
         message = call.message
@@ -195,7 +195,7 @@ class LinkSession:
             self.outbox.drop(message)
 
     def _grant(self, message_id: int, count_bytes: int) -> None:
-        self.outbox.control(Kind.CREDIT, message_id, encode_credit(count_bytes))
+        self.outbox.control(FrameKind.CREDIT, message_id, encode_credit(count_bytes))
 
 
 class _Call:
@@ -238,7 +238,7 @@ class _Call:
         return self.result
 
 
-class _Room:
+class InFlightLimit:
     """
     Bounds the requests in flight by count and bytes; small ones do not wait for large ones.
 

@@ -6,7 +6,7 @@ and will not, and it is given only when the last byte of the request was never h
 connection, or when the active node said so. Everything else is ``ForwardingInterrupted``. And no
 caller ever waits for a connection that has ended.
 
-``ClusterLink.run`` dials, says hello, and is UP when the welcome has come (with TLS 1.3 a refused
+``StandbyLink.run`` dials, says hello, and is UP when the welcome has come (with TLS 1.3 a refused
 client learns of it only then). A connection that ends is dialled again at once, then with growing
 pauses; so a dead process shows as "refused" within a round trip of its death.
 
@@ -34,14 +34,22 @@ import trio
 from baoha.cluster.certificates import TenureIdentity, identity_from_advertisement
 from baoha.cluster.channel import Hello, LeaderNotice, PrepareReply, StandbyHandler, Welcome
 from baoha.cluster.network import Network
-from baoha.cluster.standby_calls import LinkSession
+from baoha.cluster.standby_calls import StandbyCalls
 from baoha.cluster.tls import client_context, connect_tls
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport, single_error
 from baoha.core.view import LinkState
 from baoha.errors import BaohaError, CannotForward, ForwardingError
 from baoha.sansio.advertisement import Advertisement, cluster_endpoint
 from baoha.sansio.patience import PeerPatience
-from baoha.sansio.wire.frames import PROTOCOL, ChannelLimits, Frame, FrameError, Kind, pack, unpack
+from baoha.sansio.wire.frames import (
+    PROTOCOL,
+    ChannelLimits,
+    Frame,
+    FrameError,
+    FrameKind,
+    pack,
+    unpack,
+)
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
 from baoha.timing import HATiming
 
@@ -68,7 +76,7 @@ def _random_fraction() -> float:
     return secrets.randbelow(1_000_000) / 1_000_000
 
 
-class ClusterLink:
+class StandbyLink:
     """
     A standby's link to one active node. Make a new one for every leader.
 
@@ -100,7 +108,7 @@ class ClusterLink:
         self._timing = timing
         self._limits = limits or ChannelLimits()
         self._jitter = jitter
-        self._session: LinkSession | None = None
+        self._session: StandbyCalls | None = None
         self._handshakes = PeerPatience()
         self._failures = _Failures(timing.handshake_s)
         self._stalled_s = 0.0
@@ -250,11 +258,11 @@ class ClusterLink:
 
     async def _greet(self, transport: Transport) -> Welcome:
         hello = Hello(protocols=(PROTOCOL,), node=self._handler.node_info())
-        transport.outbox.control(Kind.HELLO, 0, pack(hello))
+        transport.outbox.control(FrameKind.HELLO, 0, pack(hello))
         frames = await transport.receive()
-        if frames and frames[0].kind == Kind.GOODBYE:
+        if frames and frames[0].kind == FrameKind.GOODBYE:
             raise ChannelBroken(_goodbye(frames[0]))
-        if len(frames) != 1 or frames[0].kind != Kind.WELCOME:
+        if len(frames) != 1 or frames[0].kind != FrameKind.WELCOME:
             raise FrameError("the active node's first frame is not a welcome")
         welcome = unpack(frames[0].payload, Welcome)
         if welcome.protocol != PROTOCOL:
@@ -271,7 +279,7 @@ class ClusterLink:
 
     async def _stay(self, transport: Transport, limits: ChannelLimits) -> None:
         """Be up until the connection ends, which raises."""
-        session = LinkSession(transport, limits)
+        session = StandbyCalls(transport, limits)
         cause = "this node has stopped using the channel"
         try:
             async with trio.open_nursery() as nursery:
@@ -299,7 +307,7 @@ class ClusterLink:
             raise error from error.__cause__
 
     async def _read(
-        self, transport: Transport, session: LinkSession, nursery: trio.Nursery
+        self, transport: Transport, session: StandbyCalls, nursery: trio.Nursery
     ) -> None:
         while True:
             silence_max_s = SILENCE_FACTOR * self._quiet_s(session)
@@ -313,19 +321,19 @@ class ClusterLink:
             if self.state is LinkState.SUSPECT:
                 self._change(LinkState.UP)
             for frame in frames:
-                if frame.kind == Kind.NOTICE:
+                if frame.kind == FrameKind.NOTICE:
                     self._handler.leader_notice(unpack(frame.payload, LeaderNotice))
-                elif frame.kind == Kind.PREPARE:
+                elif frame.kind == FrameKind.PREPARE:
                     nursery.start_soon(self._prepare, session, frame.id)
-                elif frame.kind == Kind.ECHO:
+                elif frame.kind == FrameKind.ECHO:
                     session.take_echo(trio.current_time())
-                elif frame.kind == Kind.GOODBYE:
+                elif frame.kind == FrameKind.GOODBYE:
                     session.part(frame.payload.decode(errors="replace"))
                     raise ChannelBroken(_goodbye(frame))
                 else:
                     session.handle(frame)
 
-    async def _prepare(self, session: LinkSession, question_id: int) -> None:
+    async def _prepare(self, session: StandbyCalls, question_id: int) -> None:
         if session.preparing:
             reply = PrepareReply(ready=False, reason="already preparing")
         else:
@@ -336,17 +344,17 @@ class ClusterLink:
                 reply = PrepareReply(ready=False, reason=str(exc))
             finally:
                 session.preparing = False
-        session.outbox.control(Kind.PREPARED, question_id, pack(reply))
+        session.outbox.control(FrameKind.PREPARED, question_id, pack(reply))
 
-    async def _beat(self, session: LinkSession) -> None:
+    async def _beat(self, session: StandbyCalls) -> None:
         while True:
             await trio.sleep(self._timing.heartbeat_s)
             # A peer that does not read needs no second heartbeat in the queue.
             if session.outbox.control_frames < _CONTROL_FRAMES_STUCK:
-                session.outbox.control(Kind.HEARTBEAT, 0, pack(self._handler.node_info()))
+                session.outbox.control(FrameKind.HEARTBEAT, 0, pack(self._handler.node_info()))
                 session.beaten_at.append(trio.current_time())
 
-    async def _watch_silence(self, session: LinkSession) -> None:
+    async def _watch_silence(self, session: StandbyCalls) -> None:
         while True:
             quiet_at = session.heard_at + self._quiet_s(session)
             await trio.sleep_until(quiet_at)
@@ -363,7 +371,7 @@ class ClusterLink:
         ceiling_s = min(self._timing.reconnect_max_s, doubled_s)
         return ceiling_s * (0.5 + 0.5 * self._jitter())
 
-    def _quiet_s(self, session: LinkSession) -> float:
+    def _quiet_s(self, session: StandbyCalls) -> float:
         """Return for how long the active node may be silent without being suspect."""
         return session.patience.allow(self._timing.heartbeat_timeout_s)
 

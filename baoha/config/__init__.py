@@ -15,7 +15,7 @@ from baoha.config.load import build, load
 from baoha.config.model import (
     ForwardedForConfig,
     ListenerConfig,
-    SealConfig,
+    SealSettings,
     ServerConfig,
     Source,
     StorageConfig,
@@ -25,7 +25,7 @@ from baoha.config.model import (
 __all__ = [
     "ForwardedForConfig",
     "ListenerConfig",
-    "SealConfig",
+    "SealSettings",
     "ServerConfig",
     "Source",
     "StorageConfig",

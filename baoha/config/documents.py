@@ -40,7 +40,7 @@ _Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ConfigDocument:
     """
     One file: its name for messages, and its tree.
     """
@@ -65,14 +65,14 @@ class Document:
         raise ConfigError(f"{self.name}{position}: {error.message}") from error
 
 
-def read_documents(paths: Sequence[Path]) -> list[Document]:
+def read_documents(paths: Sequence[Path]) -> list[ConfigDocument]:
     """
     Read files, and the configuration files of directories in the order of their names.
 
     Raises:
         ConfigError: something is missing, unreadable, too large or malformed; or there is no file.
     """
-    documents: list[Document] = []
+    documents: list[ConfigDocument] = []
     for path in paths:
         try:
             files = _files_of(path) if path.is_dir() else [path]
@@ -85,7 +85,7 @@ def read_documents(paths: Sequence[Path]) -> list[Document]:
     return documents
 
 
-def parse_document(source: str | bytes, name: str) -> Document:
+def parse_document(source: str | bytes, name: str) -> ConfigDocument:
     """
     Parse the text of one file; its name tells the language: ``*.toml``, else HCL or JSON.
 
@@ -95,9 +95,9 @@ def parse_document(source: str | bytes, name: str) -> Document:
     if len(source) > FILE_BYTES_MAX:
         raise ConfigError(f"{name}: file is larger than {FILE_BYTES_MAX} bytes")
     if name.endswith(".toml"):
-        return Document(name, _parse_toml(source, name))
+        return ConfigDocument(name, _parse_toml(source, name))
     try:
-        return Document(name, hcl.parse(source, size_max=FILE_BYTES_MAX))
+        return ConfigDocument(name, hcl.parse(source, size_max=FILE_BYTES_MAX))
     except HCLError as exc:
         # The word at fault may be a secret without its quotes.
         message = exc.message if "Unknown token" not in exc.message else "value is not quoted"
@@ -112,7 +112,7 @@ def _files_of(directory: Path) -> list[Path]:
     )
 
 
-def _read(path: Path) -> Document:
+def _read(path: Path) -> ConfigDocument:
     try:
         with path.open("rb") as file:
             source = file.read(FILE_BYTES_MAX + 1)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from baoha.config.model import ListenerConfig, SealConfig, ServerConfig, Source
+from baoha.config.model import ListenerConfig, SealSettings, ServerConfig, Source
 from baoha.config.options import Option, settings_of
 from baoha.config.values import FILE_MODE
 from baoha.sansio.durations import SECOND_NS, format_duration_short
@@ -79,7 +79,7 @@ def settings(
             for name, value in storage.settings.items():
                 is_secret = name in secrets or _SECRET_NAME.search(name) is not None
                 yield Setting(f"{block}{name}", value, is_secret=is_secret)
-    blocks: list[tuple[str, ListenerConfig | SealConfig]] = [
+    blocks: list[tuple[str, ListenerConfig | SealSettings]] = [
         *((f"listener.{number}.", one) for number, one in enumerate(config.listeners, start=1)),
         ("seal.", config.seal),
     ]

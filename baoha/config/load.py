@@ -17,11 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
 
-from baoha.config.documents import Document, read_documents
+from baoha.config.documents import ConfigDocument, read_documents
 from baoha.config.environment import lookup
 from baoha.config.host_addresses import read_host_addresses
 from baoha.config.listeners import build_listener, listener_section
-from baoha.config.model import ListenerConfig, SealConfig, ServerConfig, Source, StorageConfig
+from baoha.config.model import ListenerConfig, SealSettings, ServerConfig, Source, StorageConfig
 from baoha.config.options import values_for
 from baoha.config.schema import (
     BLOCKS,
@@ -75,7 +75,7 @@ def load(
 
 
 def build(
-    documents: Sequence[Document],
+    documents: Sequence[ConfigDocument],
     environ: Mapping[str, str],
     *,
     read_secrets: bool = True,
@@ -105,7 +105,7 @@ class _Draft:
         self.stores: dict[str, StorageDraft] = {}
         self.listeners: list[tuple[ListenerType, Section]] = []
 
-    def read(self, document: Document) -> None:
+    def read(self, document: ConfigDocument) -> None:
         self.top.read(document, document.block)
         for key in ("storage", "ha_storage"):
             store = read_storage(document, key)
@@ -165,7 +165,7 @@ class _Draft:
             return self.ha.get(key.removeprefix(self.ha.prefix))
         return self.top.get(key)
 
-    def _read_seal(self, document: Document) -> None:
+    def _read_seal(self, document: ConfigDocument) -> None:
         found = list(document.block.blocks("seal", labels=1))
         if len(found) > 1:
             raise ConfigError(f"{document.where(found[1][2])}: only one seal block is permitted")
@@ -183,7 +183,7 @@ class _Draft:
             self.seal.sources["seal.type"] = Source(text=f"file {document.where(item)}")
             self.seal.read(document, block)
 
-    def _read_listeners(self, document: Document) -> None:
+    def _read_listeners(self, document: ConfigDocument) -> None:
         for (kind,), block, item in document.block.blocks("listener", labels=1):
             try:
                 section = listener_section(kind, len(self.listeners) + 1)
@@ -251,9 +251,9 @@ class _Draft:
             return f"https://{listening[0]}"
         return ""
 
-    def _seal_config(self, environ: Mapping[str, str], *, read_secrets: bool) -> SealConfig:
+    def _seal_config(self, environ: Mapping[str, str], *, read_secrets: bool) -> SealSettings:
         if self.seal_type == "shamir":
-            return SealConfig()
+            return SealSettings()
         keys: dict[str, bytes | None] = {}
         for name in ("current_key", "previous_key"):
             text = self.seal.text(name)
@@ -267,7 +267,7 @@ class _Draft:
             raise ConfigError("seal.current_key and seal.current_key_id must be set")
         if self.seal.text("current_key_id") == self.seal.text("previous_key_id"):
             raise ConfigError("seal.previous_key_id must differ from seal.current_key_id")
-        return SealConfig(
+        return SealSettings(
             type="static",
             current_key_id=self.seal.text("current_key_id"),
             current_key=keys["current_key"],

@@ -185,7 +185,7 @@ class ListenerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealConfig:
+class SealSettings:
     """
     The ``seal`` block. The keys are 32 bytes; None for "shamir" or where secrets were not read.
     """
@@ -298,6 +298,6 @@ class ServerConfig:
     storage: StorageConfig
     ha_storage: StorageConfig | None = None
     listeners: tuple[ListenerConfig, ...]
-    seal: SealConfig = field(default_factory=SealConfig)
+    seal: SealSettings = field(default_factory=SealSettings)
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()

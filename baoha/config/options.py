@@ -19,7 +19,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from baoha.config.values import DURATION, Kind
+from baoha.config.values import DURATION, OptionKind
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Option:
     """
 
     key: str = ""
-    kind: Kind
+    kind: OptionKind
     default: object
     shown: str
     doc: str
@@ -70,7 +70,7 @@ class Group:
 
 
 def option(
-    kind: Kind,
+    kind: OptionKind,
     default: T,
     doc: str,
     *,
@@ -113,7 +113,7 @@ def group(record: type[Any], prefix: str, *, only: str = "", unless: Option | No
     return field(default_factory=record, metadata={_KEY: made})
 
 
-def switch(kind: Kind, default: object, doc: str, *, key: str) -> Option:
+def switch(kind: OptionKind, default: object, doc: str, *, key: str) -> Option:
     """
     Return the key that switches a group off.
     """

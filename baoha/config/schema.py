@@ -18,7 +18,7 @@ from typing import Final
 from baoha.config.model import (
     ListenerConfig,
     ParkingConfig,
-    SealConfig,
+    SealSettings,
     ServerConfig,
     StorageAddresses,
 )
@@ -34,8 +34,8 @@ HA: Final[Mapping[str, Option]] = MappingProxyType(
 )
 LISTENER_TCP: Final = options_of(ListenerConfig, "tcp")
 LISTENER_UNIX: Final = options_of(ListenerConfig, "unix")
-SEAL_STATIC: Final = options_of(SealConfig, "static")
-SEAL_SHAMIR: Final = options_of(SealConfig, "shamir")
+SEAL_STATIC: Final = options_of(SealSettings, "static")
+SEAL_SHAMIR: Final = options_of(SealSettings, "shamir")
 STORAGE_ADDRESSES: Final = options_of(StorageAddresses)
 
 # As the documentation names them.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from baoha.config.documents import Document
+from baoha.config.documents import ConfigDocument
 from baoha.config.environment import lookup
 from baoha.config.model import Source
 from baoha.config.options import Option, values_for
@@ -44,7 +44,7 @@ class Section:
     sources: dict[str, Source] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def read(self, document: Document, block: Block) -> None:
+    def read(self, document: ConfigDocument, block: Block) -> None:
         """
         Read the keys of one block; a key that was read before gets the new value.
 
@@ -140,7 +140,7 @@ class Section:
         """
         return tuple(_typed(part, str) for part in _typed(self.get(key), tuple))
 
-    def _read_option(self, document: Document, item: Item, option: Option) -> None:
+    def _read_option(self, document: ConfigDocument, item: Item, option: Option) -> None:
         where = document.where(item)
         if item.labels:
             raise ConfigError(f"{where}: {self.prefix}{item.key} takes no label")
@@ -150,7 +150,7 @@ class Section:
             raise ConfigError(f"{where}: {self.prefix}{item.key} {exc}") from exc
         self.sources[self.prefix + option.key] = Source(text=f"file {where}")
 
-    def _unknown(self, document: Document, item: Item) -> str:
+    def _unknown(self, document: ConfigDocument, item: Item) -> str:
         known = [*self.options, *self.blocks, *self.no_effect]
         return unknown_key(document.where(item), self.prefix, item.key, known)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from baoha.config.documents import Document
+from baoha.config.documents import ConfigDocument
 from baoha.config.environment import lookup
 from baoha.config.model import Source, StorageConfig
 from baoha.config.schema import STORAGE_ADDRESSES, STORAGE_ENV
@@ -44,7 +44,7 @@ class StorageDraft:
         return StorageConfig(type=self.type, settings=MappingProxyType(dict(self.settings)))
 
 
-def read_storage(document: Document, key: str) -> StorageDraft | None:
+def read_storage(document: ConfigDocument, key: str) -> StorageDraft | None:
     """
     Return the block of one file, under its name or its old name; None if there is none.
 
@@ -118,7 +118,7 @@ def check_storage(
 
 
 def _read_block(
-    document: Document, key: str, store: str, block: Block, opening: Item
+    document: ConfigDocument, key: str, store: str, block: Block, opening: Item
 ) -> StorageDraft:
     draft = StorageDraft(store, document.where(opening))
     draft.addresses.prefix = f"{key}."

@@ -50,7 +50,7 @@ class BadValue(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OptionKind:
     """
     A kind of value: the name it has in the documentation, and its converter.
     """
@@ -271,21 +271,21 @@ def _header_values(value: Value) -> tuple[str, ...]:
     return tuple(to_text(part) for part in value)
 
 
-TEXT: Final = Kind("string", to_text)
-BOOL: Final = Kind("bool", to_bool)
-COUNT: Final = Kind("int", to_count)
-POSITIVE: Final = Kind("int > 0", to_positive)
-NICE: Final = Kind("int, -20 to 19", to_nice)
-DURATION: Final = Kind("duration", to_duration_s)
-SIZE: Final = Kind("size", to_size)
-LIMIT: Final = Kind("size > 0", to_limit)
-TEXTS: Final = Kind("list of strings", to_texts)
-NETWORKS: Final = Kind("list of CIDRs", to_networks)
-FILE_MODE: Final = Kind("octal mode", to_file_mode)
-RESPONSE_HEADERS: Final = Kind("headers", to_response_headers)
+TEXT: Final = OptionKind("string", to_text)
+BOOL: Final = OptionKind("bool", to_bool)
+COUNT: Final = OptionKind("int", to_count)
+POSITIVE: Final = OptionKind("int > 0", to_positive)
+NICE: Final = OptionKind("int, -20 to 19", to_nice)
+DURATION: Final = OptionKind("duration", to_duration_s)
+SIZE: Final = OptionKind("size", to_size)
+LIMIT: Final = OptionKind("size > 0", to_limit)
+TEXTS: Final = OptionKind("list of strings", to_texts)
+NETWORKS: Final = OptionKind("list of CIDRs", to_networks)
+FILE_MODE: Final = OptionKind("octal mode", to_file_mode)
+RESPONSE_HEADERS: Final = OptionKind("headers", to_response_headers)
 
 
-def choice(*allowed: str) -> Kind:
+def choice(*allowed: str) -> OptionKind:
     """
     Return the kind of value that is one of a few words, whatever their case.
     """
@@ -296,7 +296,7 @@ def choice(*allowed: str) -> Kind:
             raise BadValue(f"must be one of {', '.join(allowed)}")
         return word
 
-    return Kind(" / ".join(allowed), convert)
+    return OptionKind(" / ".join(allowed), convert)
 
 
 TLS_VERSIONS: Final = choice("tls10", "tls11", "tls12", "tls13")

@@ -30,7 +30,7 @@ from baoha.core.access.token_entry import USES_SPENT, make_root_token, new_salt,
 from baoha.core.access.tokens import TokenStore
 from baoha.core.framework.engine_type import EngineType, EngineTypes
 from baoha.core.framework.mount_entry import Table
-from baoha.core.framework.routes import wrapped
+from baoha.core.framework.routes import error_list
 from baoha.core.framework.ttl import SYSTEM_TTLS, TTLs
 from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.core.mounts import Mount, MountStore, put_default_mounts
@@ -253,7 +253,7 @@ class Core:
         async def check(caller: Caller) -> str:
             decision = caller.acl.decide(operation.value, path)
             if not (decision.allowed and decision.sudo):
-                raise PermissionDenied(wrapped("permission denied"))
+                raise PermissionDenied(error_list("permission denied"))
             return caller.display_name
 
         return await self._as_caller(token, check)
@@ -342,4 +342,4 @@ async def _authorise(match: Match[Mount] | None, request: Request, caller: Calle
         or (needs_sudo and not decision.sudo)
         or (rule is not None and not await keeps_to(rule, request.data))
     ):
-        raise PermissionDenied(wrapped("permission denied"))
+        raise PermissionDenied(error_list("permission denied"))

@@ -154,9 +154,9 @@ class NodeView(Protocol):
 
     async def vouches_for(self, token: str) -> bool:
         """
-        Say whether a token is known and not ended, on any unsealed node: a hint some seconds old,
-        to share places out by. It authorises nothing and spends no use; "no" may mean "no time to
-        look". A sealed node knows nobody.
+        Return whether a token is known and not ended, on any unsealed node: a hint some seconds
+        old, to share places out by. It authorises nothing and spends no use; "no" may mean "no time
+        to look". A sealed node knows nobody.
         """
 
     def admit(self) -> AbstractContextManager[Ticket]:

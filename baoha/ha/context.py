@@ -18,8 +18,8 @@ from baoha.cluster.network import Network
 from baoha.core.keys.barrier import Barrier
 from baoha.core.view import Leader
 from baoha.ha.gate import RequestGate
-from baoha.ha.problems import ProblemList
-from baoha.ha.status_publisher import StatusBoard
+from baoha.ha.problems import Problems
+from baoha.ha.status_publisher import StatusPublisher
 from baoha.storage.base import Capabilities, HALock
 from baoha.timing import BootClock, HATiming
 
@@ -124,10 +124,10 @@ class HAContext:
     timing: HATiming
     network: Network
     cluster_listen: tuple[tuple[str, int], ...]
-    board: StatusBoard
+    publisher: StatusPublisher
     gate: RequestGate
     barrier: Barrier
     lock: HALock | None
     capabilities: Capabilities
     duties: Duties
-    problems: ProblemList = field(default_factory=lambda: ProblemList())
+    problems: Problems = field(default_factory=lambda: Problems())

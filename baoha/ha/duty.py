@@ -30,7 +30,7 @@ import trio
 from baoha import names
 from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity
-from baoha.cluster.channel import LeaderNotice, Peer
+from baoha.cluster.channel import ConnectedStandby, LeaderNotice
 from baoha.core.view import LinkState
 from baoha.diagnostics.codes.port import CANNOT_LISTEN, CONNECTION_REFUSED_AT_PORT
 from baoha.errors import (
@@ -43,11 +43,11 @@ from baoha.errors import (
     StorageUnavailable,
 )
 from baoha.ha.context import HAContext
-from baoha.ha.leave_requests import LeaveDesk, LeaveRequest
+from baoha.ha.leave_requests import LeaveRequest, LeaveRequests
 from baoha.ha.links import linger_limit_s
 from baoha.ha.passing import Passed
 from baoha.ha.readiness import listen_problem, listen_subject, refresh_keys
-from baoha.ha.standbys import PeerRegistry, is_named
+from baoha.ha.standbys import StandbyRegistry, is_named
 from baoha.ha.successor import prepare_successor, successor_after_drain, wait_appearance
 from baoha.ha.tenure import Tenure
 from baoha.sansio.advertisement import Advertisement, encode_advertisement
@@ -64,8 +64,8 @@ async def run_duty(
     tenure: Tenure,
     *,
     identity: TenureIdentity,
-    peers: PeerRegistry,
-    desk: LeaveDesk,
+    peers: StandbyRegistry,
+    requests: LeaveRequests,
 ) -> None:
     """
     Take up active duty, serve until asked to leave, hand over. Runs inside the tenure's scope.
@@ -87,8 +87,8 @@ async def run_duty(
                 log.error("cannot take up active duty: cause=%r", str(exc))
                 tenure.failure = exc
             if tenure.failure is None:
-                desk.open()
-                await _serve_leave_requests(ctx, tenure, peers=peers, desk=desk)
+                requests.open()
+                await _serve_leave_requests(ctx, tenure, peers=peers, requests=requests)
             else:
                 await _release(ctx, tenure, successor=None)
                 tenure.finish(f"could not take up active duty: {tenure.failure}")
@@ -113,7 +113,7 @@ async def _take_up(
     tenure: Tenure,
     *,
     identity: TenureIdentity,
-    peers: PeerRegistry,
+    peers: StandbyRegistry,
     duty: trio.Nursery,
 ) -> None:
     ctx.barrier.begin_writes(tenure.fence)
@@ -134,7 +134,7 @@ async def _take_up(
     await tenure.confirm()
     await trio.lowlevel.checkpoint_if_cancelled()  # the tenure may have ended in the very last step
     ctx.gate.open(tenure)
-    ctx.board.fire(
+    ctx.publisher.apply(
         HAEvent.DUTY_READY,
         leader=ctx.facts.as_leader(tenure.uuid, cluster_addr=cluster_addr),
         link=LinkState.NONE,
@@ -158,7 +158,7 @@ async def _in_background(tenure: Tenure, job: Callable[..., Awaitable[None]], *a
 
 
 async def _open_listeners(
-    ctx: HAContext, identity: TenureIdentity, peers: PeerRegistry, duty: trio.Nursery
+    ctx: HAContext, identity: TenureIdentity, peers: StandbyRegistry, duty: trio.Nursery
 ) -> list[tuple[str, int]]:
     """Open every cluster listener; return the addresses that cannot be bound now."""
     unbound = []
@@ -176,7 +176,7 @@ async def _open_listeners(
 async def _start_listener(
     ctx: HAContext,
     identity: TenureIdentity,
-    peers: PeerRegistry,
+    peers: StandbyRegistry,
     address: tuple[str, int],
     duty: trio.Nursery,
 ) -> None:
@@ -213,7 +213,7 @@ async def _retry_listener(
     ctx: HAContext,
     tenure: Tenure,
     identity: TenureIdentity,
-    peers: PeerRegistry,
+    peers: StandbyRegistry,
     address: tuple[str, int],
 ) -> None:
     """Bind an address that was taken as soon as it is free, and advertise it then."""
@@ -235,7 +235,7 @@ async def _retry_listener(
                 log.warning("cannot advertise the cluster address: cause=%r", str(exc))
         if not tenure.cause:
             leader = ctx.facts.as_leader(tenure.uuid, cluster_addr=ctx.facts.cluster_addr)
-            ctx.board.publish(leader=leader)
+            ctx.publisher.publish(leader=leader)
 
 
 async def _advertise(
@@ -263,25 +263,25 @@ async def _remove_stale_advertisements(ctx: HAContext, tenure: Tenure) -> None:
 
 
 async def _serve_leave_requests(
-    ctx: HAContext, tenure: Tenure, *, peers: PeerRegistry, desk: LeaveDesk
+    ctx: HAContext, tenure: Tenure, *, peers: StandbyRegistry, requests: LeaveRequests
 ) -> None:
     """Serve until one request to leave was carried out."""
 
     async def wait(request: LeaveRequest) -> None:
         if ctx.lock is not None:
             await wait_appearance(request, peers, ctx.timing)
-        desk.give_turn(request)
+        requests.give_turn(request)
 
     async with trio.open_nursery() as waiting:
         while True:
-            request = await desk.next(lambda begun: waiting.start_soon(wait, begun))
-            prepared: Peer | None = None
+            request = await requests.take(lambda begun: waiting.start_soon(wait, begun))
+            prepared: ConnectedStandby | None = None
             try:
-                with desk.searching() as search:
+                with requests.searching() as search:
                     prepared = await _find_successor(ctx, request, peers)
             except StepDownRefused as exc:
                 log.warning("%s: reason=%r", exc, request.reason)
-                desk.refuse(exc)
+                requests.refuse(exc)
                 continue
             if not search.cancelled_caught:
                 break
@@ -290,8 +290,8 @@ async def _serve_leave_requests(
 
 
 async def _find_successor(
-    ctx: HAContext, request: LeaveRequest, peers: PeerRegistry
-) -> Peer | None:
+    ctx: HAContext, request: LeaveRequest, peers: StandbyRegistry
+) -> ConnectedStandby | None:
     """
     Return a prepared successor; None: there is none, and it is to be done without.
 
@@ -313,9 +313,9 @@ async def _hand_over(
     ctx: HAContext,
     tenure: Tenure,
     request: LeaveRequest,
-    prepared: Peer | None,
+    prepared: ConnectedStandby | None,
     *,
-    peers: PeerRegistry,
+    peers: StandbyRegistry,
 ) -> None:
     """Pass active duty on."""
     # The successor may have answered in the moment in which the tenure ended for another reason.
@@ -325,21 +325,23 @@ async def _hand_over(
         request.reason,
         prepared.info.api_addr if prepared else "none",
     )
-    ctx.board.fire(HAEvent.LEAVE_BEGUN, leader_changing=True)
+    ctx.publisher.apply(HAEvent.LEAVE_BEGUN, leader_changing=True)
     ctx.gate.close()
     peers.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
     await ctx.gate.drain(ctx.timing.drain_s)
     error = await _let_go(ctx, tenure, request, prepared, peers)
     # Answered first: the end of the tenure answers whoever still waits with "not active".
     request.answer(error)
-    heir = request.passed
+    passed = request.passed
     tenure.finish(
-        f"handed over to {heir.name}: {request.reason}"
-        if heir
+        f"handed over to {passed.name}: {request.reason}"
+        if passed
         else f"gave active duty up, to nobody: {request.reason}"
     )
     peers.notify(
-        LeaderNotice(phase="passed", successor=heir.identity if heir else "", epoch=tenure.epoch)
+        LeaderNotice(
+            phase="passed", successor=passed.identity if passed else "", epoch=tenure.epoch
+        )
     )
 
 
@@ -347,12 +349,12 @@ async def _let_go(
     ctx: HAContext,
     tenure: Tenure,
     request: LeaveRequest,
-    prepared: Peer | None,
-    peers: PeerRegistry,
+    prepared: ConnectedStandby | None,
+    peers: StandbyRegistry,
 ) -> BaohaError | None:
     """Pass the lock on, or give it back. Returns what keeps the request from being done."""
     timing = ctx.timing
-    successor: Peer | None = None
+    successor: ConnectedStandby | None = None
     if prepared is not None:
         successor = successor_after_drain(prepared, peers, to=request.to, timing=timing)
     if successor is not None:
@@ -365,8 +367,8 @@ async def _let_go(
             lapses_at=trio.current_time() + timing.cleanup_s + timing.handover_ttl_s,
             is_wanted=request.to is None or is_named(successor.info, request.to),
         )
-    heir = successor.info.node_id if successor else None
-    problem = await _release(ctx, tenure, successor=heir)
+    identity = successor.info.node_id if successor else None
+    problem = await _release(ctx, tenure, successor=identity)
     if problem:
         return StorageUnavailable(problem, outcome="unknown")
     if request.passed is not None:

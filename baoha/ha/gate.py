@@ -34,7 +34,7 @@ from baoha.ha.tenure import Tenure
 UNWIND_S = 0.1  # cancelled requests unwind in microseconds, unless a store write is under way
 
 
-class Admission:
+class Admitted:
     """One admitted request: a cancel scope and the tenure that admitted it."""
 
     def __init__(self, tenure: Tenure) -> None:
@@ -58,7 +58,7 @@ class RequestGate:
 
     def __init__(self) -> None:
         self._tenure: Tenure | None = None
-        self._inside: set[Admission] = set()
+        self._inside: set[Admitted] = set()
         self._empty = trio.Event()
         self._empty.set()
 
@@ -76,7 +76,7 @@ class RequestGate:
         self._tenure = None
 
     @contextmanager
-    def admit(self) -> Iterator[Admission]:
+    def admit(self) -> Iterator[Admitted]:
         """
         Enter the gate for the time of one execution.
 
@@ -91,7 +91,7 @@ class RequestGate:
             if tenure is not None:
                 tenure.end_if_overdue()
             raise NotActive("this node is not active")
-        admission = Admission(tenure)
+        admission = Admitted(tenure)
         self._inside.add(admission)
         if len(self._inside) == 1:
             self._empty = trio.Event()

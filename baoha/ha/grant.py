@@ -17,7 +17,7 @@ from baoha.storage.base import Fence, HALock, LockRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class LockGrant:
     """The HA lock was acquired for ``ttl_s`` by a request sent at ``sent_boot_s`` (boot clock)."""
 
     uuid: str
@@ -42,14 +42,16 @@ class Grant:
         )
 
 
-def grant_without_lock(ctx: HAContext) -> Grant:
+def grant_without_lock(ctx: HAContext) -> LockGrant:
     """Return the grant of a node whose store knows no HA lock: for ever, and without a fence."""
-    return Grant(uuid=ctx.clocks.new_uuid(), fence=None, sent_boot_s=ctx.clocks.boot(), ttl_s=inf)
+    return LockGrant(
+        uuid=ctx.clocks.new_uuid(), fence=None, sent_boot_s=ctx.clocks.boot(), ttl_s=inf
+    )
 
 
 async def try_lock(
     ctx: HAContext, lock: HALock, *, ttl_s: float, evict: LockRecord | None
-) -> Grant | None:
+) -> LockGrant | None:
     """
     Try once for the lock; None: somebody holds it.
 
@@ -67,10 +69,10 @@ async def try_lock(
     fence = await lock.acquire(uuid, ttl_s=ttl_s, evict=evict)
     if fence is None:
         return None
-    return Grant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s, ttl_s=ttl_s)
+    return LockGrant(uuid=uuid, fence=fence, sent_boot_s=sent_boot_s, ttl_s=ttl_s)
 
 
-async def give_on(ctx: HAContext, lock: HALock, grant: Grant) -> None:
+async def give_on(ctx: HAContext, lock: HALock, grant: LockGrant) -> None:
     """
     Release a lock that was acquired and is not wanted.
 

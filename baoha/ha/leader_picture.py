@@ -278,7 +278,7 @@ class LeaderPicture:
     # --- how -------------------------------------------------------------------------------------
 
     def _is_to_be_followed(self, record: LockRecord) -> bool:
-        """Tell whether the advertisement is to be read: it is not known, or not final."""
+        """Return whether the advertisement is to be read: it is not known, or not final."""
         if not record.value or record.identity == self._own.identity:
             return False
         advertised = self._known.advertised

@@ -1,5 +1,5 @@
 """
-Asking the active node to leave: the desk between whoever wants it and the duty that does it.
+Asking the active node to leave: from whoever wants it to the duty that does it.
 
 Rules of this file:
 
@@ -62,7 +62,7 @@ class LeaveRequest:
         self.answer(other._error)
 
     def wishes_the_same(self, other: LeaveRequest) -> bool:
-        """Say whether a refusal of the other one is a refusal of this one."""
+        """Return whether a refusal of the other one is a refusal of this one."""
         return (self.to, self.force) == (other.to, other.force) and self.wait_s <= other.wait_s
 
     async def wait_answer(self) -> Passed | None:
@@ -83,7 +83,7 @@ class LeaveRequest:
         return self.passed
 
 
-class LeaveDesk:
+class LeaveRequests:
     """
     Takes requests while this node is active; one duty serves them, final ones first, the others in
     the order in which their turns come.
@@ -133,7 +133,7 @@ class LeaveDesk:
             self._waiting.remove(request)
             request.answer(error)
 
-    async def ask(self, request: LeaveRequest) -> Passed | None:
+    async def submit(self, request: LeaveRequest) -> Passed | None:
         """
         Hand in a request and wait for its answer.
 
@@ -173,7 +173,7 @@ class LeaveDesk:
             self._current = None
             self._waiting.append(current)
 
-    async def next(self, begin_waiting: Callable[[LeaveRequest], None]) -> LeaveRequest:
+    async def take(self, begin_waiting: Callable[[LeaveRequest], None]) -> LeaveRequest:
         """
         Return the next request that has its turn, waiting for it. For the duty alone.
 

@@ -15,7 +15,7 @@ import trio
 
 from baoha.cluster.channel import StandbyHandler
 from baoha.cluster.network import Network
-from baoha.cluster.standby_link import ClusterLink
+from baoha.cluster.standby_link import StandbyLink
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward
 from baoha.sansio.advertisement import Advertisement
@@ -48,7 +48,7 @@ class LinkKeeper:
         self._timing = timing
         self._jitter = jitter
         self._nursery: trio.Nursery | None = None
-        self.current: ClusterLink | None = None
+        self.current: StandbyLink | None = None
         self.followed: Advertisement | None = None
         self._retirement = _Retirement()
 
@@ -88,7 +88,7 @@ class LinkKeeper:
         self.current = None
         if advertisement is None or self._nursery is None:
             return
-        link = ClusterLink(
+        link = StandbyLink(
             self._network, advertisement, handler, timing=self._timing, jitter=self._jitter
         )
         self.current = link
@@ -127,7 +127,7 @@ class _Retirement:
         self.begun.set()
 
 
-async def _run_link(link: ClusterLink, retirement: _Retirement) -> None:
+async def _run_link(link: StandbyLink, retirement: _Retirement) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await retirement.begun.wait()

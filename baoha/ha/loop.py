@@ -15,12 +15,12 @@ from baoha.core.view import LinkState, Member
 from baoha.errors import NotActive, StepDownRefused, StorageCorrupt, StorageError
 from baoha.ha.context import HAContext
 from baoha.ha.duty import run_duty
-from baoha.ha.grant import Grant
-from baoha.ha.leave_requests import LeaveDesk, LeaveRequest
+from baoha.ha.grant import LockGrant
+from baoha.ha.leave_requests import LeaveRequest, LeaveRequests
 from baoha.ha.links import LinkKeeper
 from baoha.ha.readiness import Readiness
 from baoha.ha.standby import Standby
-from baoha.ha.standbys import PeerRegistry, is_named, member_row
+from baoha.ha.standbys import StandbyRegistry, is_named, member_row
 from baoha.ha.tenure import Tenure, run_renewal
 from baoha.sansio.ha_state import HAEvent, Phase
 
@@ -47,8 +47,8 @@ class HALoop:
         self._gone.set()
         self._readiness = Readiness(ctx, is_listening=lambda: not self._gone.is_set())
         self.standby = Standby(ctx, self._links, self._readiness)
-        self._desk = LeaveDesk()
-        self.peers = PeerRegistry()
+        self._requests = LeaveRequests()
+        self.peers = StandbyRegistry()
         self._had_company = False  # in any former tenure
         self.tenure: Tenure | None = None
         self._is_granted = False  # the lock is held, and the phase does not say so yet
@@ -105,11 +105,11 @@ class HALoop:
         timing = self._ctx.timing
         if (
             to is not None
-            and self._ctx.board.phase is Phase.ACTIVE
+            and self._ctx.publisher.phase is Phase.ACTIVE
             and is_named(self.standby.node_info(), to)
         ):
             return
-        passed = await self._desk.ask(
+        passed = await self._requests.submit(
             LeaveRequest(reason=reason, to=to, force=force, wait_s=timing.handover_wait_s)
         )
         if passed is not None:
@@ -123,17 +123,17 @@ class HALoop:
         Never refused: without a ready standby the lock is simply given back.
         """
         self.standby.retire()
-        board = self._ctx.board
-        while self._is_granted or board.phase in (Phase.ENTERING, Phase.ACTIVE, Phase.LEAVING):
-            seen = board.status
-            if board.phase is not Phase.ACTIVE:
-                await board.wait_change(seen)
+        publisher = self._ctx.publisher
+        while self._is_granted or publisher.phase in (Phase.ENTERING, Phase.ACTIVE, Phase.LEAVING):
+            seen = publisher.status
+            if publisher.phase is not Phase.ACTIVE:
+                await publisher.wait_change(seen)
                 continue
             request = LeaveRequest(
                 reason=reason, to=None, force=True, wait_s=self._patience_s(), is_final=True
             )
             try:
-                await self._desk.ask(request)
+                await self._requests.submit(request)
             except (NotActive, StepDownRefused, StorageError) as exc:
                 log.info("active duty ended meanwhile: cause=%r", str(exc))
 
@@ -142,7 +142,7 @@ class HALoop:
         ctx = self._ctx
         own = member_row(
             ctx.facts.info(ready=True, problems=ctx.problems.sentences()),
-            active_node=ctx.board.phase is Phase.ACTIVE,
+            active_node=ctx.publisher.phase is Phase.ACTIVE,
             last_echo=None,
         )
         return sorted([own, *self.peers.rows()], key=lambda member: member.api_address)
@@ -174,7 +174,7 @@ class HALoop:
             await self._gone.wait()
 
     async def _run_tenure(
-        self, grant: Grant, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED
+        self, grant: LockGrant, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run one tenure; ``started`` reports its end (do others go first?), clean-up follows."""
         ctx = self._ctx
@@ -189,19 +189,19 @@ class HALoop:
             tenure.begin(grant.sent_boot_s, grant.ttl_s)
         self.tenure = tenure
         self._had_company |= self.peers.was_joined
-        self.peers = PeerRegistry()
+        self.peers = StandbyRegistry()
         self._gone = gone = trio.Event()
         self.standby.step_aside()
-        ctx.board.fire(HAEvent.LOCK_ACQUIRED, leader_changing=True)
+        ctx.publisher.apply(HAEvent.LOCK_ACQUIRED, leader_changing=True)
         self._is_granted = False
 
         def over() -> None:
             """Cease to be active. One synchronous block, whatever ended the tenure."""
-            phase = ctx.board.phase
+            phase = ctx.publisher.phase
             ctx.gate.close()
             ctx.gate.cancel_inside()
             ctx.barrier.end_writes()
-            ctx.board.fire(
+            ctx.publisher.apply(
                 HAEvent.TENURE_ENDED,
                 leader=None,
                 link=LinkState.NONE,
@@ -209,7 +209,7 @@ class HALoop:
                 active_since=None,
                 epoch=0,
             )
-            self._desk.close(tenure.cause, is_left=phase is Phase.LEAVING)
+            self._requests.close(tenure.cause, is_left=phase is Phase.LEAVING)
             log.warning("active operation ended: epoch=%d cause=%r", tenure.epoch, tenure.cause)
             self.standby.is_slow = phase is Phase.ENTERING
             # Whoever could not even take up active duty would only fail again at once.
@@ -226,14 +226,14 @@ class HALoop:
                         tenure,
                         identity=self._readiness.take_identity(),
                         peers=self.peers,
-                        desk=self._desk,
+                        requests=self._requests,
                     )
                 nursery.cancel_scope.cancel()
         finally:
             tenure.finish("the HA loop was ended")
             gone.set()
 
-    async def _give_back(self, grant: Grant) -> None:
+    async def _give_back(self, grant: LockGrant) -> None:
         """Do not strand the lock when the loop ends at once. A lock that was lost is not hurt."""
         if self._ctx.lock is None or grant.fence is None:
             return
@@ -249,5 +249,5 @@ class HALoop:
             tenure,
             timing=self._ctx.timing,
             boot_clock=self._ctx.clocks.boot,
-            report=lambda problem: self._ctx.board.publish(store_problem=problem),
+            report=lambda problem: self._ctx.publisher.publish(store_problem=problem),
         )

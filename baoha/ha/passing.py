@@ -105,7 +105,7 @@ def _taker(passed: Passed, record: LockRecord | None) -> str | None:
 
 
 def _is_lost_again(passed: Passed, record: LockRecord | None) -> bool:
-    """Say whether another node acquired the lock next, to whom the successor had not passed it."""
+    """Return whether another node acquired the lock next, without the successor's passing it."""
     return (
         record is not None
         and record.epoch == passed.epoch + 2

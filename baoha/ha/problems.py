@@ -15,7 +15,7 @@ import trio
 from baoha.diagnostics.code import Code
 
 
-class ProblemList:
+class Problems:
     """What this node sees wrong, one sentence for each subject; logged by whoever reports it."""
 
     def __init__(self) -> None:

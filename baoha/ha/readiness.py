@@ -67,12 +67,12 @@ class Readiness:
     @property
     def is_able(self) -> bool:
         """Whether nothing is known that would keep this node from leading."""
-        return not self._port_problem and not self._ctx.board.status.store_problem
+        return not self._port_problem and not self._ctx.publisher.status.store_problem
 
     async def watch(self) -> None:
         """Look after the cluster address while this node stands by, until cancelled."""
         while True:
-            if self._ctx.board.phase is Phase.STANDBY:
+            if self._ctx.publisher.phase is Phase.STANDBY:
                 await self.check_port()
             await trio.sleep(CHECK_INTERVAL_S)
 
@@ -89,12 +89,12 @@ class Readiness:
             except OSError as exc:
                 sentence = listen_problem(address, exc)
                 unbound.append(sentence)
-                if ctx.board.phase is Phase.STANDBY and ctx.problems.report(
+                if ctx.publisher.phase is Phase.STANDBY and ctx.problems.report(
                     subject, CANNOT_LISTEN, sentence
                 ):
                     log.error("%s %s; this node cannot take over", CANNOT_LISTEN, sentence)
             else:
-                if ctx.board.phase is Phase.STANDBY and ctx.problems.clear(subject):
+                if ctx.publisher.phase is Phase.STANDBY and ctx.problems.clear(subject):
                     log.info("the cluster address is free: address=%s:%d", *address)
         # With one of several addresses it could be reached.
         all_unbound = bool(unbound) and len(unbound) == len(ctx.cluster_listen)

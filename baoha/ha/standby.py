@@ -26,7 +26,7 @@ from baoha.errors import KeysDoNotFit, StorageError
 from baoha.ha import following
 from baoha.ha.context import HAContext
 from baoha.ha.death import is_proven_dead
-from baoha.ha.grant import Grant, give_on, grant_without_lock, try_lock
+from baoha.ha.grant import LockGrant, give_on, grant_without_lock, try_lock
 from baoha.ha.leader_picture import CheckDeath, LeaderPicture, Own, ReadAdvertisement, TryLock, Wait
 from baoha.ha.links import LinkKeeper
 from baoha.ha.lock_watch import LockWatch
@@ -76,9 +76,11 @@ class Standby:
     def node_info(self) -> NodeInfo:
         """Return what to say of this node in the next heartbeat."""
         ctx = self._ctx
-        problem = ctx.board.status.store_problem
+        problem = ctx.publisher.status.store_problem
         return ctx.facts.info(
-            ready=self.eligible and self._readiness.is_able and ctx.board.phase is Phase.STANDBY,
+            ready=self.eligible
+            and self._readiness.is_able
+            and ctx.publisher.phase is Phase.STANDBY,
             problems=(*ctx.problems.sentences(), *((f"store: {problem}",) if problem else ())),
         )
 
@@ -106,7 +108,7 @@ class Standby:
 
     # --- contending ------------------------------------------------------------------------------
 
-    async def contend(self, *, hold_off_s: float, rest_s: float = 0.0) -> Grant:
+    async def contend(self, *, hold_off_s: float, rest_s: float = 0.0) -> LockGrant:
         """
         Stand by until this node holds the HA lock.
 
@@ -129,7 +131,7 @@ class Standby:
         while True:
             try:
                 step = await self._take_steps(lock)
-                if isinstance(step, Grant):
+                if isinstance(step, LockGrant):
                     return step
             except KeysDoNotFit:
                 raise  # no retry helps
@@ -137,9 +139,9 @@ class Standby:
                 self._store_failed(exc)
                 await trio.sleep(backoff.next_s())
                 continue
-            if self._ctx.board.status.store_problem:
+            if self._ctx.publisher.status.store_problem:
                 log.info("the store answers again")
-                self._ctx.board.publish(store_problem="")
+                self._ctx.publisher.publish(store_problem="")
             backoff.reset()
             self._show()
             await self._watch.wait(lock, step.seconds)
@@ -154,13 +156,13 @@ class Standby:
         self.eligible = False
         self._watch.nudge()
 
-    async def _contend_alone(self, rest_s: float) -> Grant:
+    async def _contend_alone(self, rest_s: float) -> LockGrant:
         await trio.sleep(rest_s)
         while not self.eligible:
             await self._watch.wait_nudge()
         return grant_without_lock(self._ctx)
 
-    async def _take_steps(self, lock: HALock) -> Grant | Wait:
+    async def _take_steps(self, lock: HALock) -> LockGrant | Wait:
         """Read the record and do what is to be done; returns the grant, or how long to wait."""
         picture = self._picture
         asked_at = trio.current_time()
@@ -207,7 +209,7 @@ class Standby:
         self._picture.proved_dead()
         self._show()
 
-    async def _try_lock(self, lock: HALock, evict: LockRecord | None) -> Grant | None:
+    async def _try_lock(self, lock: HALock, evict: LockRecord | None) -> LockGrant | None:
         timing = self._ctx.timing
         ttl_s = timing.lock_ttl_s if self.is_slow else timing.handover_ttl_s
         grant = await try_lock(self._ctx, lock, ttl_s=ttl_s, evict=evict)
@@ -236,18 +238,18 @@ class Standby:
     def _show(self) -> None:
         """Publish leader, link and whether requests are to be parked, in one step."""
         self._obey()
-        if self._ctx.board.phase is not Phase.STANDBY:
+        if self._ctx.publisher.phase is not Phase.STANDBY:
             return
         shown = self._picture.shown()
         if shown.unreachable:
             cause = self._links.current.last_error if self._links.current else ""
             following.report_unreachable(self._ctx, shown.unreachable, cause)
-        self._ctx.board.publish(
+        self._ctx.publisher.publish(
             leader=shown.leader, link=shown.link, leader_changing=shown.changing
         )
 
     def _store_failed(self, exc: StorageError) -> None:
         problem = str(exc)
-        if self._ctx.board.status.store_problem != problem:
+        if self._ctx.publisher.status.store_problem != problem:
             log.error("the store does not answer as it should, trying again: cause=%r", problem)
-        self._ctx.board.publish(store_problem=problem)
+        self._ctx.publisher.publish(store_problem=problem)

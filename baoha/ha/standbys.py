@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import trio
 
-from baoha.cluster.channel import LeaderNotice, NodeInfo, Peer
+from baoha.cluster.channel import ConnectedStandby, LeaderNotice, NodeInfo
 from baoha.core.view import Member
 from baoha.errors import StepDownRefused
 from baoha.timing import HATiming
@@ -20,7 +20,9 @@ from baoha.timing import HATiming
 log = logging.getLogger("baoha.ha")
 
 
-def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming) -> Peer:
+def choose_successor(
+    peers: Sequence[ConnectedStandby], *, to: str | None, timing: HATiming
+) -> ConnectedStandby:
     """
     Return the best ready standby, or the one that ``to`` names.
 
@@ -54,16 +56,16 @@ def choose_successor(peers: Sequence[Peer], *, to: str | None, timing: HATiming)
 
 
 def is_named(node: NodeInfo, to: str) -> bool:
-    """Say whether a node has this name: id, API address, cluster address or host name."""
+    """Return whether a node has this name: id, API address, cluster address or host name."""
     return to in (node.node_id, node.api_addr, node.cluster_addr, node.hostname)
 
 
-def is_fresh(peer: Peer, timing: HATiming) -> bool:
-    """Say whether its silence, if any, is no longer than its measured delays explain."""
+def is_fresh(peer: ConnectedStandby, timing: HATiming) -> bool:
+    """Return whether its silence, if any, is no longer than its measured delays explain."""
     return peer.echoed_s_ago < peer.patience.allow(timing.heartbeat_timeout_s)
 
 
-def _why_not_ready(peer: Peer) -> str:
+def _why_not_ready(peer: ConnectedStandby) -> str:
     if not peer.info.ready:
         return "; ".join(peer.info.problems) or "not ready"
     return f"silent for {peer.echoed_s_ago:.1f} s"
@@ -90,7 +92,7 @@ def member_row(node: NodeInfo, *, active_node: bool, last_echo: datetime | None)
     )
 
 
-class PeerRegistry:
+class StandbyRegistry:
     """
     Who is connected now.
 
@@ -102,17 +104,17 @@ class PeerRegistry:
     def __init__(self) -> None:
         self.was_joined = False
         self.arriving = 0
-        self._peers: set[Peer] = set()
+        self._peers: set[ConnectedStandby] = set()
         self._changed = trio.Event()
 
-    def joined(self, peer: Peer) -> None:
+    def joined(self, peer: ConnectedStandby) -> None:
         """Add a standby."""
         log.info("standby connected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
         self.was_joined = True
         self._peers.add(peer)
         self._wake()
 
-    def left(self, peer: Peer) -> None:
+    def left(self, peer: ConnectedStandby) -> None:
         """Remove a standby."""
         log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
         self._peers.discard(peer)
@@ -122,7 +124,7 @@ class PeerRegistry:
         """Take note of how many connections are in the middle of their handshake."""
         self.arriving = count
 
-    def connected(self) -> list[Peer]:
+    def connected(self) -> list[ConnectedStandby]:
         """Return who is connected now."""
         return list(self._peers)
 
@@ -138,8 +140,8 @@ class PeerRegistry:
         timing: HATiming,
         wait_s: float,
         stretch: float = 1.0,
-        without: Collection[Peer] = (),
-    ) -> Peer:
+        without: Collection[ConnectedStandby] = (),
+    ) -> ConnectedStandby:
         """
         Return a successor as soon as there is one, for ``wait_s`` seconds at most.
 

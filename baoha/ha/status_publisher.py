@@ -27,7 +27,7 @@ _ROLES = {
 }
 
 
-class StatusBoard:
+class StatusPublisher:
     """Holds the current ``NodeStatus`` and wakes whoever waits for the next one."""
 
     def __init__(self, initial: NodeStatus) -> None:
@@ -35,7 +35,7 @@ class StatusBoard:
         self.phase = Phase.SEALED
         self._changed = trio.Event()
 
-    def fire(self, event: HAEvent, **changes: Any) -> None:
+    def apply(self, event: HAEvent, **changes: Any) -> None:
         """
         Change the phase, and publish it together with other changes of the same moment.
 

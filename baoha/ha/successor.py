@@ -15,10 +15,10 @@ import logging
 
 import trio
 
-from baoha.cluster.channel import Peer, PrepareReply
+from baoha.cluster.channel import ConnectedStandby, PrepareReply
 from baoha.errors import ForwardingError, StepDownRefused
 from baoha.ha.leave_requests import LeaveRequest
-from baoha.ha.standbys import PeerRegistry, is_fresh, is_named
+from baoha.ha.standbys import StandbyRegistry, is_fresh, is_named
 from baoha.timing import PATIENCE_MAX, HATiming
 
 log = logging.getLogger("baoha.ha")
@@ -27,7 +27,7 @@ log = logging.getLogger("baoha.ha")
 RECENT_HEARTBEATS = 1.5
 
 
-async def wait_appearance(request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> None:
+async def wait_appearance(request: LeaveRequest, peers: StandbyRegistry, timing: HATiming) -> None:
     """Wait until a standby seems ready for a request, for as long as ``prepare_successor`` says."""
     try:
         await peers.wait_successor(
@@ -37,7 +37,9 @@ async def wait_appearance(request: LeaveRequest, peers: PeerRegistry, timing: HA
         return  # said when it is its turn: who is there now may be asked what is true
 
 
-async def prepare_successor(request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> Peer:
+async def prepare_successor(
+    request: LeaveRequest, peers: StandbyRegistry, timing: HATiming
+) -> ConnectedStandby:
     """
     Return a standby that is ready, and has just prepared itself; the best one that can.
 
@@ -59,8 +61,8 @@ async def prepare_successor(request: LeaveRequest, peers: PeerRegistry, timing: 
 
 
 def successor_after_drain(
-    chosen: Peer, peers: PeerRegistry, *, to: str | None, timing: HATiming
-) -> Peer | None:
+    chosen: ConnectedStandby, peers: StandbyRegistry, *, to: str | None, timing: HATiming
+) -> ConnectedStandby | None:
     """
     Return who is to have the lock now; None: nobody is left.
 
@@ -91,15 +93,15 @@ def _stretch(request: LeaveRequest) -> float:
 class _Search:
     """Asks one standby after the other to prepare; those that were asked may still answer."""
 
-    def __init__(self, request: LeaveRequest, peers: PeerRegistry, timing: HATiming) -> None:
-        self.prepared: Peer | None = None
+    def __init__(self, request: LeaveRequest, peers: StandbyRegistry, timing: HATiming) -> None:
+        self.prepared: ConnectedStandby | None = None
         self.refusal = ""
         self._request = request
         self._peers = peers
         self._timing = timing
         self._stretch = _stretch(request)
-        self._asked: dict[Peer, str] = {}  # -> why it is not the one
-        self._pending: set[Peer] = set()
+        self._asked: dict[ConnectedStandby, str] = {}  # -> why it is not the one
+        self._pending: set[ConnectedStandby] = set()
         self._answered = trio.Event()
 
     async def run(self, nursery: trio.Nursery) -> None:
@@ -124,7 +126,7 @@ class _Search:
         self._answered = trio.Event()
         await self._answered.wait()
 
-    async def _next(self) -> Peer:
+    async def _next(self) -> ConnectedStandby:
         """Return the best standby that was not asked yet, the ready ones first."""
         to, timing = self._request.to, self._timing
         try:
@@ -146,7 +148,7 @@ class _Search:
                     return peer
             raise
 
-    async def _ask(self, peer: Peer) -> None:
+    async def _ask(self, peer: ConnectedStandby) -> None:
         timing = self._timing
         limit_s = self._stretch * timing.handover_wait_s
         reply: PrepareReply | None = None
@@ -168,7 +170,7 @@ class _Search:
         self._pending.discard(peer)
         self._answered.set()
 
-    async def _watch(self, peer: Peer, scope: trio.CancelScope) -> None:
+    async def _watch(self, peer: ConnectedStandby, scope: trio.CancelScope) -> None:
         """Wait no longer for a standby that does not even send heartbeats."""
         pause_s = self._timing.handover_wait_s
         while True:

@@ -32,10 +32,10 @@ from baoha.core.request import Operation, Request, Response
 from baoha.core.view import InitParameters, InitResult, Member, NodeStatus, SealStatus
 from baoha.errors import NotActive, Sealed
 from baoha.ha.context import Clocks, Duties, HAContext
-from baoha.ha.gate import Admission, RequestGate
+from baoha.ha.gate import Admitted, RequestGate
 from baoha.ha.parking import ParkingLot
-from baoha.ha.problems import ProblemList
-from baoha.ha.status_publisher import StatusBoard
+from baoha.ha.problems import Problems
+from baoha.ha.status_publisher import StatusPublisher
 from baoha.node.inspection import Inspection
 from baoha.node.settings import NodeSettings
 from baoha.node.unsealed_ring import UnsealedRing
@@ -97,13 +97,13 @@ class Node:
         self._parking = ParkingLot(
             requests_max=settings.park_requests_max, bytes_max=settings.park_bytes_max
         )
-        self._problems = ProblemList()
-        self._board = StatusBoard(
+        self._problems = Problems()
+        self._publisher = StatusPublisher(
             settings.first_status(
                 identity, ha_enabled=ha_backend is not None, storage_type=backend.name
             )
         )
-        self._unsealing = Unsealing(self._seal, self._core, self._board, settings=settings)
+        self._unsealing = Unsealing(self._seal, self._core, self._publisher, settings=settings)
         self._ring = UnsealedRing(
             HAContext(
                 facts=settings.facts(identity),
@@ -111,7 +111,7 @@ class Node:
                 timing=settings.timing,
                 network=network,
                 cluster_listen=settings.cluster_listen,
-                board=self._board,
+                publisher=self._publisher,
                 gate=self._gate,
                 barrier=self._barrier,
                 lock=None,
@@ -133,7 +133,7 @@ class Node:
     def inspect(self) -> Inspection:
         """Return what is inside, for tests and debugging."""
         return Inspection(
-            phase=self._board.phase,
+            phase=self._publisher.phase,
             admitting=self._gate.tenure,
             loop=self._ring.loop,
             lock=self._ring.lock,
@@ -164,10 +164,10 @@ class Node:
         Prepare for the end: hand active duty over and contend no more; the node goes on forwarding
         (without HA: serving).
         """
-        self._board.publish(stopping=True)
+        self._publisher.publish(stopping=True)
         # Without an HA lock nobody could take over: it serves to the end.
         loop = self._ring.loop
-        if loop is not None and self._board.status.ha_enabled:
+        if loop is not None and self._publisher.status.ha_enabled:
             await self._persist_counts()
             await loop.retire(reason="the node is shutting down")
 
@@ -183,7 +183,7 @@ class Node:
             self._core.wipe()
             self._hints.forget()
             self._barrier.seal()
-            self._board.fire(
+            self._publisher.apply(
                 HAEvent.SEALED, leader=None, leader_changing=False, cluster_name="", cluster_id=""
             )
             collect_garbage()
@@ -195,7 +195,7 @@ class Node:
         await self._unsealing.publish_cluster()
 
     async def _persist_counts(self) -> None:
-        if self._board.phase is Phase.ACTIVE:
+        if self._publisher.phase is Phase.ACTIVE:
             await self._maintenance.persist_counts(self._timing.cleanup_s)
 
     # --- NodeView --------------------------------------------------------------------------------
@@ -205,21 +205,21 @@ class Node:
         if (tenure := self._gate.tenure) is not None:
             # A process that was stopped may be asked before anything in it has noticed.
             tenure.end_if_overdue()
-        return self._board.status
+        return self._publisher.status
 
     async def wait_change(self, seen: NodeStatus) -> None:
         """Return as soon as the revision differs from the one seen."""
-        await self._board.wait_change(seen)
+        await self._publisher.wait_change(seen)
 
     def recalls(self, token: str) -> bool:
         """Whether a token was known lately: a hint only."""
         return self._hints.recalls(token)
 
     async def vouches_for(self, token: str) -> bool:
-        """Say whether a token is known: a hint only."""
+        """Return whether a token is known: a hint only."""
         return await self._hints.vouches_for(token)
 
-    def admit(self) -> AbstractContextManager[Admission]:
+    def admit(self) -> AbstractContextManager[Admitted]:
         """Enter the request gate."""
         return self._gate.admit()
 
@@ -268,10 +268,10 @@ class Node:
             # node that contends no more is of no use unsealed.
             self._unsealing.stays_sealed = True
             self._ring.end()
-        seen = self._board.status
-        while not self._board.status.sealed:
-            await self._board.wait_change(seen)
-            seen = self._board.status
+        seen = self._publisher.status
+        while not self._publisher.status.sealed:
+            await self._publisher.wait_change(seen)
+            seen = self._publisher.status
 
     async def step_down(self, *, to: str | None, force: bool, asked_of: str, by: str) -> None:
         """Hand active duty over; returns when the successor has taken the lock up."""
@@ -280,7 +280,7 @@ class Node:
             raise NotActive("this node is not active")
         if self._ring.lock is None:
             return  # nobody to hand over to; OpenBao answers 204 without effect
-        if to is None and asked_of not in ("", self._board.status.api_addr):
+        if to is None and asked_of not in ("", self._publisher.status.api_addr):
             log.info("step-down is done already: asked_of=%s by=%r", asked_of, by)
             return
         await self._persist_counts()

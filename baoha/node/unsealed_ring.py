@@ -64,7 +64,7 @@ class UnsealedRing:
             with self._scope:
                 await self._open_lock()
                 self.loop = HALoop(self._ctx, self.links)
-                if self._ctx.board.status.stopping and self.lock is not None:
+                if self._ctx.publisher.status.stopping and self.lock is not None:
                     await self.loop.retire(reason="the node is shutting down")
                 await self.loop.run()
         except* StorageCorrupt as group:
@@ -92,7 +92,7 @@ class UnsealedRing:
             try:
                 lock = await self._ha_backend.open_lock(names.HA_LOCK, ctx.facts.identity)
             except StorageError as exc:
-                ctx.board.publish(store_problem=str(exc))
+                ctx.publisher.publish(store_problem=str(exc))
                 log.error("cannot open the HA lock, trying again: cause=%r", str(exc))
                 await trio.sleep(backoff.next_s())
                 continue

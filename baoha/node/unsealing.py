@@ -19,7 +19,7 @@ from baoha.core.dispatch import Core
 from baoha.core.keys.seal import Seal
 from baoha.core.view import InitParameters, InitResult, Role, SealStatus
 from baoha.errors import StorageError
-from baoha.ha.status_publisher import StatusBoard
+from baoha.ha.status_publisher import StatusPublisher
 from baoha.node.settings import NodeSettings
 from baoha.sansio.ha_state import HAEvent
 from baoha.storage.retry import Backoff
@@ -36,11 +36,11 @@ class Unsealing:
     """
 
     def __init__(
-        self, seal: Seal, core: Core, board: StatusBoard, *, settings: NodeSettings
+        self, seal: Seal, core: Core, publisher: StatusPublisher, *, settings: NodeSettings
     ) -> None:
         self._seal = seal
         self._core = core
-        self._board = board
+        self._publisher = publisher
         self._settings = settings
         self._unsealed = trio.Event()
         self.stays_sealed = False
@@ -57,20 +57,20 @@ class Unsealing:
             try:
                 if not self._seal.status().initialized:
                     await self._seal.load_config()
-                    self._board.publish(initialized=self._seal.status().initialized)
+                    self._publisher.publish(initialized=self._seal.status().initialized)
                 if self._may_auto_unseal() and await self._seal.auto_unseal():
                     self._became_unsealed()
                     await self.publish_cluster()
                     return
-                if self._board.status.store_problem:
+                if self._publisher.status.store_problem:
                     log.info("the store answers again")
-                self._board.publish(store_problem="")
+                self._publisher.publish(store_problem="")
                 backoff.reset()
                 pause_s = timing.watch_poll_s
             except StorageError as exc:
-                if self._board.status.store_problem != str(exc):
+                if self._publisher.status.store_problem != str(exc):
                     log.error("cannot read the seal configuration: cause=%r", str(exc))
-                self._board.publish(store_problem=str(exc))
+                self._publisher.publish(store_problem=str(exc))
                 pause_s = backoff.next_s()
             with trio.move_on_after(pause_s):
                 await self._unsealed.wait()
@@ -87,7 +87,7 @@ class Unsealing:
             fence=None,
             cluster_name=self._settings.cluster_name,
         )
-        self._board.publish(initialized=True)
+        self._publisher.publish(initialized=True)
         collect_garbage()
         log.info("initialised: shares=%d", len(result.shares))
         return result
@@ -109,7 +109,7 @@ class Unsealing:
             except StorageError as exc:
                 # It is read again on taking over.
                 log.warning("cannot read the cluster's name: cause=%r", str(exc))
-            if not self._board.status.ha_enabled:
+            if not self._publisher.status.ha_enabled:
                 await self._wait_active()
         return self._seal.status()
 
@@ -121,7 +121,7 @@ class Unsealing:
             StorageError: they cannot be read.
         """
         cluster = await self._seal.cluster_info()
-        self._board.publish(cluster_name=cluster.name, cluster_id=cluster.id)
+        self._publisher.publish(cluster_name=cluster.name, cluster_id=cluster.id)
 
     def _may_auto_unseal(self) -> bool:
         return (
@@ -131,15 +131,15 @@ class Unsealing:
         )
 
     def _became_unsealed(self) -> None:
-        self._board.fire(HAEvent.UNSEALED, initialized=True, leader_changing=True)
+        self._publisher.apply(HAEvent.UNSEALED, initialized=True, leader_changing=True)
         self._unsealed.set()
         log.info("vault is unsealed")
 
     async def _wait_active(self) -> None:
         """Without HA nobody else serves: whoever has unsealed the node may go on at once."""
         with trio.move_on_after(self._settings.timing.park_s):
-            while (seen := self._board.status).role is Role.STANDBY:
-                await self._board.wait_change(seen)
+            while (seen := self._publisher.status).role is Role.STANDBY:
+                await self._publisher.wait_change(seen)
 
 
 def collect_garbage() -> None:

@@ -12,12 +12,12 @@ Rules of this file:
 4. How many run at a time is measured, not configured: enough to keep the node busy, and no more,
    because what waits here can still be refused and what runs cannot.
 
-Theory of operation. A ``Lane`` has places; ``ConcurrencyLimit`` says how many. Who finds none waits
-in the queue of its address, and places that come free go round the addresses (fair queueing). A
-queue in which one waits longer than the target, without a break for a whole interval, *sheds*: from
-then on a newcomer is refused who would wait for so long, until the queue has kept below the target
-for an interval (``DelayGuard``). A burst that is over soon is waited out; a standing queue, which
-only adds delay, is not built up. The target is what is left of ``answer_s`` after the time that
+Theory of operation. A lane has places; ``ConcurrencyLimit`` says how many. Who finds none waits in
+the queue of its address, and places that come free go round the addresses (fair queueing). A queue
+in which one waits longer than the target, without a break for a whole interval, *sheds*: from then
+on a newcomer is refused who would wait for so long, until the queue has kept below the target for
+an interval (``DelayGuard``). A burst that is over soon is waited out; a standing queue, which only
+adds delay, is not built up. The target is what is left of ``answer_s`` after the time that
 execution takes, so that waiting and executing together keep within it.
 
 The limit follows the idea of TCP Vegas: of the ``n`` requests that run, ``n * (1 - least / taken)``
@@ -168,7 +168,7 @@ class _Flow(Generic[W]):
         return now - self.waiting[0][0] if self.waiting else 0.0
 
 
-class Lane(Generic[W]):
+class AdmissionLane(Generic[W]):
     """
     The places of one kind of requests, and the queues before them.
 

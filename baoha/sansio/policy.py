@@ -145,7 +145,7 @@ class Rule:
         self, data: Mapping[str, Any], pause: Callable[[], None] = _go_on
     ) -> bool:
         """
-        Say whether the parameters of a request keep to the restrictions.
+        Return whether the parameters of a request keep to the restrictions.
 
         Args:
             pause: called between pieces of the work; what it raises ends it.
@@ -190,7 +190,7 @@ def _value_in(value: Any, values: tuple[Any, ...], pause: Callable[[], None]) ->
 
 
 def _value_matches(value: Any, pattern: Any, pause: Callable[[], None]) -> bool:
-    """Say whether a request's value is the one of a rule, as OpenBao compares them."""
+    """Return whether a request's value is the one of a rule, as OpenBao compares them."""
     if not isinstance(pattern, str) or not isinstance(value, str):
         return _equals(value, pattern)
     if len(pattern) < 2:  # a lone "*" is no wildcard
@@ -206,7 +206,7 @@ def _value_matches(value: Any, pattern: Any, pause: Callable[[], None]) -> bool:
 
 
 def _contains(text: str, part: str, pause: Callable[[], None]) -> bool:
-    """Say whether a text contains another one; looked for piece by piece."""
+    """Return whether a text contains another one; looked for piece by piece."""
     for at in range(0, max(1, len(text)), _PIECE_CHARS):
         if text.find(part, at, at + _PIECE_CHARS + len(part)) >= 0:
             return True
@@ -409,7 +409,7 @@ class ACL:
 
     def decide(self, operation: str, path: str, data: Mapping[str, Any] | None = None) -> Decision:
         """
-        Say whether an operation on a full path may pass.
+        Return whether an operation on a full path may pass.
 
         Args:
             operation: the name of the capability that it needs.
@@ -443,7 +443,7 @@ class ACL:
         return sorted(rule.capabilities)
 
     def grants_below(self, prefix: str) -> bool:
-        """Say whether anything is granted at or below a prefix (a mount that may be shown)."""
+        """Return whether anything is granted at or below a prefix (a mount that may be shown)."""
         if self.is_root or self.capabilities(prefix) != ["deny"]:
             return True
         return self._granted.has_below(prefix) or self._patterns.grants_below(prefix)

@@ -80,7 +80,7 @@ class PrefixIndex(Generic[T]):
         return None if place < 0 else self._items[self._texts[place]]
 
     def has_below(self, prefix: str) -> bool:
-        """Say whether any of the texts begins with a prefix."""
+        """Return whether any of the texts begins with a prefix."""
         place = bisect_left(self._texts, prefix)
         return place < len(self._texts) and self._texts[place].startswith(prefix)
 
@@ -161,7 +161,7 @@ class PatternIndex(Generic[T]):
                     pending.append((child, depth + 1))
 
     def grants_below(self, prefix: str) -> bool:
-        """Say whether a pattern that allows anything may match something below a prefix."""
+        """Return whether a pattern that allows anything may match something below a prefix."""
         if self._granting.longest(prefix) is not None or self._granting.has_below(prefix):
             return True
         wanted = prefix.rstrip("/").split("/")

@@ -126,7 +126,7 @@ class Shares(Generic[Holder]):
         return len(self._held)
 
     def __contains__(self, holder: Holder) -> bool:
-        """Say whether somebody holds something."""
+        """Return whether somebody holds something."""
         return holder in self._held
 
     @property

@@ -88,7 +88,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ProcessEnvironment:
     """
     The world around the process.
 
@@ -116,10 +116,10 @@ class Surroundings:
 class ServerProcess:
     """One server process; ``run`` returns its exit code."""
 
-    def __init__(self, config: ServerConfig, parts: Parts, around: Surroundings) -> None:
+    def __init__(self, config: ServerConfig, parts: Parts, environment: ProcessEnvironment) -> None:
         self._config = config
         self._parts = parts
-        self._around = around
+        self._environment = environment
         self._listeners: list[APIListener] = []
         self._shutdown = trio.Event()
         self._must_reload = trio.Event()
@@ -135,10 +135,10 @@ class ServerProcess:
                 async with trio.open_nursery() as process:
                     process.start_soon(self._watch_signals, signals)
                     process.start_soon(self._reload_when_asked)
-                    process.start_soon(self._around.notifier.run_watchdog)
+                    process.start_soon(self._environment.notifier.run_watchdog)
                     await process.start(self._watchdog.run)
-                    if self._around.exit_with_parent is not None:
-                        process.start_soon(self._watch_parent, self._around.exit_with_parent)
+                    if self._environment.exit_with_parent is not None:
+                        process.start_soon(self._watch_parent, self._environment.exit_with_parent)
                     await self._serve()
                     process.cancel_scope.cancel()
         except* Exception as group:
@@ -150,7 +150,7 @@ class ServerProcess:
     def shut_down(self) -> None:
         """Begin the orderly end."""
         if not self._shutdown.is_set():
-            self._around.say(banner.SHUTDOWN)
+            self._environment.say(banner.SHUTDOWN)
             self._shutdown.set()
 
     # --- rings -----------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class ServerProcess:
         async with trio.open_nursery() as ring:
             await ring.start(node.run)
             self._is_up = True
-            self._around.notifier.ready(describe_status(node.status()))
+            self._environment.notifier.ready(describe_status(node.status()))
             ring.start_soon(self._report_status, node)
             async with self._development(addresses):
                 await self._shutdown.wait()
@@ -193,16 +193,16 @@ class ServerProcess:
 
     @contextlib.asynccontextmanager
     async def _development(self, addresses: list[str]) -> AsyncIterator[None]:
-        if self._around.when_started is None:
+        if self._environment.when_started is None:
             yield
             return
-        async with self._around.when_started(addresses):
+        async with self._environment.when_started(addresses):
             yield
 
     async def _leave(self, node: RunnableNode) -> None:
         timing = self._config.ha
         bound_s = 2 * timing.handover_wait_s + timing.drain_s + 2 * timing.cleanup_s
-        notifier = self._around.notifier
+        notifier = self._environment.notifier
         notifier.stopping("handing over")
         notifier.extend_timeout(bound_s + LISTENER_STOP_S)
         with trio.move_on_after(bound_s) as scope:
@@ -219,7 +219,7 @@ class ServerProcess:
     async def _report_status(self, node: RunnableNode) -> None:
         while True:
             seen = node.status()
-            self._around.notifier.status(describe_status(seen))
+            self._environment.notifier.status(describe_status(seen))
             await node.wait_change(seen)
 
     # --- signals ---------------------------------------------------------------------------------
@@ -262,20 +262,20 @@ class ServerProcess:
             await self._reload()
 
     async def _reload(self) -> None:
-        self._around.say(banner.RELOAD)
-        self._around.notifier.reloading()
+        self._environment.say(banner.RELOAD)
+        self._environment.notifier.reloading()
         try:
             # In a thread: the files may be slow, or a FIFO that nobody writes to.
             self._config = await trio.to_thread.run_sync(
                 apply_reload,
                 self._config,
-                self._around.load_again,
+                self._environment.load_again,
                 self._listeners,
-                self._around.logs,
+                self._environment.logs,
                 abandon_on_cancel=True,
             )
         finally:
-            self._around.notifier.ready("configuration reloaded")
+            self._environment.notifier.ready("configuration reloaded")
 
     # --- telling ---------------------------------------------------------------------------------
 
@@ -287,9 +287,9 @@ class ServerProcess:
             ha_backend=stores.separate,
             environ=os.environ,
         )
-        self._around.say(banner.configuration_block(info))
-        self._around.say(banner.STARTED + "\n")
-        for warning in self._around.warnings:
+        self._environment.say(banner.configuration_block(info))
+        self._environment.say(banner.STARTED + "\n")
+        for warning in self._environment.warnings:
             logger.warning("%s", warning)
 
     def _report_fatal(self, group: BaseExceptionGroup[Exception]) -> None:
@@ -300,10 +300,10 @@ class ServerProcess:
                 # standard error too, the log may be a file.
                 if self._is_up:
                     logger.critical("the server ends: cause=%s", error)
-                self._around.complain(f"Error starting baoha: {error}")
+                self._environment.complain(f"Error starting baoha: {error}")
                 continue
             if not self._is_up and isinstance(error, BaohaError):
-                self._around.complain(f"Error starting baoha: {error}")
+                self._environment.complain(f"Error starting baoha: {error}")
                 continue
             # The text of a foreign error may quote data; its type and place never do.
             text = str(error) if isinstance(error, BaohaError | OSError) else ""

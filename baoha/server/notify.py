@@ -38,7 +38,7 @@ class Notifier:
 
     @property
     def enabled(self) -> bool:
-        """Tell whether somebody supervises this process."""
+        """Return whether somebody supervises this process."""
         return bool(self._address)
 
     def ready(self, status: str) -> None:

@@ -32,7 +32,7 @@ from baoha.errors import ConfigError
 from baoha.node import Node
 from baoha.offload import SWITCH_INTERVAL_S
 from baoha.server.last_words import places, without_texts
-from baoha.server.lifecycle import Parts, RunnableNode, ServerProcess, Surroundings
+from baoha.server.lifecycle import Parts, ProcessEnvironment, RunnableNode, ServerProcess
 from baoha.server.logs import Logs
 from baoha.server.memory import usable_bytes
 from baoha.server.notify import Notifier
@@ -67,7 +67,7 @@ def run(
         config: loaded and checked.
         load_again: reads the files again on SIGHUP.
         exit_with_parent: descriptor of a pipe; its end of file begins the shutdown.
-        when_started: see ``lifecycle.Surroundings``.
+        when_started: see ``lifecycle.ProcessEnvironment``.
 
     Returns:
         0 after an orderly end, 1 after an error, 128 + n after a second signal n.
@@ -82,7 +82,7 @@ def run(
     except ConfigError as error:
         complain(f"Error starting baoha: {error}")
         return 1
-    around = Surroundings(
+    environment = ProcessEnvironment(
         logs=logs,
         warnings=(*config.warnings, *map(str, findings)),
         notifier=Notifier(os.environ),
@@ -95,7 +95,7 @@ def run(
     parts = Parts(open_stores=open_stores, make_node=_make_node, make_app=_make_app)
 
     async def main() -> int:
-        return await ServerProcess(config, parts, around).run()
+        return await ServerProcess(config, parts, environment).run()
 
     try:
         with without_texts():

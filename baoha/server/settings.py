@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from baoha.config.model import ListenerConfig, SealConfig, ServerConfig
+from baoha.config.model import ListenerConfig, SealSettings, ServerConfig
 from baoha.core.framework.ttl import TTLs
 from baoha.node import NodeSettings
 from baoha.sansio.crypto.seal_format import StaticSealKey
@@ -55,7 +55,7 @@ def listener_policy(config: ListenerConfig, *, name: str) -> ListenerPolicy:
     )
 
 
-def _static_seal_key(config: SealConfig) -> StaticSealKey | None:
+def _static_seal_key(config: SealSettings) -> StaticSealKey | None:
     if config.type != "static":
         return None
     return StaticSealKey(

@@ -375,7 +375,7 @@ class HALock(ABC):
 
     async def holder_is_gone(self, record: LockRecord) -> bool:
         """
-        Say whether the store can prove that the holder's process has ended (session_lock).
+        Return whether the store can prove that the holder's process has ended (session_lock).
 
         False means "cannot prove it", never "it is alive".
         """

@@ -111,7 +111,7 @@ class World:
         self._dead.add(identity)
 
     def is_gone(self, identity: str) -> bool:
-        """Say whether no process stands for this identity."""
+        """Return whether no process stands for this identity."""
         return identity in self._dead or self._sessions[identity] == 0
 
     # --- data ---------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class World:
         return self.locks.get(key, lock_rules.FREE)
 
     def fence_holds(self, fence: Fence) -> bool:
-        """Say whether the tenure of a fence still holds its lock."""
+        """Return whether the tenure of a fence still holds its lock."""
         return lock_rules.fence_holds(self.row(fence.lock_key), fence, self.now_s())
 
     def set_row(self, key: str, row: lock_rules.LockRow, *, announce: bool = True) -> None:

@@ -40,22 +40,22 @@ FREE = LockRow()
 
 
 def is_held(row: LockRow, now_s: float) -> bool:
-    """Say whether somebody holds the lock now."""
+    """Return whether somebody holds the lock now."""
     return row.identity != "" and now_s < row.expires_at_s
 
 
 def fence_holds(row: LockRow, fence: Fence, now_s: float) -> bool:
-    """Say whether the fence's tenure is the one that holds the lock now."""
+    """Return whether the fence's tenure is the one that holds the lock now."""
     return is_held(row, now_s) and row.identity == fence.identity and row.epoch == fence.epoch
 
 
 def may_acquire(row: LockRow, identity: str, now_s: float) -> bool:
-    """Say whether this contender gets the lock without anybody's eviction."""
+    """Return whether this contender gets the lock without anybody's eviction."""
     return not is_held(row, now_s) or row.identity == identity
 
 
 def is_evicted(row: LockRow, evict: LockRecord | None) -> bool:
-    """Say whether the row is still the tenure that the evidence was gathered against."""
+    """Return whether the row is still the tenure that the evidence was gathered against."""
     return evict is not None and row.identity == evict.identity and row.epoch == evict.epoch
 
 

@@ -8,22 +8,28 @@ import json
 
 from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.engine_type import EngineType
-from baoha.core.framework.fields import Kind
+from baoha.core.framework.fields import FieldKind
 from baoha.core.framework.mount_entry import Table
-from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.routes import Call, Route, RouteEngine
 from baoha.core.request import Login, Operation, Response
 from baoha.errors import InvalidRequest
 
 
-class APIKeys(PathEngine):
+class APIKeys(RouteEngine):
     """One mount: users, each with a key, policies, and a lifetime of their tokens."""
 
     unauthenticated_paths = ("login/*",)
 
     def __init__(self, context: EngineContext) -> None:
         users = {Operation.UPDATE: self.write_user, Operation.DELETE: self.delete_user}
-        settings = {"policies": Kind.STRINGS, "ttl": Kind.DURATION, "max_ttl": Kind.DURATION}
-        login = Route(r"login/(?P<name>\w+)", {Operation.UPDATE: self.login}, {"key": Kind.STRING})
+        settings = {
+            "policies": FieldKind.STRINGS,
+            "ttl": FieldKind.DURATION,
+            "max_ttl": FieldKind.DURATION,
+        }
+        login = Route(
+            r"login/(?P<name>\w+)", {Operation.UPDATE: self.login}, {"key": FieldKind.STRING}
+        )
         super().__init__(context, [Route(r"users/(?P<name>\w+)", users, settings), login])
 
     async def write_user(self, call: Call) -> Response:

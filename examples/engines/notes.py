@@ -7,19 +7,19 @@ from datetime import timedelta
 
 from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.engine_type import EngineType
-from baoha.core.framework.fields import Kind
+from baoha.core.framework.fields import FieldKind
 from baoha.core.framework.mount_entry import Table
-from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.routes import Call, Route, RouteEngine
 from baoha.core.request import Operation, Response
 from baoha.errors import NotFound
 
 
-class Notes(PathEngine):
+class Notes(RouteEngine):
     """One mount: a note is kept for its ttl, else for the mount's."""
 
     def __init__(self, context: EngineContext) -> None:
         one = {Operation.READ: self.read, Operation.UPDATE: self.write}
-        fields = {"text": Kind.STRING, "ttl": Kind.DURATION}
+        fields = {"text": FieldKind.STRING, "ttl": FieldKind.DURATION}
         super().__init__(context, [Route(r"(?P<name>\w+)", one, fields)])
 
     async def write(self, call: Call) -> Response:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from testbed.clusters import Cluster, EditConfig, Node, run_cluster
+from testbed.clusters import Cluster, EditConfig, RunningNode, run_cluster
 from testbed.descriptions import load_description
 from testbed.events import Happening
 from testbed.load import Load, LoadPlan, Target, run_load
@@ -99,12 +99,12 @@ def worst_gap_s(load: Load, happening: Happening) -> float:
     return max(float("inf") if gap is None else gap for gap in found)
 
 
-async def other_active(cluster: Cluster, former: Node) -> Node:
+async def other_active(cluster: Cluster, former: RunningNode) -> RunningNode:
     """Return the active node once it is another one."""
     return await cluster.wait_active([node for node in cluster.nodes if node is not former])
 
 
-async def wait_log(node: Node, text: str, *, patience_s: float = 20.0) -> str:
+async def wait_log(node: RunningNode, text: str, *, patience_s: float = 20.0) -> str:
     """Return the first log line of the node that contains a text, as soon as there is one."""
     with trio.move_on_after(patience_s):
         while True:
@@ -116,7 +116,7 @@ async def wait_log(node: Node, text: str, *, patience_s: float = 20.0) -> str:
 
 
 async def wait_status(
-    node: Node, path: str, wanted: int, *, token: str = "", patience_s: float = 20.0
+    node: RunningNode, path: str, wanted: int, *, token: str = "", patience_s: float = 20.0
 ) -> None:
     """Return when a GET is answered with this status."""
     status = -1

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from testbed.clusters import Cluster, Node
+from testbed.clusters import Cluster, RunningNode
 from testbed.events import EVENTS, happen, wait_writable
 from testbed.ports import free_ports
 from tests.cluster.lab import failed, lab, under_load, wait_log, worst_gap_s
@@ -96,7 +96,7 @@ async def test_cluster_address_of_something_else_is_named_and_clients_are_redire
 ) -> None:
     wrong_port = free_ports(1)[0]
 
-    def edit(node: Node, config: str) -> str:
+    def edit(node: RunningNode, config: str) -> str:
         if node.name != "node2":
             return config
         # It listens where it should, and tells the others somewhere else.
@@ -124,7 +124,7 @@ async def test_cluster_address_of_something_else_is_named_and_clients_are_redire
 async def test_two_nodes_with_the_same_api_address_are_named(tmp_path: Path) -> None:
     addresses: list[str] = []
 
-    def edit(node: Node, config: str) -> str:
+    def edit(node: RunningNode, config: str) -> str:
         addresses.append(node.address)
         if node.name != "node3":
             return config
@@ -169,25 +169,25 @@ async def _something(kind: str, port: int) -> AsyncIterator[None]:
         yield
 
 
-async def _two(cluster: Cluster) -> tuple[Node, Node]:
+async def _two(cluster: Cluster) -> tuple[RunningNode, RunningNode]:
     active = await cluster.wait_active()
     return active, next(node for node in cluster.nodes if node is not active)
 
 
-async def _members(cluster: Cluster, node: Node) -> list[dict[str, Any]]:
+async def _members(cluster: Cluster, node: RunningNode) -> list[dict[str, Any]]:
     answer = await node.must("GET", "/v1/sys/ha-status", token=cluster.root_token)
     rows: list[dict[str, Any]] = answer.json()["data"]["nodes"]
     return rows
 
 
-async def _named_problems(cluster: Cluster, active: Node) -> str:
+async def _named_problems(cluster: Cluster, active: RunningNode) -> str:
     """Return every problem that ha-status of the active node names, as one text."""
     return json.dumps(
         [row["problems"] for row in await _members(cluster, active) if row["problems"]]
     )
 
 
-async def _wait_named(cluster: Cluster, active: Node, text: str) -> None:
+async def _wait_named(cluster: Cluster, active: RunningNode, text: str) -> None:
     """Return when ha-status names a problem with this text: heartbeats bring it."""
     with trio.fail_after(10):
         while True:
@@ -196,14 +196,14 @@ async def _wait_named(cluster: Cluster, active: Node, text: str) -> None:
             await trio.sleep(0.2)
 
 
-async def _step_down_to(cluster: Cluster, active: Node, to: Node) -> None:
+async def _step_down_to(cluster: Cluster, active: RunningNode, to: RunningNode) -> None:
     rows = await _members(cluster, active)
     listen = {row["api_address"]: row["node_id"] for row in rows}
     response = await cluster.step_down(active, {"to": listen[to.address]})
     assert response.status == 204, response.body
 
 
-async def _wait_redirect(cluster: Cluster, standby: Node, active: Node) -> None:
+async def _wait_redirect(cluster: Cluster, standby: RunningNode, active: RunningNode) -> None:
     """Return when the standby redirects to the active node, and to nobody else meanwhile."""
     path = "/v1/secret/data/ready"
     with trio.fail_after(FALLBACK_S):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from testbed.clusters import Cluster, Node
+from testbed.clusters import Cluster, RunningNode
 from testbed.events import EVENTS, FREEZE_S, Event, happen, wait_writable
 from tests.cluster.lab import (
     STATIC,
@@ -100,7 +100,7 @@ async def test_frozen_active_node_is_replaced_and_answers_nothing_old(cluster: C
     assert await other_active(cluster, victim)
 
 
-async def _freeze_between_writes(cluster: Cluster, node: Node) -> None:
+async def _freeze_between_writes(cluster: Cluster, node: RunningNode) -> None:
     """Stop the node where it holds no lock of the store; the other case is the next test's."""
     database = node.folder.parent / "baoha.db"
     node.freeze()
@@ -137,7 +137,7 @@ async def test_active_node_that_is_frozen_inside_a_write_blocks_nobody_for_long(
     assert "the deadline of the HA lock passed" in victim.log()
 
 
-async def _freeze_inside_a_write(node: Node, database: Path) -> None:
+async def _freeze_inside_a_write(node: RunningNode, database: Path) -> None:
     """Stop the node again and again until it holds the write lock."""
     while True:
         node.freeze()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from testbed.clusters import Cluster, Node
+from testbed.clusters import Cluster, RunningNode
 from testbed.http import Response
 from testbed.records import Record
 from tests.cluster.lab import under_load
@@ -24,11 +24,11 @@ FROZEN_S = 4.0
 COSTS_S = 4.0
 
 
-def count_lines(node: Node, text: str) -> int:
+def count_lines(node: RunningNode, text: str) -> int:
     return sum(text in line for line in node.log().splitlines())
 
 
-async def wait_more_lines(node: Node, text: str, than: int) -> None:
+async def wait_more_lines(node: RunningNode, text: str, than: int) -> None:
     with trio.fail_after(20):
         while True:
             if count_lines(node, text) > than:
@@ -36,7 +36,9 @@ async def wait_more_lines(node: Node, text: str, than: int) -> None:
             await trio.sleep(0.001)
 
 
-async def stop_successor(active: Node, successor: Node, after_s: float, lefts: int) -> bool:
+async def stop_successor(
+    active: RunningNode, successor: RunningNode, after_s: float, lefts: int
+) -> bool:
     """Stop the successor at a moment of its hand-over; False: it was active already."""
     began = count_lines(successor, "active: epoch=")
     await wait_more_lines(active, "stepping down from active operation", lefts)
@@ -49,7 +51,9 @@ async def stop_successor(active: Node, successor: Node, after_s: float, lefts: i
     return False
 
 
-async def ask(cluster: Cluster, active: Node, to: Node, answers: list[Response]) -> None:
+async def ask(
+    cluster: Cluster, active: RunningNode, to: RunningNode, answers: list[Response]
+) -> None:
     answers.append(await cluster.step_down(active, {"to": to.address}))
 
 

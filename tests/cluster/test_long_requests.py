@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from testbed.clusters import Cluster, Node
+from testbed.clusters import Cluster, RunningNode
 from testbed.events import wait_writable
 from testbed.http import Connection
 from tests.cluster.lab import DRAIN_S, failed, other_active, under_load
@@ -26,7 +26,7 @@ HAND_OVER_S = 1.5
 BIG_BYTES = 6_000_000
 
 
-def _upload_head(node: Node, token: str, *, key: str, length: int) -> bytes:
+def _upload_head(node: RunningNode, token: str, *, key: str, length: int) -> bytes:
     return (
         f"PUT /v1/secret/data/{key} HTTP/1.1\r\nHost: {node.host}:{node.port}\r\n"
         f"X-Vault-Token: {token}\r\nContent-Length: {length}\r\n\r\n"
@@ -38,7 +38,7 @@ async def test_step_down_while_uploads_stall_and_connections_are_held_is_quick(
 ) -> None:
     body = json.dumps({"data": {"text": "x" * 4000}}).encode()
     async with AsyncExitStack() as stack:
-        stalled: list[tuple[Node, trio.SocketStream]] = []
+        stalled: list[tuple[RunningNode, trio.SocketStream]] = []
         for node in cluster.nodes:
             upload = await stack.enter_async_context(raw(node.port))
             head = _upload_head(node, cluster.root_token, key=f"up/{node.name}", length=len(body))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from testbed.clusters import Cluster, EditConfig, Node
+from testbed.clusters import Cluster, EditConfig, RunningNode
 from testbed.events import wait_writable
 from testbed.records import Record, failures
 from tests.cluster.lab import TTL_S, lab, other_active, under_load, wait_log, wait_status
@@ -49,10 +49,10 @@ async def test_full_disk_stops_writes_and_neither_reads_nor_the_tenure(tmp_path:
                 # The same tenure goes on, and so does the next one.
                 assert await active.status_of("/v1/sys/health") == 200
                 await active.kill()
-                heir = await other_active(cluster, active)
+                successor = await other_active(cluster, active)
                 await trio.sleep(2.0)
                 died = trio.current_time()
-                assert await heir.status_of("/v1/sys/health") == 200
+                assert await successor.status_of("/v1/sys/health") == 200
                 assert "disk is full" in _logs(cluster)
                 filler.unlink()
                 await cluster.start_node(active)
@@ -105,7 +105,7 @@ async def test_node_that_a_tracer_stops_inside_a_write_is_named_and_killed_when_
     moment in which it holds SQLite's write lock.
     """
 
-    def edit(node: Node, config: str) -> str:
+    def edit(node: RunningNode, config: str) -> str:
         more = f"fence_by_kill = {str(may_kill).lower()}"
         return config.replace("[storage.sqlite]", f"[storage.sqlite]\n{more}")
 
@@ -124,14 +124,14 @@ async def test_node_that_a_tracer_stops_inside_a_write_is_named_and_killed_when_
                 await tracer.aclose()
                 assert victim.is_running
             with trio.fail_after(60):
-                heir = await cluster.wait_active(None if not may_kill else others)
+                successor = await cluster.wait_active(None if not may_kill else others)
             for node in others:
                 await wait_writable(cluster, node)
-            told = "".join(map(Node.log, others))
+            told = "".join(map(RunningNode.log, others))
             assert "holds the write lock of the sqlite store" in told
             assert ("killed a node that held the write lock" in told) == may_kill
             if may_kill:
-                assert heir is not victim
+                assert successor is not victim
                 await tracer.aclose()  # now its end is known to its parent, too
                 await victim.kill()
                 await cluster.start_node(victim)
@@ -282,18 +282,18 @@ def _wal_size(database: Path) -> int:
     return Path(f"{database}-wal").stat().st_size
 
 
-def _limit_file_size(node: Node, size: int) -> None:
+def _limit_file_size(node: RunningNode, size: int) -> None:
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def _store_in(database: Path) -> EditConfig:
-    def edit(node: Node, config: str) -> str:
+    def edit(node: RunningNode, config: str) -> str:
         return re.sub(r'^path = ".*"$', f'path = "{database}"', config, flags=re.MULTILINE)
 
     return edit
 
 
-async def _trace_inside_a_write(node: Node, database: Path, tracer: AsyncExitStack) -> None:
+async def _trace_inside_a_write(node: RunningNode, database: Path, tracer: AsyncExitStack) -> None:
     """Stop every thread of a node at a moment in which it holds the write lock."""
     while True:
         await trio.to_thread.run_sync(tracer.enter_context, traced(node.pid))
@@ -303,7 +303,7 @@ async def _trace_inside_a_write(node: Node, database: Path, tracer: AsyncExitSta
         await trio.sleep(0.01)
 
 
-async def _wait_told(nodes: Sequence[Node], code: str) -> None:
+async def _wait_told(nodes: Sequence[RunningNode], code: str) -> None:
     """Return when one of the nodes says so in sys/health, which needs no token."""
     while True:
         for node in nodes:

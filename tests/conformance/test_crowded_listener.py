@@ -24,12 +24,12 @@ import trustme
 
 from baoha.asgi import Receive, Scope, Send
 from baoha.config.model import ListenerConfig, TLSConfig
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
 from baoha.server.http.listener import APIListener
 
 PLACES = 12
 # No time limit of a stranger helps whoever waits for a place.
-PATIENT = Limits(handshake_s=600, write_stall_s=600, body_grace_s=600)
+PATIENT = ListenerLimits(handshake_s=600, write_stall_s=600, body_grace_s=600)
 PATIENT_KEYS = {
     "http_read_header_timeout_s": 600,
     "http_read_timeout_s": 600,
@@ -92,7 +92,7 @@ class Place:
 
 @asynccontextmanager
 async def listening(
-    kind: str, folder: Path, *, places: int = PLACES, limits: Limits | None = None
+    kind: str, folder: Path, *, places: int = PLACES, limits: ListenerLimits | None = None
 ) -> AsyncIterator[Place]:
     tls = None
     if kind == "tls":
@@ -240,7 +240,7 @@ async def test_listener_full_heaviest_address_gives_way(tmp_path: Path) -> None:
 async def test_listener_body_without_progress_ends_long_before_its_deadline(
     tmp_path: Path,
 ) -> None:
-    limits = Limits(body_grace_s=0.2, body_bytes_per_s=10_000)
+    limits = ListenerLimits(body_grace_s=0.2, body_bytes_per_s=10_000)
     async with listening("tcp", tmp_path, limits=limits) as place:
         stream = await after(POST + b"Content-Length: 1000\r\n\r\n1")(place)
         with trio.fail_after(60):
@@ -249,7 +249,7 @@ async def test_listener_body_without_progress_ends_long_before_its_deadline(
 
 
 async def test_listener_body_with_progress_outlives_the_grace(tmp_path: Path) -> None:
-    limits = Limits(body_grace_s=0.2, body_bytes_per_s=10_000)
+    limits = ListenerLimits(body_grace_s=0.2, body_bytes_per_s=10_000)
     async with listening("tcp", tmp_path, limits=limits) as place:
         stream = await after(POST + b"Content-Length: 80000\r\n\r\n")(place)
         for _ in range(8):
@@ -321,7 +321,7 @@ async def test_listener_strangers_that_run_out_of_time_together_end_one_by_one(
     tmp_path: Path,
 ) -> None:
     """Thousands of ends in one turn of the event loop would stop the clock of the node."""
-    limits = Limits(body_grace_s=0.5)
+    limits = ListenerLimits(body_grace_s=0.5)
     async with listening("tcp", tmp_path, places=200, limits=limits) as place:
         strangers = [await PHASES["body_with_length"](place) for _ in range(100)]
         most, before = 0, place.listener.open_connections

@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from testbed.clusters import Cluster, Node, run_cluster
+from testbed.clusters import Cluster, RunningNode, run_cluster
 from testbed.descriptions import load_description
 
 
@@ -57,7 +57,9 @@ class RealLab:
             self._clusters[name] = self.run(self._open, kind, config or {})
         return self._clusters[name]
 
-    def restart(self, cluster: Cluster, edit: Callable[[Node, str], str] | None = None) -> None:
+    def restart(
+        self, cluster: Cluster, edit: Callable[[RunningNode, str], str] | None = None
+    ) -> None:
         """
         Restart all nodes with changed configurations; the first one becomes active.
 
@@ -87,7 +89,9 @@ class RealLab:
             node.original = node.config  # type: ignore[attr-defined]
         return cluster
 
-    async def _restart(self, cluster: Cluster, edit: Callable[[Node, str], str] | None) -> None:
+    async def _restart(
+        self, cluster: Cluster, edit: Callable[[RunningNode, str], str] | None
+    ) -> None:
         async with trio.open_nursery() as nursery:
             for node in cluster.nodes:
                 if node.is_running:
@@ -105,7 +109,7 @@ class RealLab:
                 await _wait_for_leader(node)
 
 
-async def _wait_for_leader(node: Node) -> None:
+async def _wait_for_leader(node: RunningNode) -> None:
     """Return when a standby names a leader; it says so nowhere else."""
     while True:
         response = await node.call("GET", "/v1/sys/leader")

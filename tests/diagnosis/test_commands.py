@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.diagnosis.world import World
-from tests.support.cli_lab import CommandLine, FakeNode, free_port
+from tests.support.cli_lab import CommandLine, ScriptedServer, free_port
 
 QUICK = ["--settle", "100ms"]
 
@@ -304,7 +304,7 @@ def test_hostile_server_never_makes_a_traceback(
 
     token = tmp_path / "token"
     token.write_text("s.SomeToken")
-    with FakeNode(script) as node:  # type: ignore[arg-type]
+    with ScriptedServer(script) as node:  # type: ignore[arg-type]
         given_ = ["--addr", node.url, "--via", node.url, "--token-file", str(token)]
         ran = cli(
             "diagnose", "all", *given_, "--settle", "0s", "--timeout", "500ms", "-o", "prometheus"

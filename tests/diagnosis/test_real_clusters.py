@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.clusters import Cluster, Node
+from testbed.clusters import Cluster, RunningNode
 from testbed.ports import free_ports
 from tests.diagnosis.real import RealLab
 from tests.support.cli_lab import CommandLine
@@ -55,7 +55,7 @@ def test_facts_of_a_healthy_cluster_are_shown_on_request(lab: RealLab, cli: Comm
 
 
 def set_cluster_addr(address: str) -> object:
-    def edit(node: Node, text: str) -> str:
+    def edit(node: RunningNode, text: str) -> str:
         if node.index:
             return text
         return re.sub(r'cluster_addr *= *"[^"]*"', f'cluster_addr = "{address}"', text)
@@ -64,7 +64,7 @@ def set_cluster_addr(address: str) -> object:
 
 
 def set_api_addr(address: str) -> object:
-    def edit(node: Node, text: str) -> str:
+    def edit(node: RunningNode, text: str) -> str:
         if node.index:
             return text
         return re.sub(r'api_addr *= *"[^"]*"', f'api_addr = "{address}"', text)
@@ -144,7 +144,7 @@ def test_misconfigured_openbao_is_named(
 def test_api_addr_without_scheme_is_named(lab: RealLab, cli: CommandLine) -> None:
     cluster = lab.cluster("openbao-postgresql")
 
-    def edit(node: Node, text: str) -> str:
+    def edit(node: RunningNode, text: str) -> str:
         if node.index:
             return text
         text = re.sub(r'cluster_addr *= *"[^"]*"', "", text)
@@ -166,7 +166,7 @@ def test_disabled_clustering_of_baoha_is_named(lab: RealLab, cli: CommandLine) -
     lab.restart(cluster)
 
 
-async def _start(node: Node) -> None:
+async def _start(node: RunningNode) -> None:
     # In the lab's thread: the kernel ends the process with the thread that started it.
     node.start()
 

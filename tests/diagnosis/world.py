@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import trustme
 
-from tests.support.cli_lab import NO_FORWARDING, UNSEALED, FakeNode, Reply, Seen, free_port
+from tests.support.cli_lab import NO_FORWARDING, UNSEALED, Reply, ScriptedServer, Seen, free_port
 
 DENIED: Reply = (403, {"errors": ["permission denied"]})
 NO_LEADER: Reply = (
@@ -77,7 +77,7 @@ class Scripted:
     health: dict[str, object] = field(default_factory=dict)
     health_status: int | None = None
     seal: dict[str, object] = field(default_factory=dict)
-    fake: FakeNode = field(init=False)
+    fake: ScriptedServer = field(init=False)
 
     @property
     def url(self) -> str:
@@ -175,7 +175,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.nodes: list[Scripted] = []
-        self.others: list[FakeNode] = []
+        self.others: list[ScriptedServer] = []
         self.gate = Gate()
         self.token = ""
         self._stack = ExitStack()
@@ -204,13 +204,13 @@ class World:
     ) -> Scripted:
         """Open one node."""
         scripted = Scripted(self, f"n{len(self.nodes)}", role, leader)
-        scripted.fake = self._stack.enter_context(FakeNode(scripted.answer, context))
+        scripted.fake = self._stack.enter_context(ScriptedServer(scripted.answer, context))
         self.nodes.append(scripted)
         return scripted
 
     def fake(self, script: Callable[[Seen], Reply], context: ssl.SSLContext | None = None) -> str:
         """Open something else that speaks HTTP; return its address."""
-        node = self._stack.enter_context(FakeNode(script, context))
+        node = self._stack.enter_context(ScriptedServer(script, context))
         self.others.append(node)
         return node.url
 

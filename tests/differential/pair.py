@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from testbed.clusters import Cluster, Node, run_cluster
+from testbed.clusters import Cluster, RunningNode, run_cluster
 from testbed.descriptions import load_description
 from testbed.http import RequestFailed, Response
 from tests.support.recorded import COMPARED_HEADERS, normalised
@@ -145,7 +145,7 @@ async def run_pair(
         descriptions: of OpenBao's cluster and of baoha's, as ``load_description`` takes them.
     """
 
-    def no_standby_reads(node: Node, config: str) -> str:
+    def no_standby_reads(node: RunningNode, config: str) -> str:
         return f"disable_standby_reads = true\n{config}"
 
     openbao, baoha = folder / "openbao", folder / "baoha"

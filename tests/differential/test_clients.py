@@ -18,7 +18,7 @@ import hvac
 import pytest
 import trio
 
-from testbed.clusters import Cluster, Node, run_cluster
+from testbed.clusters import Cluster, RunningNode, run_cluster
 from testbed.descriptions import load_description, program
 from tests.cluster.lab import other_active
 
@@ -38,7 +38,11 @@ class Ran:
 
 
 async def _bao(
-    node: Node, *arguments: str, token: str = "", home: Path, more: Mapping[str, str] | None = None
+    node: RunningNode,
+    *arguments: str,
+    token: str = "",
+    home: Path,
+    more: Mapping[str, str] | None = None,
 ) -> Ran:
     """Run the real command against one node; its own retries are off."""
     environment = {
@@ -142,7 +146,7 @@ async def test_bao_command_follows_the_redirect_of_a_standby(tmp_path: Path) -> 
     home = tmp_path / "home"
     home.mkdir()
 
-    def no_forwarding(node: Node, config: str) -> str:
+    def no_forwarding(node: RunningNode, config: str) -> str:
         return f"disable_request_forwarding = true\n{config}"
 
     made = load_description("baoha-sqlite")
@@ -232,14 +236,14 @@ def _hvac_use(clients: list[Any]) -> None:
         assert client.sys.read_leader_status()["ha_enabled"] is True
 
 
-async def _wait_status(node: Node, token: str, wanted: int) -> None:
+async def _wait_status(node: RunningNode, token: str, wanted: int) -> None:
     while True:
         if await node.status_of("/v1/auth/token/lookup-self", token=token) == wanted:
             return
         await trio.sleep(0.1)
 
 
-async def _wait_forwarding(cluster: Cluster, node: Node) -> None:
+async def _wait_forwarding(cluster: Cluster, node: RunningNode) -> None:
     """Return when the node answers as whoever leads: an unseal returns before that."""
     with trio.fail_after(20):
         await _wait_status(node, cluster.root_token, 200)

@@ -16,7 +16,7 @@ from baoha.api.paths import decoded_path, refusal
 from baoha.api.query import parse_form, parse_query, wanted_listing
 from baoha.config.documents import parse_document
 from baoha.config.model import ForwardedForConfig
-from baoha.core.framework.fields import FieldError, Kind, convert
+from baoha.core.framework.fields import FieldError, FieldKind, convert
 from baoha.errors import BaohaError
 from baoha.sansio.advertisement import decode_advertisement
 from baoha.sansio.durations import parse_duration_ns
@@ -94,7 +94,7 @@ def _forwarded_for(data: bytes) -> None:
     _replace_client({"headers": headers, "client": ("127.0.0.1", 1)}, _PROXY, _PROXIES)
 
 
-def _field(kind: Kind) -> Callable[[bytes], object]:
+def _field(kind: FieldKind) -> Callable[[bytes], object]:
     def run(data: bytes) -> None:
         text = _text(data)
         for value in (text, [text], text.split(",")):
@@ -146,7 +146,7 @@ TARGETS: dict[str, Target] = {
     "message_start": Target(lambda data: parse_message_start(data, _LIMITS), _BYTES),
     "request_head": Target(lambda data: decode_request(data, b""), _BYTES),
     "advertisement": Target(decode_advertisement, _JSON),
-    **{f"field_{kind.name.lower()}": Target(_field(kind), _NUMBERS) for kind in Kind},
+    **{f"field_{kind.name.lower()}": Target(_field(kind), _NUMBERS) for kind in FieldKind},
 }
 # What a parser raises on purpose.
 EXPECTED = (BaohaError, ValueError)

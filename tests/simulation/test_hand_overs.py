@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from baoha import names
-from baoha.cluster.active_session import PeerSession
+from baoha.cluster.active_session import ActiveSession
 from baoha.sansio.ha_state import Phase
 from baoha.storage.base import Batch, Fence, LockRecord
 from baoha.storage.inmem import Observer
@@ -133,7 +133,7 @@ def make_preferred(sim: Simulation, chosen: SimNode) -> None:
     loop = node_of(active_of(sim)).inspect().loop
     assert loop is not None
     for peer in loop.peers.connected():
-        assert isinstance(peer, PeerSession)
+        assert isinstance(peer, ActiveSession)
         if peer.info.node_id != node_of(chosen).status().node_id:
             peer._info = replace(peer.info, version="0.0.0")
 

@@ -15,9 +15,9 @@ import trio
 
 from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
-from baoha.cluster.channel import LeaderNotice, NodeInfo, Peer, PrepareReply
+from baoha.cluster.channel import ConnectedStandby, LeaderNotice, NodeInfo, PrepareReply
 from baoha.cluster.network import Network
-from baoha.cluster.standby_link import ClusterLink
+from baoha.cluster.standby_link import StandbyLink
 from baoha.core.view import LinkState
 from baoha.sansio.advertisement import Advertisement
 from baoha.sansio.wire.frames import ChannelLimits
@@ -80,7 +80,7 @@ class RecordingActive:
     answer: Callable[[HTTPRequest], Awaitable[HTTPResponse]] = echo
     called: list[str] = field(default_factory=list)
     running: int = 0
-    peers: list[Peer] = field(default_factory=list)
+    peers: list[ConnectedStandby] = field(default_factory=list)
     gone: int = 0
 
     async def execute(self, request: HTTPRequest) -> HTTPResponse:
@@ -91,10 +91,10 @@ class RecordingActive:
         finally:
             self.running -= 1
 
-    def joined(self, peer: Peer) -> None:
+    def joined(self, peer: ConnectedStandby) -> None:
         self.peers.append(peer)
 
-    def left(self, peer: Peer) -> None:
+    def left(self, peer: ConnectedStandby) -> None:
         self.peers.remove(peer)
         self.gone += 1
 
@@ -142,7 +142,7 @@ class Channel:
     hub: MemoryHub
     active: RecordingActive
     standby: RecordingStandby
-    link: ClusterLink
+    link: StandbyLink
     problems: list[tuple[str, str]]
     stop_listener: trio.CancelScope
     stop_link: trio.CancelScope
@@ -176,7 +176,7 @@ async def open_channel(
     timing = timing or HATiming()
     standby = standby or RecordingStandby()
     problems: list[tuple[str, str]] = []
-    link = ClusterLink(
+    link = StandbyLink(
         link_network or hub.network("standby"),
         advertise(),
         standby,

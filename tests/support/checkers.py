@@ -59,7 +59,7 @@ class StoreChecker(Observer):
         self._holder: str | None = None
         self._epoch = 0
         self._expires_at = 0.0
-        self._heir: str | None = None
+        self._successor: str | None = None
 
     def applied(self, batch: Batch, fence: Fence | None) -> None:
         if fence is None:

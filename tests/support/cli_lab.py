@@ -37,7 +37,7 @@ Script = Callable[[Seen], Reply]
 
 
 @dataclass
-class FakeNode:
+class ScriptedServer:
     """A server on 127.0.0.1 that answers what its script says."""
 
     script: Script
@@ -52,7 +52,7 @@ class FakeNode:
         """The address to give to the command."""
         return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> FakeNode:
+    def __enter__(self) -> ScriptedServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(30)
         self.port = self._listener.getsockname()[1]
@@ -263,12 +263,12 @@ class CommandLine:
 
 
 @contextmanager
-def nodes(*scripts: Script) -> Iterator[list[FakeNode]]:
+def nodes(*scripts: Script) -> Iterator[list[ScriptedServer]]:
     """Open a fake node per script."""
-    opened: list[FakeNode] = []
+    opened: list[ScriptedServer] = []
     try:
         for script in scripts:
-            opened.append(FakeNode(script).__enter__())
+            opened.append(ScriptedServer(script).__enter__())
         yield opened
     finally:
         for node in opened:

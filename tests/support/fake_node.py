@@ -59,7 +59,7 @@ LEADERLESS = replace(STANDBY, leader=None, link=LinkState.NONE)
 class FakeTicket:
     """The right to execute, until the test takes it away."""
 
-    def __init__(self, node: FakeNode) -> None:
+    def __init__(self, node: FakeNodeView) -> None:
         self._node = node
 
     def require_valid(self) -> None:
@@ -67,7 +67,7 @@ class FakeTicket:
             raise LeadershipLost("the tenure is over")
 
 
-class FakeNode:
+class FakeNodeView:
     """A node made of attributes. ``calls`` lists what was asked of it, in order."""
 
     def __init__(self, status: NodeStatus = ACTIVE) -> None:

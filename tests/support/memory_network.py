@@ -119,7 +119,7 @@ class MemoryHub:
         self._dead.pop(name, None)
 
     def is_listening(self, name: str, port: int) -> bool:
-        """Say whether somebody listens on a port."""
+        """Return whether somebody listens on a port."""
         return (name, port) in self._listeners
 
     def streams(self) -> int:
@@ -129,7 +129,7 @@ class MemoryHub:
     # --- for the streams and networks of this file ----------------------------------------------
 
     def is_blocked(self, source: str, target: str) -> bool:
-        """Say whether nothing travels from ``source`` to ``target``."""
+        """Return whether nothing travels from ``source`` to ``target``."""
         return (source, target) in self._blocked
 
     async def dial(self, source: str, target: str, port: int) -> MemoryStream:
@@ -334,7 +334,7 @@ class _Pipe:
         self._was_reset = False
 
     def is_full(self) -> bool:
-        """Say whether the sender has to wait."""
+        """Return whether the sender has to wait."""
         return not self._is_broken() and self._way_bytes + len(self._arrived) >= _WINDOW_BYTES
 
     def put(self, data: memoryview) -> memoryview:

@@ -29,7 +29,7 @@ class Clock:
         return self.moment
 
 
-class Node:
+class SealedNode:
     """A barrier and a seal over a store, with seeded randomness."""
 
     def __init__(
@@ -65,8 +65,8 @@ def populate(transaction: BarrierTransaction) -> str:
 
 async def opened_node(
     world: World, parameters: InitParameters = THREE_OF_FIVE
-) -> tuple[Node, InitResult]:
-    node = Node(world)
+) -> tuple[SealedNode, InitResult]:
+    node = SealedNode(world)
     result = await node.initialize(parameters)
     assert await node.unseal(result.shares[: parameters.secret_threshold])
     node.barrier.begin_writes(None)

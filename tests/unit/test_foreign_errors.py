@@ -35,7 +35,7 @@ from baoha.server.last_words import without_texts
 from baoha.server.logs import Logs
 from tests.support.asgi_client import call
 from tests.support.channel import RecordingActive, open_channel, request
-from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.fake_node import ACTIVE, FakeNodeView
 
 TOKEN = "s.token-of-somebody"
 SERVER = sorted((Path(__file__).resolve().parents[2] / "baoha").rglob("*.py"))
@@ -58,8 +58,8 @@ def require_place_without_text(log: str) -> None:
     assert TOKEN not in log
 
 
-def failing_node() -> FakeNode:
-    node = FakeNode(ACTIVE)
+def failing_node() -> FakeNodeView:
+    node = FakeNodeView(ACTIVE)
 
     async def handle(received: Request) -> Response:
         fail()

@@ -17,7 +17,7 @@ from datetime import datetime
 from baoha.core.access.policies import DEFAULT_POLICY
 from baoha.core.access.token_entry import LoginRecord, TokenEntry
 from baoha.core.access.token_requests import (
-    Grant,
+    NewToken,
     capped_ttl,
     require_few_policies,
     sanitize_policies,
@@ -31,7 +31,7 @@ from baoha.sansio.policy import ROOT_POLICY
 
 def new_login_template(
     login: Login, mount: MountEntry, *, path: str, ttl: TTLs, now: datetime
-) -> Grant:
+) -> NewToken:
     """
     Return the token that a client gets.
 
@@ -60,7 +60,7 @@ def new_login_template(
         renewable=True,
         login=LoginRecord(mount=mount.uuid, alias=login.alias, max_ttl_s=login.max_ttl_s),
     )
-    return Grant(entry, ttl_s, warnings)
+    return NewToken(entry, ttl_s, warnings)
 
 
 def longest_s(login: Login, ttl: TTLs) -> int:

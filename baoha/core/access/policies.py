@@ -145,7 +145,7 @@ class Policy:
         )
 
     def is_expired(self, at: datetime) -> bool:
-        """Say whether the policy has ended: it grants nothing any more."""
+        """Return whether the policy has ended: it grants nothing any more."""
         return bool(self.expiration) and parse_timestamp(self.expiration) <= at
 
 

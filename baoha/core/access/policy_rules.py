@@ -132,7 +132,7 @@ async def make_acl(rules: Sequence[Rule]) -> ACL:
 
 async def keeps_to(rule: Rule, data: Mapping[str, Any]) -> bool:
     """
-    Say whether the parameters of a request keep to the restrictions of a rule.
+    Return whether the parameters of a request keep to the restrictions of a rule.
 
     Raises:
         PermissionDenied: they are too large to be compared with all that the rule names.

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from baoha.core.access.policies import DEFAULT_POLICY
 from baoha.core.access.token_entry import SERVICE_PREFIX, TokenEntry
-from baoha.core.framework.fields import Kind
+from baoha.core.framework.fields import FieldKind
 from baoha.core.framework.ttl import TTLs
 from baoha.errors import InvalidRequest
 from baoha.sansio.durations import (
@@ -32,20 +32,20 @@ ROOT_PATH: Final = "auth/token/root"  # of the token that initialisation makes
 _POLICIES_MAX: Final = 1024
 _DISPLAY_NAME_CHARS_MAX: Final = 4096
 CREATE_FIELDS: Final = {
-    "id": Kind.STRING,
-    "policies": Kind.LIST,
-    "ttl": Kind.STRING,
-    "lease": Kind.STRING,
-    "explicit_max_ttl": Kind.STRING,
-    "period": Kind.STRING,
-    "num_uses": Kind.INT,
-    "renewable": Kind.BOOL,
-    "no_parent": Kind.BOOL,
-    "no_default_policy": Kind.BOOL,
-    "display_name": Kind.STRING,
-    "meta": Kind.PAIRS,
-    "type": Kind.STRING,
-    "entity_alias": Kind.STRING,
+    "id": FieldKind.STRING,
+    "policies": FieldKind.LIST,
+    "ttl": FieldKind.STRING,
+    "lease": FieldKind.STRING,
+    "explicit_max_ttl": FieldKind.STRING,
+    "period": FieldKind.STRING,
+    "num_uses": FieldKind.INT,
+    "renewable": FieldKind.BOOL,
+    "no_parent": FieldKind.BOOL,
+    "no_default_policy": FieldKind.BOOL,
+    "display_name": FieldKind.STRING,
+    "meta": FieldKind.PAIRS,
+    "type": FieldKind.STRING,
+    "entity_alias": FieldKind.STRING,
 }
 _SHA1_WARNING: Final = (
     "Supplying a custom ID for the token uses the weaker SHA1 hashing instead of the more secure "
@@ -129,7 +129,7 @@ def _seconds(fields: Mapping[str, Any], name: str) -> int:
 
 
 @dataclass(slots=True)
-class Grant:
+class NewToken:
     """A token to be made: everything but its name and times."""
 
     entry: TokenEntry
@@ -146,7 +146,7 @@ def new_token_template(
     is_orphan: bool,
     ttl: TTLs,
     now: datetime,
-) -> Grant:
+) -> NewToken:
     """
     Return the token that a client gets.
 
@@ -180,7 +180,7 @@ def new_token_template(
         period_s=asked.period_s,
         renewable=asked.renewable and ttl_s > 0,
     )
-    return Grant(entry, ttl_s, warnings)
+    return NewToken(entry, ttl_s, warnings)
 
 
 def _require_privileges(asked: TokenRequest, *, has_sudo: bool) -> None:

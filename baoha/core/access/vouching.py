@@ -73,7 +73,7 @@ class TokenHints:
         return _is_possible(token) and self._is_known(self._name(token), STALE_S)
 
     async def vouches_for(self, token: str) -> bool:
-        """Say whether a token is known and has not ended, as far as that is cheap to tell."""
+        """Return whether a token is known and has not ended, as far as that is cheap to tell."""
         token = token.strip()
         if self._barrier.sealed or not _is_possible(token):
             return False
@@ -131,5 +131,5 @@ def _remember(names: dict[bytes, float], name: bytes, count_max: int) -> None:
 
 
 def _is_possible(token: str) -> bool:
-    """Say whether a text can be a token at all. Clients may choose theirs, so the form is wide."""
+    """Return whether a text can be a token. Clients may choose theirs, so the form is wide."""
     return 0 < len(token) <= TOKEN_LENGTH_MAX and token.isascii() and token.isprintable()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from baoha.core.framework.engine import EngineContext
 from baoha.core.framework.fields import FieldError, to_duration_s
-from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.routes import Call, Route, RouteEngine
 from baoha.core.framework.stored_data import decode_any, encode_any
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound
 from baoha.sansio.durations import DurationError
 
 
-class PlainKVEngine(PathEngine):
+class PlainKVEngine(RouteEngine):
     """One KV v1 mount."""
 
     def __init__(self, context: EngineContext) -> None:

@@ -17,22 +17,22 @@ from baoha.core.access.token_entry import TokenEntry
 from baoha.core.access.token_requests import (
     CREATE_FIELDS,
     ROOT_PATH,
-    Grant,
+    NewToken,
     TokenRequest,
     capped_ttl,
     new_token_template,
 )
 from baoha.core.framework.engine import EngineContext
-from baoha.core.framework.fields import Kind
-from baoha.core.framework.routes import Call, PathEngine, Route, wrapped
+from baoha.core.framework.fields import FieldKind
+from baoha.core.framework.routes import Call, Route, RouteEngine, error_list
 from baoha.core.framework.ttl import TTLs
 from baoha.core.request import Caller, Login, Operation, Response
 from baoha.core.services import Services
 from baoha.errors import InvalidRequest, NotFound, PermissionDenied
 from baoha.sansio.durations import parse_timestamp
 
-_TOKEN = {"token": Kind.STRING}
-_ACCESSOR = {"accessor": Kind.STRING}
+_TOKEN = {"token": FieldKind.STRING}
+_ACCESSOR = {"accessor": FieldKind.STRING}
 _TIDIED: Final = (
     "Tidy operation successfully started. Any information from the operation will be printed to "
     "OpenBao's server logs."
@@ -41,10 +41,10 @@ _NOT_TIDIED: Final = (
     "Nothing was removed: the server's wall clock has jumped. Try again when it has been steady "
     "for an hour."
 )
-_INCREMENT = {"increment": Kind.DURATION}
+_INCREMENT = {"increment": FieldKind.DURATION}
 
 
-class TokenEngine(PathEngine):
+class TokenEngine(RouteEngine):
     """The token store's own paths."""
 
     sudo_paths = ("accessors/",)
@@ -107,7 +107,7 @@ class TokenEngine(PathEngine):
             auth=describe_auth(entry, token=token, ttl_s=grant.ttl_s), warnings=grant.warnings
         )
 
-    async def _warn_unknown_policies(self, grant: Grant) -> None:
+    async def _warn_unknown_policies(self, grant: NewToken) -> None:
         for name in grant.entry.policies:
             if await self._policies.read(name) is None:
                 grant.warnings.append(f'Policy "{name}" does not exist')
@@ -138,10 +138,10 @@ class TokenEngine(PathEngine):
     async def _by_accessor(self, call: Call) -> TokenEntry:
         accessor = call.fields.get("accessor", "")
         if not accessor:
-            raise InvalidRequest(wrapped("missing accessor"))
+            raise InvalidRequest(error_list("missing accessor"))
         entry = await self._tokens.find_accessor(accessor)
         if entry is None:
-            raise InvalidRequest(wrapped("invalid accessor"))
+            raise InvalidRequest(error_list("invalid accessor"))
         return entry
 
     async def _accessors(self, call: Call) -> Response:
@@ -231,7 +231,7 @@ class TokenEngine(PathEngine):
     async def _revoke_accessor(self, call: Call) -> Response:
         accessor = call.fields.get("accessor", "")
         if not accessor:
-            raise InvalidRequest(wrapped("missing accessor"))
+            raise InvalidRequest(error_list("missing accessor"))
         entry = await self._tokens.find_accessor(accessor)
         if entry is None:
             return Response(status=200, warnings=["No token found with this accessor"])

@@ -37,7 +37,7 @@ class FieldError(ValueError):
     """A value does not fit its field."""
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """The type of a field; the value names what ``convert`` returns."""
 
     STRING = "str"
@@ -56,7 +56,7 @@ class Kind(Enum):
     ANY = "as it came"
 
 
-def convert(kind: Kind, name: str, value: Any) -> Any:
+def convert(kind: FieldKind, name: str, value: Any) -> Any:
     """
     Convert one field.
 
@@ -275,19 +275,19 @@ def to_pairs(value: Any) -> dict[str, str]:
     return pairs
 
 
-_CONVERTERS: Final[dict[Kind, Callable[[Any], Any]]] = {
-    Kind.STRING: to_string,
-    Kind.LOWER: lambda value: to_string(value).lower(),
-    Kind.INT: to_int,
-    Kind.INT64: lambda value: to_int(value, name="int64"),
-    Kind.BOOL: to_bool,
-    Kind.DURATION: to_duration_s,
-    Kind.DURATION_SIGNED: to_duration_signed_s,
-    Kind.TIME: to_time,
-    Kind.MAP: to_map,
-    Kind.STRINGS: to_strings,
-    Kind.LIST: to_list,
-    Kind.INTS: to_ints,
-    Kind.PAIRS: to_pairs,
-    Kind.ANY: lambda value: value,
+_CONVERTERS: Final[dict[FieldKind, Callable[[Any], Any]]] = {
+    FieldKind.STRING: to_string,
+    FieldKind.LOWER: lambda value: to_string(value).lower(),
+    FieldKind.INT: to_int,
+    FieldKind.INT64: lambda value: to_int(value, name="int64"),
+    FieldKind.BOOL: to_bool,
+    FieldKind.DURATION: to_duration_s,
+    FieldKind.DURATION_SIGNED: to_duration_signed_s,
+    FieldKind.TIME: to_time,
+    FieldKind.MAP: to_map,
+    FieldKind.STRINGS: to_strings,
+    FieldKind.LIST: to_list,
+    FieldKind.INTS: to_ints,
+    FieldKind.PAIRS: to_pairs,
+    FieldKind.ANY: lambda value: value,
 }

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from baoha.core.framework.engine import Engine, EngineContext
-from baoha.core.framework.fields import FieldError, Kind, convert
+from baoha.core.framework.fields import FieldError, FieldKind, convert
 from baoha.core.keys.barrier import BarrierView
 from baoha.core.request import Operation, Request, Response
 from baoha.errors import InvalidRequest, NotFound, UnsupportedOperation
@@ -40,7 +40,7 @@ _QUERY_OPERATIONS: Final = frozenset(
 _CREATING: Final = frozenset({Operation.CREATE, Operation.UPDATE})
 
 
-def wrapped(text: str) -> str:
+def error_list(text: str) -> str:
     """Return an error text in the list form that OpenBao gives to errors from below dispatch."""
     return f"1 error occurred:\n\t* {text}\n\n"
 
@@ -83,7 +83,7 @@ class Route:
 
     pattern: str
     handlers: Mapping[Operation, Handler]
-    fields: Mapping[str, Kind] = field(default_factory=dict)
+    fields: Mapping[str, FieldKind] = field(default_factory=dict)
     takes_any: bool = False
     payload: str = ""
     exists: Existence | None = None
@@ -96,7 +96,7 @@ class Route:
         return found
 
 
-class PathEngine(Engine):
+class RouteEngine(Engine):
     """An engine made of routes. The first route whose pattern matches the whole path is taken."""
 
     def __init__(self, context: EngineContext, routes: Sequence[Route]) -> None:
@@ -143,7 +143,7 @@ def _validation_prefix(route: Route, operation: Operation) -> str:
 
 
 def _below_dispatch(text: str, request: Request) -> str:
-    return text if request.caller is None else wrapped(text)
+    return text if request.caller is None else error_list(text)
 
 
 def _sent(request: Request) -> Mapping[str, Any]:

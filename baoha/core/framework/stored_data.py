@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 from baoha import offload
 from baoha.core.framework.stored_json import decode_json, encode_json
 from baoha.sansio.formats.json_encoder import cost, encode_plain
-from baoha.sansio.formats.json_pieces import Limits, PiecewiseDecoder
+from baoha.sansio.formats.json_pieces import JSONLimits, PiecewiseDecoder
 
 # The stored form is ours: the C decoder reads it at once, a hundred bytes in a microsecond.
 _DECODED_INLINE_BYTES_MAX: Final = 64 * 1024
 _DECODED_WHOLE_BYTES_MAX: Final = 256 * 1024
 # What was stored was bounded then, patch by patch.
-_NO_LIMITS: Final = Limits(strings=sys.maxsize, values=sys.maxsize, depth=sys.maxsize)
+_NO_LIMITS: Final = JSONLimits(strings=sys.maxsize, values=sys.maxsize, depth=sys.maxsize)
 
 
 T = TypeVar("T")

@@ -30,7 +30,7 @@ CONFLICTS_MAX: Final = 8  # each one means that another writer made progress
 UNKNOWN_MAX: Final = 3  # commits without an answer, before the store is given up
 
 
-async def settle(attempt: Callable[[dict[bytes, T]], Awaitable[T]]) -> T:
+async def commit_certainly(attempt: Callable[[dict[bytes, T]], Awaitable[T]]) -> T:
     """
     Run attempts until one is known to have landed, or to be refused.
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from baoha import names
 from baoha.core.keys.barrier import BarrierTransaction, EntryCiphers, Now, RandomBytes
-from baoha.core.keys.certain_commit import settle
+from baoha.core.keys.certain_commit import commit_certainly
 from baoha.core.keys.rotation import put_stored_keys, write_keyring
 from baoha.core.view import InitParameters, InitResult
 from baoha.errors import AlreadyInitialized, InvalidRequest
@@ -148,7 +148,7 @@ async def initialize(
             tried[mark] = token
         return token
 
-    token = await settle(attempt)
+    token = await commit_certainly(attempt)
     if static_key is None:
         return InitResult(shares=material.shares, root_token=token)
     return InitResult(shares=(), root_token=token, recovery_shares=material.shares)

@@ -25,7 +25,7 @@ from typing import Final, Generic, TypeVar
 
 from baoha import names
 from baoha.core.keys.barrier import Barrier, BarrierTransaction, EntryCiphers
-from baoha.core.keys.certain_commit import settle
+from baoha.core.keys.certain_commit import commit_certainly
 from baoha.errors import BarrierError, InvalidRequest, StorageCorrupt
 from baoha.sansio.crypto.barrier_codec import KEY_BYTES, NONCE_BYTES
 from baoha.sansio.crypto.keyring import (
@@ -132,7 +132,7 @@ async def change_keyring(
 
     Cancellation: as of the store's ``apply``; when cancelled, old or new keys are in the store.
     """
-    change = await settle(lambda tried: _attempt_change(barrier, attempt, tried))
+    change = await commit_certainly(lambda tried: _attempt_change(barrier, attempt, tried))
     barrier.follow(change.keyring)
     return change.result
 

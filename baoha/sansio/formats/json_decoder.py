@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from baoha.errors import InvalidRequest
 from baoha.sansio.formats.json_pieces import (
-    Limits,
+    JSONLimits,
     MalformedError,
     PiecewiseDecoder,
     TooComplexError,
@@ -54,7 +54,7 @@ _UNDECODABLE: Final = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-_LIMITS: Final = Limits(strings=STRINGS_MAX, values=VALUES_MAX, depth=DEPTH_MAX)
+_LIMITS: Final = JSONLimits(strings=STRINGS_MAX, values=VALUES_MAX, depth=DEPTH_MAX)
 _TOO_COMPLEX: Final = {
     "strings": f"{_COMPLEX}number of strings",
     "values": f"{_COMPLEX}estimated memory limits",

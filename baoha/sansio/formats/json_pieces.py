@@ -51,7 +51,7 @@ class TooComplexError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class JSONLimits:
     """What a text may have at most; keys count as strings and as values."""
 
     strings: int
@@ -73,7 +73,7 @@ class PiecewiseDecoder:
     def __init__(
         self,
         body: bytes,
-        limits: Limits,
+        limits: JSONLimits,
         *,
         number: Callable[[str, bool], Any],
         pause: Callable[[], None],

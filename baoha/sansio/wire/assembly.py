@@ -73,7 +73,7 @@ class Assembly(Generic[Tag]):
         return len(self._bodies)
 
     def is_known(self, message_id: int) -> bool:
-        """Say whether a body with this id is incomplete or still holds budget."""
+        """Return whether a body with this id is incomplete or still holds budget."""
         return message_id in self._bodies or message_id in self._lanes
 
     def begin(self, message_id: int, tag: Tag, expected_bytes: int, first: bytes) -> bytes | None:

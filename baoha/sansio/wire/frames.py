@@ -42,7 +42,7 @@ class FrameError(ForwardingError):
     """The peer broke the protocol, or something does not fit into a frame."""
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What an envelope is. The direction is the one in which it may be sent."""
 
     HELLO = 1  # standby: protocol numbers and NodeInfo; the first frame

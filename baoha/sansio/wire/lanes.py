@@ -78,7 +78,7 @@ class Lanes(Generic[Item]):
         return [item for line in self._lines for item in line.waiting]
 
     def __contains__(self, item: Item) -> bool:
-        """Say whether an item waits or is inside."""
+        """Return whether an item waits or is inside."""
         return item in self._where
 
     def ask(self, item: Item, size_bytes: int) -> None:

@@ -22,7 +22,7 @@ from typing import Final
 from baoha.sansio.wire.frames import (
     ChannelLimits,
     FrameError,
-    Kind,
+    FrameKind,
     check_size,
     encode_envelope,
     encode_message_start,
@@ -107,7 +107,7 @@ class Outbox:
         """Control frames that wait."""
         return len(self._control)
 
-    def control(self, kind: Kind, frame_id: int = 0, payload: bytes = b"") -> None:
+    def control(self, kind: FrameKind, frame_id: int = 0, payload: bytes = b"") -> None:
         """
         Queue a control frame. After ``finish`` it is dropped.
 
@@ -123,7 +123,7 @@ class Outbox:
         self._control.append(encode_envelope(kind, frame_id, payload))
         self._wake()
 
-    def message(self, kind: Kind, message_id: int, head: bytes, body: bytes) -> OutMessage:
+    def message(self, kind: FrameKind, message_id: int, head: bytes, body: bytes) -> OutMessage:
         """
         Queue a request or response.
 
@@ -159,7 +159,7 @@ class Outbox:
     def finish(self, payload: bytes) -> None:
         """Let everything queued go, then a GOODBYE, then nothing more."""
         if self._last_frame is None and not self.is_closed:
-            self._last_frame = encode_envelope(Kind.GOODBYE, 0, payload)
+            self._last_frame = encode_envelope(FrameKind.GOODBYE, 0, payload)
             self._wake()
 
     def take(self) -> bytes:
@@ -211,7 +211,7 @@ class Outbox:
             self._bodies[message.id] = message
         else:
             self._complete(message)
-        return encode_envelope(Kind.BODY, message.id, chunk)
+        return encode_envelope(FrameKind.BODY, message.id, chunk)
 
     def _complete(self, message: OutMessage) -> None:
         message.complete = True

@@ -71,7 +71,7 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether the process is there."""
+        """Return whether the process is there."""
         return self.process is not None and self.process.poll() is None
 
 

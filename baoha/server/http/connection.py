@@ -50,9 +50,9 @@ from baoha.server.http.arrivals import Refused, Seat
 from baoha.server.http.http1 import HTTP1
 from baoha.server.http.intake import NOTHING_YET, Opening
 from baoha.server.http.limits import NO_LIMIT_S
+from baoha.server.http.listener_shared import ListenerShared
 from baoha.server.http.refusals import PLAIN_HTTP_ON_TLS
 from baoha.server.http.sending import SEND_BYTES, send_at_once
-from baoha.server.http.surroundings import Surroundings
 from baoha.server.http.tls import client_certificates
 
 logger = logging.getLogger("baoha.server.listener")
@@ -71,8 +71,8 @@ async def serve_connection(connection: Connection) -> None:
     Cancellation: the connection is closed at once, without an answer.
     Owns: its stream, and the place that it has.
     """
-    around = connection.around
-    around.open.add(connection)
+    shared = connection.shared
+    shared.open.add(connection)
     try:
         await connection.run()
     except trio.Cancelled:
@@ -87,9 +87,9 @@ async def serve_connection(connection: Connection) -> None:
         # The one place where any error of one stranger's connection ends just that connection.
         _report(error)
     finally:
-        around.open.discard(connection)
-        around.places.leave(connection)
-        around.changed.set()
+        shared.open.discard(connection)
+        shared.places.leave(connection)
+        shared.changed.set()
         await trio.aclose_forcefully(connection.stream)
 
 
@@ -119,20 +119,20 @@ class Connection(TCPServer):
     def __init__(
         self,
         stream: trio.abc.Stream,
-        around: Surroundings,
+        shared: ListenerShared,
         address: str,
         opening: Opening = NOTHING_YET,
     ) -> None:
         """Take a connection; ``address`` is what counts as its client (``shares``)."""
         super().__init__(
-            cast(Any, around.app), around.config, around.context, cast(Any, {}), cast(Any, stream)
+            cast(Any, shared.app), shared.config, shared.context, cast(Any, {}), cast(Any, stream)
         )
-        self.around = around
-        listener = around.listener
+        self.shared = shared
+        listener = shared.listener
         self._header_s = listener.http_read_header_timeout_s or NO_LIMIT_S
         self._read_s = listener.http_read_timeout_s or NO_LIMIT_S
         self._idle_s = listener.http_idle_timeout_s or NO_LIMIT_S
-        self._write_stall_s = listener.http_write_timeout_s or around.limits.write_stall_s
+        self._write_stall_s = listener.http_write_timeout_s or shared.limits.write_stall_s
         # Ends the reader, wherever it waits; what follows it closes the connection.
         self._reading = trio.CancelScope()
         self._shaking = trio.CancelScope()
@@ -151,19 +151,19 @@ class Connection(TCPServer):
         self._refused_at = -math.inf  # the last request, on trio's clock
         self._seat: Seat | None = None  # without TLS
         if isinstance(stream, trio.SocketStream):
-            self._seat = Seat(around.arrivals, stream.socket.fileno(), self, address, opening)
+            self._seat = Seat(shared.arrivals, stream.socket.fileno(), self, address, opening)
         self._tasks: AppTasks
         self._http1: HTTP1 | None = None  # if nothing else can be spoken
 
     async def run(self) -> None:
         """Shake hands, serve requests, close."""
         tls = isinstance(self.stream, trio.SSLStream)
-        extensions = dict(self.around.extensions)
+        extensions = dict(self.shared.extensions)
         if tls:
             if not await self._shake_hands():
                 return
             extensions[TLS_EXTENSION] = {"client_cert_chain": client_certificates(self.stream)}
-        self._task_group = self._tasks = AppTasks(self.around.app, extensions)
+        self._task_group = self._tasks = AppTasks(self.shared.app, extensions)
         async with self._tasks:
             self.protocol = cast(Any, self._open_protocol(tls=tls))
             with self._reading:
@@ -220,18 +220,18 @@ class Connection(TCPServer):
         return True
 
     def _weigh(self) -> None:
-        """Say whether its place may be taken; calling it is progress."""
+        """Return whether its place may be taken; calling it is progress."""
         if self.is_expendable:
-            self.around.places.loosen(self)
-            self.around.changed.set()
+            self.shared.places.loosen(self)
+            self.shared.changed.set()
         else:
-            self.around.places.firm(self)
+            self.shared.places.firm(self)
 
     def _open_protocol(self, *, tls: bool) -> _Protocol:
         transport = self.stream.transport_stream if tls else self.stream
         sock = cast(trio.SocketStream, transport).socket
         arguments = (
-            cast(Any, self.around.app),
+            cast(Any, self.shared.app),
             self.config,
             self.context,
             self._tasks,
@@ -242,7 +242,7 @@ class Connection(TCPServer):
             self.protocol_send,
         )
         own = HTTP1(*arguments)
-        if not self.around.http2:
+        if not self.shared.http2:
             self._http1 = own
             return own
         alpn = self.stream.selected_alpn_protocol() if tls else "http/1.1"
@@ -253,9 +253,9 @@ class Connection(TCPServer):
         return both
 
     async def _shake_hands(self) -> bool:
-        await self.around.intake.turns.take(Urgency.OTHER, self._address)
+        await self.shared.intake.turns.take(Urgency.OTHER, self._address)
         try:
-            with self._shaking, trio.fail_after(self.around.limits.handshake_s):
+            with self._shaking, trio.fail_after(self.shared.limits.handshake_s):
                 await self.stream.do_handshake()
         except trio.TooSlowError:
             logger.debug("TLS handshake too slow")
@@ -295,7 +295,7 @@ class Connection(TCPServer):
                 if self._was_refused_lately():
                     continue
                 # Strangers that came together run out of time together: one after the other.
-                async with self.around.endings:
+                async with self.shared.endings:
                     await trio.lowlevel.checkpoint()
                 await self._time_out()
                 return
@@ -310,7 +310,7 @@ class Connection(TCPServer):
             await self.protocol.handle(RawData(data))
             if self._has_request and not self.is_expendable:
                 self._touched_bytes = self._request_bytes
-                self.around.places.firm(self)
+                self.shared.places.firm(self)
             elif self._request_bytes - self._touched_bytes >= PROGRESS_BYTES and self._has_request:
                 self._touched_bytes = self._request_bytes
                 self._weigh()
@@ -329,7 +329,7 @@ class Connection(TCPServer):
         """Wait for a turn to take bytes in; False: they were answered with a refusal."""
         if self._seat is not None and self._seat.has_turn:
             return True
-        intake = self.around.intake
+        intake = self.shared.intake
         is_first = self.is_between_requests
         if is_first:
             self.begin(intake.look(data), len(data))
@@ -359,7 +359,7 @@ class Connection(TCPServer):
     @property
     def keeps_alive(self) -> bool:
         """Whether connections are kept at all by now."""
-        return not self.around.stopping
+        return not self.shared.stopping
 
     def begin(self, look: Look, size_bytes: int) -> None:
         """Take note of the first bytes of a request."""
@@ -405,7 +405,7 @@ class Connection(TCPServer):
 
     def _set_read_deadline(self) -> None:
         """Say how long the next bytes may take, by what has been received so far."""
-        limits, protocol = self.around.limits, self._http1 or self._h11()
+        limits, protocol = self.shared.limits, self._http1 or self._h11()
         now = trio.current_time()
         if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
             deadline = now + self._idle_s if self._idle else math.inf
@@ -481,7 +481,7 @@ class Connection(TCPServer):
         self._weigh()
         if idle:
             self._request_at = None
-            if self.around.stopping:
+            if self.shared.stopping:
                 self._reading.cancel()
         self._set_read_deadline()
 

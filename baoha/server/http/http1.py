@@ -53,22 +53,22 @@ class HTTP1(H11Protocol):
 
     @property
     def is_receiving_head(self) -> bool:
-        """Tell whether a part of a request's head, and no more, has arrived."""
+        """Return whether a part of a request's head, and no more, has arrived."""
         return self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
 
     @property
     def is_receiving_body(self) -> bool:
-        """Tell whether the head is complete and the body is not."""
+        """Return whether the head is complete and the body is not."""
         return self.connection.their_state is h11.SEND_BODY
 
     @property
     def is_between_requests(self) -> bool:
-        """Tell whether nothing of a next request has arrived."""
+        """Return whether nothing of a next request has arrived."""
         return self.connection.their_state is h11.IDLE and not self.connection.trailing_data[0]
 
     @property
     def is_answering(self) -> bool:
-        """Tell whether a complete request waits for the end of its answer."""
+        """Return whether a complete request waits for the end of its answer."""
         return self.stream is not None and self.connection.their_state not in (
             h11.IDLE,
             h11.SEND_BODY,

@@ -15,7 +15,7 @@ NO_LIMIT_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ListenerLimits:
     """
     What one connection may cost. Durations are seconds, sizes are bytes.
 

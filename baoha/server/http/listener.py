@@ -45,9 +45,9 @@ from baoha.sansio.wire.messages import ListenerPolicy
 from baoha.server.http.connection import Connection, serve_connection
 from baoha.server.http.forwarded_for import with_forwarded_for
 from baoha.server.http.intake import CROWD_PAUSE_S, NOTHING_YET, Opening
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
+from baoha.server.http.listener_shared import ListenerShared, listener_shared
 from baoha.server.http.response_headers import CustomHeaders
-from baoha.server.http.surroundings import Surroundings, surroundings
 from baoha.server.http.tls import ServerTLS
 
 logger = logging.getLogger("baoha.server.listener")
@@ -79,7 +79,7 @@ class APIListener:
         *,
         policy: ListenerPolicy | None = None,
         door: Door | None = None,
-        limits: Limits | None = None,
+        limits: ListenerLimits | None = None,
         http2: bool = False,
         graceful_s: float = GRACEFUL_S,
     ) -> None:
@@ -104,11 +104,11 @@ class APIListener:
         app = self.headers
         if config.forwarded_for.is_on:
             app = with_forwarded_for(app, config.forwarded_for)
-        self._around = surroundings(
+        self._shared = listener_shared(
             app,
             {LISTENER_EXTENSION: policy or ListenerPolicy()},
             config,
-            limits or Limits(),
+            limits or ListenerLimits(),
             http2=http2,
             # Behind a proxy the address of the connection says nothing about the client.
             door=None if config.forwarded_for.is_on else door,
@@ -132,7 +132,7 @@ class APIListener:
         """
         listener, self.address = await _bind(self.config)
         try:
-            async with _running(self._around), trio.open_nursery() as connections:
+            async with _running(self._shared), trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     if self.tls is not None:
                         accepting.start_soon(self.tls.run_auto_reload)
@@ -141,8 +141,8 @@ class APIListener:
                         await self._accept(listener, connections)
                     _close(listener)
                     accepting.cancel_scope.cancel()
-                await self._around.context.terminated.set()
-                for connection in list(self._around.open):
+                await self._shared.context.terminated.set()
+                for connection in list(self._shared.open):
                     connection.finish()
                 connections.cancel_scope.deadline = trio.current_time() + self._graceful_s
         finally:
@@ -154,7 +154,7 @@ class APIListener:
     @property
     def open_connections(self) -> int:
         """The number of connections that are open now."""
-        return len(self._around.open)
+        return len(self._shared.open)
 
     def stop(self) -> None:
         """Stop accepting; ``serve`` returns when what is in flight has been answered."""
@@ -163,7 +163,7 @@ class APIListener:
     async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
-            is_crowded = self._around.intake.is_crowded
+            is_crowded = self._shared.intake.is_crowded
             taken = 0
             for _ in range(ACCEPTS_PER_TURN):
                 if taken >= TAKEN_PER_TURN:
@@ -201,34 +201,34 @@ class APIListener:
     def _open(self, accepted: socket.socket, address: str) -> Opening | None:
         if self.tls is not None:
             return NOTHING_YET
-        return self._around.intake.open(accepted, address)
+        return self._shared.intake.open(accepted, address)
 
     async def _find_place(self, connection: Connection, claim: Claim) -> None:
         """Take a place, somebody else's if need be; wait only while all are being answered."""
-        around = self._around
+        shared = self._shared
         while True:
-            giving = around.places.who_gives_way(connection, claim)
+            giving = shared.places.who_gives_way(connection, claim)
             busy = [other for other in giving or () if not other.is_expendable]
             if giving is not None and not busy:
                 break
             for other in busy:
-                around.places.firm(other)
+                shared.places.firm(other)
             if not busy:
-                self._report(f"listener is full: connections_max={around.places.capacity}")
-                around.changed = trio.Event()
-                await around.changed.wait()
+                self._report(f"listener is full: connections_max={shared.places.capacity}")
+                shared.changed = trio.Event()
+                await shared.changed.wait()
         self._displace(giving)
-        around.places.enter(connection, claim)
+        shared.places.enter(connection, claim)
 
     def _displace(self, giving: list[Connection]) -> None:
         for other in giving:
-            self._around.places.leave(other)
+            self._shared.places.leave(other)
             other.make_room()
 
     async def _wait_for_descriptors(self, cause: str) -> None:
         """Let one connection go for the sake of the process, and leave it some time."""
         self._report(f"cannot accept connections: cause={cause!r}")
-        waiting = (other for other in self._around.open if other.is_expendable)
+        waiting = (other for other in self._shared.open if other.is_expendable)
         self._displace(list(islice(waiting, 1)))
         await trio.sleep(DESCRIPTORS_PAUSE_S)
 
@@ -241,10 +241,10 @@ class APIListener:
     def _connection(self, accepted: socket.socket, address: str, opening: Opening) -> Connection:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         if self.tls is None:
-            return Connection(stream, self._around, address, opening)
+            return Connection(stream, self._shared, address, opening)
         # https_compatible: clients close without a TLS goodbye, and may.
         secured = trio.SSLStream(stream, self.tls.context, server_side=True, https_compatible=True)
-        return Connection(secured, self._around, address)
+        return Connection(secured, self._shared, address)
 
 
 async def serve_listener(
@@ -268,10 +268,10 @@ async def serve_listener(
 
 
 @asynccontextmanager
-async def _running(around: Surroundings) -> AsyncIterator[None]:
+async def _running(shared: ListenerShared) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(around.intake.turns.run)
-        nursery.start_soon(around.arrivals.run)
+        nursery.start_soon(shared.intake.turns.run)
+        nursery.start_soon(shared.arrivals.run)
         yield
         nursery.cancel_scope.cancel()
 

@@ -44,7 +44,7 @@ from baoha.storage.sqlite.companions import Companions, Removed
 from baoha.storage.sqlite.host import check_clock, check_file_system
 from baoha.storage.sqlite.lock import SqliteLock
 from baoha.storage.sqlite.obstacle import Obstacle
-from baoha.storage.sqlite.presence import SUFFIX, Ear, Folder, Session
+from baoha.storage.sqlite.presence import SUFFIX, ChangeListener, PresenceFolder, PresenceLock
 from baoha.storage.sqlite.reserve import Reserve
 from baoha.storage.sqlite.writer import Writer
 from baoha.storage.store_type import LockTraits, StoreType
@@ -100,7 +100,9 @@ class SqliteBackend(Backend, HABackend):
 
     name = "sqlite"
 
-    def __init__(self, settings: SqliteSettings, *, boot_clock: BootClock, folder: Folder) -> None:
+    def __init__(
+        self, settings: SqliteSettings, *, boot_clock: BootClock, folder: PresenceFolder
+    ) -> None:
         self.path = settings.path
         companions = Companions(self.path, folder)
         self.op_timeout_s = self._op_timeout_s = settings.op_timeout_s
@@ -173,9 +175,9 @@ class SqliteBackend(Backend, HABackend):
     async def open_lock(self, key: str, identity: str) -> SqliteLock:
         self._require_open()
         self._folder.sweep()
-        session = await Session.open(self._folder, identity)
+        session = await PresenceLock.open(self._folder, identity)
         try:
-            ear = Ear(self._folder, identity) if self.capabilities.watch else None
+            ear = ChangeListener(self._folder, identity) if self.capabilities.watch else None
         except StorageUnavailable:
             session.close()
             raise
@@ -334,13 +336,13 @@ async def open_backend(
     return SqliteBackend(found, boot_clock=boot_clock, folder=folder)
 
 
-def _create(settings: SqliteSettings) -> Folder:
+def _create(settings: SqliteSettings) -> PresenceFolder:
     """Make what is missing, in the order in which one thing may refuse the next."""
     path = settings.path
     sqlite_file.create_folder(path)
     if not settings.allow_network_filesystem:
         check_file_system(Path(os.path.realpath(path)).parent)
-    folder = Folder(path.with_name(path.name + SUFFIX))
+    folder = PresenceFolder(path.with_name(path.name + SUFFIX))
     companions = Companions(path, folder)
 
     opened = partial(companions.opened, settings.busy_timeout_s)

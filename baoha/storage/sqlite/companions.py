@@ -42,7 +42,7 @@ from typing import Final
 
 from baoha.errors import StorageUnavailable
 from baoha.storage.sqlite import file as sqlite_file
-from baoha.storage.sqlite.presence import Folder
+from baoha.storage.sqlite.presence import PresenceFolder
 
 log: Final = logging.getLogger("baoha.storage")
 
@@ -84,7 +84,7 @@ class Companions:
     Threads: any, at the same time.
     """
 
-    def __init__(self, path: Path, folder: Folder | None) -> None:
+    def __init__(self, path: Path, folder: PresenceFolder | None) -> None:
         self._database = path
         # As SQLite names them: beside the file that a symbolic link leads to.
         self._path = os.path.realpath(path)
@@ -281,7 +281,7 @@ class Companions:
             )
 
     def _gives_way(self, suffix: str) -> bool:
-        """Say whether what has the name, if anything has, is empty and in nobody's use."""
+        """Return whether what has the name, if anything has, is empty and in nobody's use."""
         if _identity(f"{self._path}{suffix}") is None:
             return True
         try:
@@ -329,7 +329,7 @@ class Companions:
                     self._forget(suffix, file)
 
     def _is_left_over(self, *, closing: bool = False) -> bool:
-        """Say whether the database changed after the last commit in a WAL that nobody has open."""
+        """Return whether the database changed after the last commit in a WAL that nobody holds."""
         assert self._folder is not None
         try:
             wal = os.stat(self._second_name("-wal"), dir_fd=self._folder.fd)
@@ -390,7 +390,7 @@ class Companions:
         return self._folder.path / self._second_name(suffix)
 
     def _is_open(self, shm: str, *, in_folder: bool = False) -> bool:
-        """Say whether any connection, of any process, has a ``-shm`` file open."""
+        """Return whether any connection, of any process, has a ``-shm`` file open."""
         folder = self._folder.fd if in_folder and self._folder is not None else None
         file = _identity(shm, folder)
         if file is None:

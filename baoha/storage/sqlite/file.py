@@ -112,17 +112,17 @@ def primary_code(exc: sqlite3.Error) -> int:
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
-    """Say whether another connection was in the way; the same call may succeed soon."""
+    """Return whether another connection was in the way; the same call may succeed soon."""
     return primary_code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_no_space(exc: sqlite3.Error) -> bool:
-    """Say whether there was, or may have been, no space for a write."""
+    """Return whether there was, or may have been, no space for a write."""
     return getattr(exc, "sqlite_errorcode", 0) in _NO_SPACE
 
 
 def must_reopen(exc: sqlite3.Error) -> bool:
-    """Say whether the connection is better replaced after this error."""
+    """Return whether the connection is better replaced after this error."""
     return primary_code(exc) in _REOPEN
 
 
@@ -416,7 +416,7 @@ def write_lock(connection: sqlite3.Connection, key: str, row: LockRow, boot_id: 
 
 
 def fence_holds(connection: sqlite3.Connection, fence: Fence, boot_id: str, now_s: float) -> bool:
-    """Say whether the tenure of a fence still holds its lock."""
+    """Return whether the tenure of a fence still holds its lock."""
     return lock_rules.fence_holds(read_lock(connection, fence.lock_key, boot_id), fence, now_s)
 
 

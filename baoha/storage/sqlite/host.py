@@ -42,7 +42,7 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class FileSystemMount:
     """
     The file system that a folder is in.
 
@@ -63,7 +63,7 @@ class Mount:
         return self.kind in _SHARED or self.kind.partition(".")[0] in ("fuse", "fuseblk")
 
 
-def mount_of(folder: Path) -> Mount:
+def mount_of(folder: Path) -> FileSystemMount:
     """
     Return the file system of a folder.
 
@@ -82,7 +82,7 @@ def mount_of(folder: Path) -> Mount:
     return found
 
 
-def find_mount(table: str, number: str) -> Mount | None:
+def find_mount(table: str, number: str) -> FileSystemMount | None:
     """Return the mount of this number in the text of a ``mountinfo``; None: it is not there."""
     for line in table.splitlines():
         before, dash, after = line.partition(" - ")
@@ -90,7 +90,7 @@ def find_mount(table: str, number: str) -> Mount | None:
         if dash and len(fields) >= 5 and fields[0] == number:
             major, _, minor = fields[2].partition(":")
             point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
-            return Mount(f"{int(major):02x}:{int(minor):02x}", after.split()[0], point)
+            return FileSystemMount(f"{int(major):02x}:{int(minor):02x}", after.split()[0], point)
     return None
 
 

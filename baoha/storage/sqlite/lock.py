@@ -32,7 +32,7 @@ from baoha.storage.base import Fence, HALock, LockRecord
 from baoha.storage.lock_rules import LockRow
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.obstacle import Obstacle
-from baoha.storage.sqlite.presence import Ear, Folder, Session
+from baoha.storage.sqlite.presence import ChangeListener, PresenceFolder, PresenceLock
 from baoha.storage.sqlite.writer import Writer
 from baoha.timing import BootClock
 
@@ -78,9 +78,9 @@ class SqliteLock(HALock):
         obstacle: Obstacle,
         read: Reader,
         writer: Writer,
-        folder: Folder,
-        session: Session,
-        ear: Ear | None,
+        folder: PresenceFolder,
+        session: PresenceLock,
+        ear: ChangeListener | None,
         boot_clock: BootClock,
         boot_id: str,
     ) -> None:

@@ -47,7 +47,7 @@ _FLOCK_TRIES = 50
 _FLOCK_RETRY_S = 0.002
 
 
-class Folder:
+class PresenceFolder:
     """
     The open ``<db>.ha`` folder.
 
@@ -124,15 +124,15 @@ class Folder:
         return self.follow()
 
     def can_bind(self) -> bool:
-        """Say whether announcements can be heard here, by trying."""
+        """Return whether announcements can be heard here, by trying."""
         try:
-            Ear(self, "probe").close()
+            ChangeListener(self, "probe").close()
         except StorageUnavailable:
             return False
         return True
 
     def is_gone(self, identity: str) -> bool:
-        """Say whether no process holds this identity's file any more. False: cannot prove it."""
+        """Return whether no process holds this identity's file any more. False: cannot prove it."""
         # In a folder that was removed nobody has a file, alive or not.
         if _IDENTITY.fullmatch(identity) is None or not self.follow():
             return False
@@ -205,19 +205,19 @@ class Folder:
 
 
 @dataclass
-class Session:
+class PresenceLock:
     """
     The sign of life of one handle: a shared flock on its identity's file.
 
     Owns: one descriptor, until ``close``. The kernel closes it when the process ends.
     """
 
-    folder: Folder
+    folder: PresenceFolder
     identity: str
     _fd: int = field(default=-1, init=False)
 
     @classmethod
-    async def open(cls, folder: Folder, identity: str) -> Session:
+    async def open(cls, folder: PresenceFolder, identity: str) -> PresenceLock:
         """
         Take the flock.
 
@@ -280,7 +280,7 @@ class Session:
             self._fd = -1
 
 
-class Ear:
+class ChangeListener:
     """
     One handle's datagram socket.
 
@@ -290,7 +290,7 @@ class Ear:
         StorageUnavailable: no socket can be bound in the folder.
     """
 
-    def __init__(self, folder: Folder, identity: str) -> None:
+    def __init__(self, folder: PresenceFolder, identity: str) -> None:
         self._folder = folder
         self._identity = identity
         try:

@@ -23,7 +23,7 @@ import errno
 import os
 from typing import Final
 
-from baoha.storage.sqlite.presence import Folder
+from baoha.storage.sqlite.presence import PresenceFolder
 
 NAME: Final = "reserve"
 SIZE: Final = 8 * 1024 * 1024
@@ -36,7 +36,7 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Reserve:
     """The reserve in a presence folder."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: PresenceFolder) -> None:
         self._folder = folder
 
     def ensure(self) -> bool:

@@ -63,7 +63,7 @@ class Holder:
     is_frozen: bool = False
 
     def is_same(self, other: Holder | None) -> bool:
-        """Say whether it is the same process, whatever it is doing."""
+        """Return whether it is the same process, whatever it is doing."""
         return other is not None and (self.pid, self.started) == (other.pid, other.started)
 
     @property
@@ -127,7 +127,7 @@ def _signal(
 
 
 def _is_node(pid: int, signs_of_life: Path) -> bool:
-    """Say whether a process is of our user and holds a sign of life in the folder."""
+    """Return whether a process is of our user and holds a sign of life in the folder."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     uids = next(line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
     if uids != [str(os.geteuid())] * len(uids):
@@ -189,7 +189,7 @@ def _stat(path: Path) -> list[str]:
 
 def is_frozen(cgroups: str, tree: Path = _CGROUPS) -> bool:
     """
-    Say whether a process is in a frozen cgroup, version 1 or 2.
+    Return whether a process is in a frozen cgroup, version 1 or 2.
 
     Args:
         cgroups: the text of its ``/proc/PID/cgroup``.

@@ -276,7 +276,7 @@ class Writer:
                 job.error.__cause__ = failure.cause
 
     def _has_space(self, group: list[_Job[object]]) -> bool:
-        """Say whether a group may be tried; another process may have used the reserve up."""
+        """Return whether a group may be tried; another process may have used the reserve up."""
         if self.problem or group[0].urgent:
             self._look_for_space()
         return group[0].urgent or not self.problem

@@ -124,7 +124,7 @@ def labels(endpoints: Iterable[Endpoint]) -> dict[Endpoint, str]:
 
 
 def same_origin(endpoint: Endpoint, text: str) -> bool:
-    """Tell whether an address that a server advertises is this endpoint's."""
+    """Return whether an address that a server advertises is this endpoint's."""
     try:
         other = parse_address(text)
     except UsageFailed:

@@ -19,7 +19,7 @@ _ERRORS_SHOWN_MAX: Final = 20
 
 
 @dataclass(frozen=True)
-class Peer:
+class TLSPeer:
     """
     Who answered, as seen on the connection.
 
@@ -55,7 +55,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     body: bytes = field(repr=False)
     took_s: float = 0.0
-    peer: Peer = field(default_factory=Peer, repr=False)
+    peer: TLSPeer = field(default_factory=TLSPeer, repr=False)
 
     def header(self, name: str) -> str:
         """Return the first header of that name (lower case), or ""."""

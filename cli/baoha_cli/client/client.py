@@ -28,10 +28,10 @@ import trio
 
 from baoha import __version__
 from baoha_cli.client.address import Endpoint
-from baoha_cli.client.answer import Answer, Peer
+from baoha_cli.client.answer import Answer, TLSPeer
 from baoha_cli.client.tls import client_context, describe_tls_error
 from baoha_cli.client.token import Token
-from baoha_cli.client.transport import Transport
+from baoha_cli.client.transport import ConnectionSettings
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
 from baoha_cli.text import one_line, wire_bytes
 
@@ -49,7 +49,7 @@ class _Link:
     socket: trio.socket.SocketType
     stream: trio.abc.Stream
     http: h11.Connection
-    peer: Peer
+    peer: TLSPeer
 
     def close(self) -> None:
         """Close without a checkpoint, so that a cancelled task closes all it holds."""
@@ -72,7 +72,7 @@ class Client:
         Kept connections; ``close`` (or leaving the ``async with``) closes them.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: ConnectionSettings) -> None:
         self.transport = transport
         self._context: ssl.SSLContext | None = None
         self._idle: dict[str, list[_Link]] = {}
@@ -186,7 +186,7 @@ class Client:
 
     async def _exchange(
         self, endpoint: Endpoint, request: h11.Request, body: bytes | None, progress: _Progress
-    ) -> tuple[h11.Response, bytes, Peer]:
+    ) -> tuple[h11.Response, bytes, TLSPeer]:
         repeatable = request.method.decode("ascii") in _REPEATABLE and not body
         kept = self._idle.get(endpoint.origin, []) if repeatable else []
         while kept:
@@ -207,7 +207,7 @@ class Client:
         request: h11.Request,
         body: bytes | None,
         progress: _Progress,
-    ) -> tuple[h11.Response, bytes, Peer]:
+    ) -> tuple[h11.Response, bytes, TLSPeer]:
         keep = False
         progress.connected = True
         try:
@@ -271,7 +271,7 @@ class Client:
         plain = await self._dial(first)
         stream: trio.abc.Stream = plain
         progress.connected = True
-        peer = Peer()
+        peer = TLSPeer()
         limit_s = self.transport.handshake_timeout_s
         try:
             with trio.fail_after(limit_s):
@@ -325,7 +325,7 @@ class Client:
 
     async def _secure(
         self, stream: trio.abc.Stream, endpoint: Endpoint
-    ) -> tuple[trio.abc.Stream, Peer]:
+    ) -> tuple[trio.abc.Stream, TLSPeer]:
         if self._context is None:
             self._context = client_context(self.transport.tls)
         name = self.transport.tls.server_name or endpoint.name or endpoint.host
@@ -341,7 +341,7 @@ class Client:
         except ValueError as exc:  # a name that TLS cannot carry
             raise RequestFailed(ErrorKind.TLS, "tls: the server name is not valid") from exc
         der = secured.getpeercert(binary_form=True) or b""
-        return secured, Peer(tls_version=secured.version() or "", certificate_der=der)
+        return secured, TLSPeer(tls_version=secured.version() or "", certificate_der=der)
 
 
 def connect_error(exc: OSError) -> tuple[ErrorKind, str]:

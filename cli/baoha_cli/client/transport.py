@@ -39,7 +39,7 @@ class TLSOptions:
 
 
 @dataclass(frozen=True)
-class Transport:
+class ConnectionSettings:
     """
     How requests travel.
 

@@ -19,7 +19,7 @@ from baoha_cli.output.gotext import plain_table
 from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.environment import duration_s
-from baoha_cli.survey.nodes import Link, Role
+from baoha_cli.survey.nodes import Link, SeenRole
 from baoha_cli.survey.table import summary_line
 from baoha_cli.text import one_line
 
@@ -46,7 +46,7 @@ async def members(cli: Cli) -> Verdict:
     report = judged.report
     rows: dict[str, dict[str, object]] = {}
     for node in report.nodes:
-        own = node.leader_address if node.role is Role.ACTIVE else ""
+        own = node.leader_address if node.role is SeenRole.ACTIVE else ""
         rows[own or node.endpoint.url] = {
             "addr": own or node.endpoint.url,
             "node": node.label,

@@ -25,7 +25,7 @@ from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
     from baoha.diagnostics.code import Finding
-    from baoha_cli.diagnose.run import Choice, Result
+    from baoha_cli.diagnose.run import Choice, Diagnosis
 
 app = new_group("diagnose", "Find what is wrong, say why and how to mend it.")
 
@@ -271,14 +271,14 @@ def _patterns(given: Sequence[str] | None) -> tuple[str, ...]:
 
 def _judge_files(cli: Cli, given: Sequence[str], choice: Choice) -> tuple[list[Finding], int]:
     from baoha_cli.diagnose.checks.config import check, check_certificates, read_configs
-    from baoha_cli.diagnose.judgement import settle
+    from baoha_cli.diagnose.judgement import drop_explained
     from baoha_cli.survey.ask import time_of_day
 
     # The environment here belongs to one node at most.
     environ = cli.environ if len(given) == 1 else {}
     configs = read_configs([Path(text) for text in given], environ)
     found = [*check(configs), *check_certificates(configs, time_of_day())]
-    settled = settle(item for item in found if choice.considers(item.code))
+    settled = drop_explained(item for item in found if choice.considers(item.code))
     return [item for item in settled if choice.wants(item.code)], len(configs)
 
 
@@ -334,7 +334,7 @@ def _proxies(cli: Cli) -> tuple[str, ...]:
     )
 
 
-def _finish(cli: Cli, result: Result, reports: Sequence[str]) -> Verdict:
+def _finish(cli: Cli, result: Diagnosis, reports: Sequence[str]) -> Verdict:
     """Print, write the reports, and say what it comes to."""
     from baoha_cli.diagnose.report.formats import (
         nagios_verdict,

@@ -18,7 +18,7 @@ from baoha_cli.shell.command import command, new_group
 from baoha_cli.shell.context import Cli
 
 if TYPE_CHECKING:
-    from baoha_cli.manual.tree import Node
+    from baoha_cli.manual.tree import CommandNode
 
 app = new_group("man", "Print a manual page, or write all of them.")
 
@@ -61,6 +61,6 @@ def man(
     return Verdict.OK
 
 
-def _written(nodes: list[Node], target: Path) -> str:
+def _written(nodes: list[CommandNode], target: Path) -> str:
     pages = "1 page" if len(nodes) == 1 else f"{len(nodes)} pages"
     return f"{pages} written to {str(target)!a}"

@@ -43,7 +43,7 @@ _FAILED = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProbeOutcome:
     """What one probe of one node came to: a verdict, a word, and what was seen."""
 
     verdict: Verdict
@@ -51,7 +51,7 @@ class Outcome:
     data: dict[str, object] = field(default_factory=dict)
 
 
-Probe = Callable[["Client", "Endpoint"], Awaitable[Outcome]]
+Probe = Callable[["Client", "Endpoint"], Awaitable[ProbeOutcome]]
 
 
 @command(app, "health", profile=Profile.DETAILED, timeout_s=3.0, epilog=_EPILOG)
@@ -100,7 +100,7 @@ async def cluster_port(
 ) -> Verdict:
     """Tell what answers at a cluster address: 0 when it is the active node's listener."""
 
-    async def probe(client: Client, endpoint: Endpoint) -> Outcome:
+    async def probe(client: Client, endpoint: Endpoint) -> ProbeOutcome:
         return await _cluster_port(client, endpoint, cluster_addr)
 
     return await _run(cli, "cluster-port", probe)
@@ -110,7 +110,7 @@ async def cluster_port(
 async def tls(cli: Cli) -> Verdict:
     """Show the certificate of an address: 0 when it verifies, 6 when not."""
 
-    async def probe(_: Client, endpoint: Endpoint) -> Outcome:
+    async def probe(_: Client, endpoint: Endpoint) -> ProbeOutcome:
         return await _tls(cli, endpoint)
 
     return await _run(cli, "tls", probe)
@@ -130,7 +130,7 @@ async def clock(
     """Compare a node's clock with the one here."""
     limit_s = duration_s(max_skew, what="--max-skew")
 
-    async def probe(client: Client, endpoint: Endpoint) -> Outcome:
+    async def probe(client: Client, endpoint: Endpoint) -> ProbeOutcome:
         return await _clock(client, endpoint, limit_s, samples)
 
     return await _run(cli, "clock", probe)
@@ -145,7 +145,7 @@ async def _run(cli: Cli, name: str, probe: Probe) -> Verdict:
     from baoha_cli.client.client import Client
     from baoha_cli.survey.ask import for_given
 
-    outcomes: dict[Endpoint, Outcome] = {}
+    outcomes: dict[Endpoint, ProbeOutcome] = {}
     async with Client(for_given(cli.transport)) as client, trio.open_nursery() as nursery:
 
         async def one(endpoint: Endpoint) -> None:
@@ -183,18 +183,18 @@ def _details(data: dict[str, object]) -> str:
     return one_line(" ".join(shown), chars_max=400)
 
 
-def _failed(reply: Reply) -> Outcome | None:
+def _failed(reply: Reply) -> ProbeOutcome | None:
     """Return the outcome of a request that brought no answer, or None."""
     if reply.kind is None:
         return None
     verdict = _FAILED.get(reply.kind, Verdict.UNREACHABLE)
-    return Outcome(verdict, reply.kind.value, {"error": reply.error})
+    return ProbeOutcome(verdict, reply.kind.value, {"error": reply.error})
 
 
 # --- the probes -----------------------------------------------------------------------------------
 
 
-async def _health(client: Client, endpoint: Endpoint) -> Outcome:
+async def _health(client: Client, endpoint: Endpoint) -> ProbeOutcome:
     from baoha_cli.survey.ask import HEALTH, ask
 
     reply, _ = await ask(client, endpoint, HEALTH)
@@ -212,23 +212,23 @@ async def _health(client: Client, endpoint: Endpoint) -> Outcome:
         530: (Verdict.DEGRADED, "removed from the cluster"),
     }
     if "sealed" not in reply.body:
-        return Outcome(Verdict.NO, f"status {reply.status}, not a health answer")
+        return ProbeOutcome(Verdict.NO, f"status {reply.status}, not a health answer")
     verdict, word = words.get(reply.status, (Verdict.NO, f"status {reply.status}"))
     took_ms = round(reply.took_s * 1000)
-    return Outcome(verdict, word, {"status": reply.status, "took_ms": took_ms})
+    return ProbeOutcome(verdict, word, {"status": reply.status, "took_ms": took_ms})
 
 
-async def _ready(client: Client, endpoint: Endpoint) -> Outcome:
+async def _ready(client: Client, endpoint: Endpoint) -> ProbeOutcome:
     found = await _health(client, endpoint)
     if found.verdict is not Verdict.OK:
         return found
     link = await _forward(client, endpoint)
     if link.verdict is not Verdict.OK:
         return link
-    return Outcome(Verdict.OK, "ready", {**found.data, "role": found.word})
+    return ProbeOutcome(Verdict.OK, "ready", {**found.data, "role": found.word})
 
 
-async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
+async def _leader(client: Client, endpoint: Endpoint) -> ProbeOutcome:
     from baoha_cli.client.answer import as_text
     from baoha_cli.survey.ask import LEADER, ask
 
@@ -237,9 +237,9 @@ async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
     if failed is not None:
         return failed
     if reply.status == 503:
-        return Outcome(Verdict.SEALED, "sealed", {"status": 503})
+        return ProbeOutcome(Verdict.SEALED, "sealed", {"status": 503})
     if reply.status != 200:
-        return Outcome(Verdict.NO, f"status {reply.status}", {"error": reply.words})
+        return ProbeOutcome(Verdict.NO, f"status {reply.status}", {"error": reply.words})
     api = as_text(reply.body.get("leader_address"))
     cluster = as_text(reply.body.get("leader_cluster_address"))
     data: dict[str, object] = {
@@ -248,12 +248,12 @@ async def _leader(client: Client, endpoint: Endpoint) -> Outcome:
         "leader_cluster_address": cluster or None,
     }
     known = bool(api or cluster) or data["is_self"]
-    return Outcome(Verdict.OK if known else Verdict.DEGRADED, api or "none", data)
+    return ProbeOutcome(Verdict.OK if known else Verdict.DEGRADED, api or "none", data)
 
 
-async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
+async def _forward(client: Client, endpoint: Endpoint) -> ProbeOutcome:
     from baoha_cli.survey.ask import AskOptions, Probe, look_at_node
-    from baoha_cli.survey.nodes import Link, Role
+    from baoha_cli.survey.nodes import Link, SeenRole
 
     look = await look_at_node(
         client, endpoint, endpoint.netloc, AskOptions(Probe.ALL, product=False)
@@ -267,16 +267,18 @@ async def _forward(client: Client, endpoint: Endpoint) -> Outcome:
         "location": one_line(look.bare.location) or None,
         "leader_address": look.report.leader_address or None,
     }
-    if look.role is Role.ACTIVE:
-        return Outcome(Verdict.OK, "active", data)
-    if look.role in (Role.SEALED, Role.UNINITIALIZED):
-        sealed = look.role is Role.SEALED
-        return Outcome(Verdict.SEALED if sealed else Verdict.UNINITIALIZED, look.role.value, data)
+    if look.role is SeenRole.ACTIVE:
+        return ProbeOutcome(Verdict.OK, "active", data)
+    if look.role in (SeenRole.SEALED, SeenRole.UNINITIALIZED):
+        sealed = look.role is SeenRole.SEALED
+        return ProbeOutcome(
+            Verdict.SEALED if sealed else Verdict.UNINITIALIZED, look.role.value, data
+        )
     good = look.link is Link.FORWARD
-    return Outcome(Verdict.OK if good else Verdict.DEGRADED, look.link.value, data)
+    return ProbeOutcome(Verdict.OK if good else Verdict.DEGRADED, look.link.value, data)
 
 
-async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
+async def _redirect(client: Client, endpoint: Endpoint) -> ProbeOutcome:
     from baoha_cli.client.client import Client as AnyClient
     from baoha_cli.diagnose.evidence import ChainEnd
     from baoha_cli.diagnose.gather.chains import walk_from
@@ -287,7 +289,7 @@ async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
     if failed is not None:
         return failed
     if not reply.redirects:
-        return Outcome(Verdict.OK, "none", {"status": reply.status})
+        return ProbeOutcome(Verdict.OK, "none", {"status": reply.status})
     async with AnyClient(for_strangers(client.transport)) as bare:
         chain = await walk_from(bare, endpoint, endpoint.netloc, reply)
     data: dict[str, object] = {
@@ -296,10 +298,10 @@ async def _redirect(client: Client, endpoint: Endpoint) -> Outcome:
         "error": chain.reply.error or None,
     }
     good = chain.end is ChainEnd.ANSWER
-    return Outcome(Verdict.OK if good else Verdict.NO, chain.end.value, data)
+    return ProbeOutcome(Verdict.OK if good else Verdict.NO, chain.end.value, data)
 
 
-async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -> Outcome:
+async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -> ProbeOutcome:
     from baoha_cli.diagnose.evidence import PortKind
     from baoha_cli.diagnose.gather.looks import look_at_port
 
@@ -309,7 +311,7 @@ async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -
         address = str(found.data.get("leader_cluster_address") or "")
         if not address:
             verdict = found.verdict if found.verdict is not Verdict.OK else Verdict.DEGRADED
-            return Outcome(verdict, "no cluster address", found.data)
+            return ProbeOutcome(verdict, "no cluster address", found.data)
     look = await look_at_port(address)
     data: dict[str, object] = {
         "cluster_address": one_line(address),
@@ -323,19 +325,19 @@ async def _cluster_port(client: Client, endpoint: Endpoint, given: str | None) -
         PortKind.DNS: Verdict.UNREACHABLE,
         PortKind.TIMEOUT: Verdict.TIMEOUT,
     }
-    return Outcome(verdicts.get(look.kind, Verdict.NO), look.kind.value, data)
+    return ProbeOutcome(verdicts.get(look.kind, Verdict.NO), look.kind.value, data)
 
 
-async def _tls(cli: Cli, endpoint: Endpoint) -> Outcome:
+async def _tls(cli: Cli, endpoint: Endpoint) -> ProbeOutcome:
     from baoha_cli.diagnose.checks.tls import date_text
     from baoha_cli.diagnose.gather.looks import look_at_tls
 
     if endpoint.scheme != "https":
-        return Outcome(Verdict.TLS, "plain HTTP", {})
+        return ProbeOutcome(Verdict.TLS, "plain HTTP", {})
     look = await look_at_tls(endpoint, cli.transport.tls)
     if look.kind is not None:
         verdict = _FAILED.get(look.kind, Verdict.UNREACHABLE)
-        return Outcome(verdict, look.kind.value, {"error": look.error})
+        return ProbeOutcome(verdict, look.kind.value, {"error": look.error})
     data: dict[str, object] = {"version": look.version, "error": look.verify_error or None}
     if look.chain:
         first = look.chain[0]
@@ -348,10 +350,10 @@ async def _tls(cli: Cli, endpoint: Endpoint) -> Outcome:
             "fingerprint": first.fingerprint,
         }
     good = not look.verify_error
-    return Outcome(Verdict.OK if good else Verdict.TLS, "ok" if good else "refused", data)
+    return ProbeOutcome(Verdict.OK if good else Verdict.TLS, "ok" if good else "refused", data)
 
 
-async def _clock(client: Client, endpoint: Endpoint, limit_s: float, samples: int) -> Outcome:
+async def _clock(client: Client, endpoint: Endpoint, limit_s: float, samples: int) -> ProbeOutcome:
     import trio
 
     from baoha_cli.diagnose.gather.clocks import offset_of
@@ -370,11 +372,11 @@ async def _clock(client: Client, endpoint: Endpoint, limit_s: float, samples: in
         looks.append(NodeLook(endpoint, endpoint.netloc, reply, health=reply))
     offset = offset_of(looks)
     if offset is None:
-        return Outcome(Verdict.NO, "unknown", {})
+        return ProbeOutcome(Verdict.NO, "unknown", {})
     data: dict[str, object] = {
         "skew_ms": round(offset.middle * 1000),
         "uncertainty_ms": round(offset.uncertainty * 1000),
     }
     good = offset.at_least <= limit_s
     word = f"{offset.middle:+.2f}s ±{offset.uncertainty:.2f}s"
-    return Outcome(Verdict.OK if good else Verdict.NO, word, data)
+    return ProbeOutcome(Verdict.OK if good else Verdict.NO, word, data)

@@ -125,7 +125,7 @@ def listed_keys(answer: Answer) -> list[object]:
 
 
 def has_content(answer: Answer) -> bool:
-    """Tell whether an answer holds a secret, a token or a wrapping token."""
+    """Return whether an answer holds a secret, a token or a wrapping token."""
     body = answer.mapping()
     return any(body.get(name) for name in ("data", "auth", "wrap_info"))
 

@@ -19,7 +19,7 @@ from baoha_cli.shell.environment import duration_s
 
 if TYPE_CHECKING:
     from baoha_cli.client.address import Endpoint
-    from baoha_cli.operate.handover import Plan, Result
+    from baoha_cli.operate.handover import Plan, StepDownResult
     from baoha_cli.survey.nodes import ClusterReport
 
 app = new_group("step-down", "Hand active duty over to another node.")
@@ -122,7 +122,7 @@ def _plan_document(report: ClusterReport, plan: Plan) -> Document:
     return Document(data, lambda _: text)
 
 
-def _result_text(result: Result) -> str:
+def _result_text(result: StepDownResult) -> str:
     probes = f"{result.probes_failed} of {result.probes_total} probe requests failed"
     if not result.new:
         return f"result     {result.old} → NONE, no active node; {probes}"
@@ -130,7 +130,9 @@ def _result_text(result: Result) -> str:
     return f"result     {result.old} → {result.new}, {gap} without an active node, {probes}"
 
 
-def _judge(cli: Cli, result: Result, *, same_is_fine: bool, limit_s: float | None) -> Verdict:
+def _judge(
+    cli: Cli, result: StepDownResult, *, same_is_fine: bool, limit_s: float | None
+) -> Verdict:
     problems = []
     if not result.new:
         problems.append("no node became active")

@@ -22,7 +22,7 @@ from baoha_cli.shell.environment import duration_s
 from baoha_cli.survey.conditions import (
     MEANINGS,
     Condition,
-    Outcome,
+    ConditionOutcome,
     check,
     needs_links,
     parse_conditions,
@@ -116,19 +116,19 @@ class _Wait:
                     await trio.sleep(pause_s)
         return self._end(Verdict.TIMEOUT, limit_s)
 
-    def _judge(self, report: ClusterReport, start: ClusterReport) -> Outcome:
+    def _judge(self, report: ClusterReport, start: ClusterReport) -> ConditionOutcome:
         if self._fail_fast:
             for node in report.nodes:
                 if node.error_kind in _LASTING:
                     self._missing = f"{node.label}: {node.error}"
-                    return Outcome(False, self._missing, True)
+                    return ConditionOutcome(False, self._missing, True)
         for condition in self._conditions:
             outcome = check(condition, report, start)
             if not outcome.holds:
                 self._missing = f"{condition}: {outcome.missing}"
                 return outcome
         self._missing = ""
-        return Outcome(True)
+        return ConditionOutcome(True)
 
     def _show(self, elapsed_s: float) -> None:
         """Say what is missing, whenever that changes, after the first second."""

@@ -21,7 +21,7 @@ from functools import cached_property
 from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.survey.look import NOT_ASKED, NodeLook, Reply
-from baoha_cli.survey.nodes import ClusterReport, Role
+from baoha_cli.survey.nodes import ClusterReport, SeenRole
 
 
 class PortKind(enum.StrEnum):
@@ -196,23 +196,23 @@ class ViaLook:
     label: str
     samples: tuple[NodeLook, ...] = ()
 
-    def count(self, role: Role) -> int:
+    def count(self, role: SeenRole) -> int:
         """Return how many connections led to a node with that role."""
         return sum(sample.role is role for sample in self.samples)
 
     @property
     def leads_to_active_only(self) -> bool:
         """Whether every connection led to an active node."""
-        return bool(self.samples) and self.count(Role.ACTIVE) == len(self.samples)
+        return bool(self.samples) and self.count(SeenRole.ACTIVE) == len(self.samples)
 
     @property
     def is_sticky(self) -> bool:
         """Whether every connection led to a standby: a sticky balancer, for one client."""
-        return bool(self.samples) and self.count(Role.STANDBY) == len(self.samples)
+        return bool(self.samples) and self.count(SeenRole.STANDBY) == len(self.samples)
 
 
 @dataclass(frozen=True)
-class Member:
+class ListedMember:
     """One node in a list of members."""
 
     name: str
@@ -235,8 +235,8 @@ class Members:
         error: why there is no list.
     """
 
-    listed: tuple[Member, ...] = ()
-    raft: tuple[Member, ...] = ()
+    listed: tuple[ListedMember, ...] = ()
+    raft: tuple[ListedMember, ...] = ()
     error: str = ""
 
 
@@ -290,12 +290,12 @@ class Evidence:
     @cached_property
     def actives(self) -> tuple[NodeLook, ...]:
         """Nodes that say they are active."""
-        return tuple(node for node in self.nodes if node.role is Role.ACTIVE)
+        return tuple(node for node in self.nodes if node.role is SeenRole.ACTIVE)
 
     @cached_property
     def standbys(self) -> tuple[NodeLook, ...]:
         """Nodes that say they are standby."""
-        return tuple(node for node in self.nodes if node.role is Role.STANDBY)
+        return tuple(node for node in self.nodes if node.role is SeenRole.STANDBY)
 
     @property
     def active(self) -> NodeLook | None:
@@ -353,7 +353,7 @@ class Evidence:
         return self.ports.get(node.report.leader_cluster_address)
 
     def is_via(self, address: str) -> bool:
-        """Tell whether an address is one of the load balancers given."""
+        """Return whether an address is one of the load balancers given."""
         wanted = origin_of(address)
         return any(via.endpoint.origin.lower() == wanted for via in self.vias)
 

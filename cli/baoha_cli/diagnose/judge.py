@@ -32,16 +32,16 @@ from baoha_cli.diagnose.checks import (
     tls,
 )
 from baoha_cli.diagnose.evidence import Evidence
-from baoha_cli.diagnose.judgement import lasting, settle
+from baoha_cli.diagnose.judgement import drop_explained, lasting
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.judged import Judged
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Link, Role
+from baoha_cli.survey.nodes import Link, SeenRole
 
 # What one round of looks can show.
 _OF_A_ROUND: Final = frozenset({Seen.LOOK, Seen.PROBE})
-_NOT_OPEN: Final = frozenset({Role.SEALED, Role.UNINITIALIZED})
+_NOT_OPEN: Final = frozenset({SeenRole.SEALED, SeenRole.UNINITIALIZED})
 # Links over which a request through a standby fails. A redirect is followed by many clients, and
 # where it should not be sent, it is an error by itself (BH-401).
 _BROKEN_LINKS: Final = frozenset({Link.HANGS, Link.NONE})
@@ -50,7 +50,7 @@ _BROKEN_LINKS: Final = frozenset({Link.HANGS, Link.NONE})
 def judge_round(looks: Sequence[NodeLook]) -> Judged:
     """Return what one round of looks shows, and what it comes to."""
     evidence = Evidence(rounds=(tuple(looks),))
-    found = settle(
+    found = drop_explained(
         item
         for item in evaluate(evidence)
         if item.code.seen_in & _OF_A_ROUND and not item.code.on_request
@@ -69,10 +69,10 @@ def evaluate(evidence: Evidence) -> list[Finding]:
 
 
 def may_be_election(evidence: Evidence) -> bool:
-    """Tell whether the last round shows something that should be asked again."""
+    """Return whether the last round shows something that should be asked again."""
     if not evidence.rounds:
         return False
-    last = settle(_one_round(evidence.at(len(evidence.rounds) - 1)))
+    last = drop_explained(_one_round(evidence.at(len(evidence.rounds) - 1)))
     return any(item.code.may_be_election for item in last)
 
 
@@ -92,7 +92,7 @@ def verdict_of(
         return Verdict.TLS if kinds == {ErrorKind.TLS} else Verdict.UNREACHABLE
     roles = {look.role for look in looks if look.is_api}
     others = [item for item in failing if item.code is not NODE_SEALED]
-    if roles == {Role.UNINITIALIZED} and not others:
+    if roles == {SeenRole.UNINITIALIZED} and not others:
         return Verdict.UNINITIALIZED
     if roles and roles <= _NOT_OPEN and not others:
         return Verdict.SEALED
@@ -102,9 +102,9 @@ def verdict_of(
 
 def can_serve(look: NodeLook) -> bool:
     """Return whether a client's request through a node can succeed, as far as was seen."""
-    if look.role is Role.ACTIVE:
+    if look.role is SeenRole.ACTIVE:
         return True
-    if look.role is not Role.STANDBY or look.knows_no_leader:
+    if look.role is not SeenRole.STANDBY or look.knows_no_leader:
         return False
     return look.link not in _BROKEN_LINKS
 

@@ -26,7 +26,7 @@ _WITHOUT: Final[Mapping[Seen, str]] = {
 }
 
 
-def settle(findings: Iterable[Finding]) -> list[Finding]:
+def drop_explained(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what other findings explain, drop repetitions, and order by severity and code."""
     unique: dict[tuple[str, str], Finding] = {}
     for item in findings:

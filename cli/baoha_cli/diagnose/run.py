@@ -17,10 +17,10 @@ from baoha.diagnostics.code import Area, Code, Finding, Seen, Severity
 from baoha_cli.diagnose.checks import balancer, health, tls
 from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.judge import evaluate, verdict_of
-from baoha_cli.diagnose.judgement import settle, why_not_seen
+from baoha_cli.diagnose.judgement import drop_explained, why_not_seen
 from baoha_cli.exits import Verdict
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.nodes import SeenRole
 from baoha_cli.survey.product import product_of
 from baoha_cli.text import one_line
 
@@ -60,11 +60,11 @@ class Choice:
         return self.area == ALL and not (self.only or self.skip or self.known)
 
     def wants(self, code: Code) -> bool:
-        """Tell whether a code is looked for and shown."""
+        """Return whether a code is looked for and shown."""
         return self.considers(code) and not (self.skip and matches(code, self.skip))
 
     def considers(self, code: Code) -> bool:
-        """Tell whether a code is looked for; what is skipped still explains other things."""
+        """Return whether a code is looked for; what is skipped still explains other things."""
         if self.only and not matches(code, self.only):
             return False
         if code.on_request and not (self.facts or self.only):
@@ -74,7 +74,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Result:
+class Diagnosis:
     """
     What a diagnosis came to.
 
@@ -156,7 +156,7 @@ class Result:
 
 def conclude(
     evidence: Evidence, choice: Choice, *, noise: bool, took_s: float, files: bool = False
-) -> Result:
+) -> Diagnosis:
     """
     Choose, settle, compare with the baseline.
 
@@ -164,7 +164,7 @@ def conclude(
         noise: whether the probes were sent that the active node may write into its audit log.
         files: whether configuration files are judged as well, elsewhere.
     """
-    found = settle(item for item in evaluate(evidence) if choice.considers(item.code))
+    found = drop_explained(item for item in evaluate(evidence) if choice.considers(item.code))
     there = gathered(evidence, choice, noise=noise, files=files)
     return assemble(
         [item for item in found if choice.wants(item.code)],
@@ -184,12 +184,12 @@ def assemble(
     evidence: Evidence | None = None,
     took_s: float = 0.0,
     nodes_total: int = 0,
-) -> Result:
+) -> Diagnosis:
     """Return the result, with what the baseline knows set aside."""
     listed = list(faults)
     wanted = (code.id for code in CODES.values() if choice.wants(code))
     looked = [code_id for code_id in wanted if code_id not in not_looked_for]
-    return Result(
+    return Diagnosis(
         choice,
         tuple(item for item in listed if item.key not in choice.known),
         tuple(item for item in listed if item.key in choice.known),
@@ -262,9 +262,9 @@ def via_records(evidence: Evidence) -> list[dict[str, object]]:
         {
             "addr": via.endpoint.url,
             "connections": len(via.samples),
-            "active": via.count(Role.ACTIVE),
-            "standby": via.count(Role.STANDBY),
-            "sealed": via.count(Role.SEALED) + via.count(Role.UNINITIALIZED),
+            "active": via.count(SeenRole.ACTIVE),
+            "standby": via.count(SeenRole.STANDBY),
+            "sealed": via.count(SeenRole.SEALED) + via.count(SeenRole.UNINITIALIZED),
             "dead": sum(not sample.is_api for sample in via.samples),
             "summary": one_line(balancer.share_text(via)),
         }

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from baoha_cli.manual.tree import DIRECTORIES, FILES, SHARED_SECTIONS, Node, Parameter
+from baoha_cli.manual.tree import DIRECTORIES, FILES, SHARED_SECTIONS, CommandNode, Parameter
 
 _BASH = """\
 # Completion of baoha for bash, made by: baoha completion bash
@@ -183,7 +183,7 @@ complete -c baoha -f
 """
 
 
-def bash_script(tree: Node) -> str:
+def bash_script(tree: CommandNode) -> str:
     """Return the script for bash."""
     nodes = list(tree.walk())
     cases = [
@@ -204,7 +204,7 @@ def bash_script(tree: Node) -> str:
     )
 
 
-def zsh_script(tree: Node) -> str:
+def zsh_script(tree: CommandNode) -> str:
     """Return the script for zsh."""
     nodes = list(tree.walk())
     cases = []
@@ -228,7 +228,7 @@ def zsh_script(tree: Node) -> str:
     )
 
 
-def fish_script(tree: Node) -> str:
+def fish_script(tree: CommandNode) -> str:
     """Return the script for fish."""
     nodes = list(tree.walk())
     lines = []
@@ -247,7 +247,7 @@ def fish_script(tree: Node) -> str:
     )
 
 
-SCRIPTS: Final[dict[str, Callable[[Node], str]]] = {
+SCRIPTS: Final[dict[str, Callable[[CommandNode], str]]] = {
     "bash": bash_script,
     "zsh": zsh_script,
     "fish": fish_script,
@@ -256,15 +256,15 @@ _PLAIN: Final = "    {}) {} ;;"
 _KINDS: Final = {FILES: "files", DIRECTORIES: "directories"}
 
 
-def _key(node: Node) -> str:
+def _key(node: CommandNode) -> str:
     return "".join(f"/{word}" for word in node.path)
 
 
-def _pattern(node: Node) -> str:
+def _pattern(node: CommandNode) -> str:
     return _key(node) or '""'
 
 
-def _quoted_key(node: Node) -> str:
+def _quoted_key(node: CommandNode) -> str:
     return f'"{_key(node)} "'
 
 
@@ -276,11 +276,11 @@ def _names(parameters: Iterable[Parameter]) -> Iterable[str]:
     return (name for param in parameters for name in param.names)
 
 
-def _own(node: Node) -> list[Parameter]:
+def _own(node: CommandNode) -> list[Parameter]:
     return [param for param in node.parameters if param.section not in SHARED_SECTIONS]
 
 
-def _shared(nodes: list[Node]) -> list[Parameter]:
+def _shared(nodes: list[CommandNode]) -> list[Parameter]:
     """Return the shared options, as the first command that has them declares them."""
     for node in nodes:
         shared = [param for param in node.parameters if param.section in SHARED_SECTIONS]
@@ -289,7 +289,7 @@ def _shared(nodes: list[Node]) -> list[Parameter]:
     return []
 
 
-def _shared_valued(tree: Node) -> list[str]:
+def _shared_valued(tree: CommandNode) -> list[str]:
     shared = _shared(list(tree.walk()))
     return [name for param in shared if param.takes_value for name in param.names]
 
@@ -303,7 +303,7 @@ def _value_cases(
             yield form.format(pattern, _action(param, array=array))
 
 
-def _argument_cases(nodes: list[Node], form: str, *, array: bool = False) -> Iterable[str]:
+def _argument_cases(nodes: list[CommandNode], form: str, *, array: bool = False) -> Iterable[str]:
     for node in nodes:
         for param in node.parameters:
             if not param.names and (param.values or param.files):

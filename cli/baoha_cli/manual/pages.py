@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from baoha import __version__
-from baoha_cli.manual.tree import PROGRAM, SECTIONS, Node, Parameter
+from baoha_cli.manual.tree import PROGRAM, SECTIONS, CommandNode, Parameter
 
 _ENVIRONMENT: Final = (
     ("BAO_ADDR", "Address of the server, or a comma list of addresses."),
@@ -32,17 +32,17 @@ _EXIT_STATUS: Final = (
 )
 
 
-def page_name(node: Node) -> str:
+def page_name(node: CommandNode) -> str:
     """Return the name of a command's page, without its section."""
     return "-".join((PROGRAM, *node.path))
 
 
-def page(node: Node) -> str:
+def page(node: CommandNode) -> str:
     """Return the page of a command."""
     return "\n".join(_lines(node)) + "\n"
 
 
-def _lines(node: Node) -> Iterator[str]:
+def _lines(node: CommandNode) -> Iterator[str]:
     name = page_name(node)
     yield f'.TH "{_text(name.upper())}" "1" "" "{PROGRAM} {__version__}" "{PROGRAM} manual"'
     yield from (".SH NAME", f"{_text(name)} \\- {_text(node.summary.rstrip('.'))}")
@@ -70,7 +70,7 @@ def _lines(node: Node) -> Iterator[str]:
     yield from (".SH SEE ALSO", *_see_also(node))
 
 
-def _see_also(node: Node) -> Iterator[str]:
+def _see_also(node: CommandNode) -> Iterator[str]:
     names = [page_name(child) for child in node.children]
     if node.path:
         names.insert(0, "-".join((PROGRAM, *node.path[:-1])))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from baoha_cli.exits import TABLE, Profile, exit_code
-from baoha_cli.manual.tree import SECTIONS, SHARED_SECTIONS, Node, Parameter, command_tree
+from baoha_cli.manual.tree import SECTIONS, SHARED_SECTIONS, CommandNode, Parameter, command_tree
 from baoha_cli.registry import COMMANDS
 
 MARK: Final = "<!-- Written by `python -m baoha_cli.manual.reference docs/cli`: do not edit. -->"
@@ -74,7 +74,7 @@ def _content(path: Path) -> str | None:
 # --- pages --------------------------------------------------------------------------------------
 
 
-def _index(tree: Node) -> Iterator[str]:
+def _index(tree: CommandNode) -> Iterator[str]:
     yield from (MARK, "", "# The command line", "", tree.help, "")
     sections = dict.fromkeys(entry.section for entry in COMMANDS.values())
     for section in sections:
@@ -106,7 +106,7 @@ def _exit_codes() -> Iterator[str]:
         yield f"| {_cell(verdict.value)} | {codes} |"
 
 
-def _command_page(top: Node) -> Iterator[str]:
+def _command_page(top: CommandNode) -> Iterator[str]:
     yield from (MARK, "", f"# `{top.words}`", "")
     for node in top.walk():
         if node is not top:

@@ -64,7 +64,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Node:
+class CommandNode:
     """
     One command or group of commands.
 
@@ -83,7 +83,7 @@ class Node:
     help: str
     epilog: str
     parameters: tuple[Parameter, ...]
-    children: tuple[Node, ...]
+    children: tuple[CommandNode, ...]
     usage: str
 
     @property
@@ -91,25 +91,25 @@ class Node:
         """The command as typed."""
         return " ".join((PROGRAM, *self.path))
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[CommandNode]:
         """Yield this node and all below it."""
         yield self
         for child in self.children:
             yield from child.walk()
 
-    def find(self, path: tuple[str, ...]) -> Node | None:
+    def find(self, path: tuple[str, ...]) -> CommandNode | None:
         """Return the node at a path, or None."""
         return next((node for node in self.walk() if node.path == path), None)
 
 
-def command_tree() -> Node:
+def command_tree() -> CommandNode:
     """Return the program with all its commands."""
     from baoha_cli.main import build
 
     return _node(build(), (), None)
 
 
-def _node(loaded: Any, path: tuple[str, ...], parent: Any) -> Node:
+def _node(loaded: Any, path: tuple[str, ...], parent: Any) -> CommandNode:
     name = path[-1] if path else PROGRAM
     context = loaded.make_context(name, [], parent=parent, resilient_parsing=True)
     names = loaded.list_commands(context) if hasattr(loaded, "list_commands") else []
@@ -120,7 +120,7 @@ def _node(loaded: Any, path: tuple[str, ...], parent: Any) -> Node:
     )
     text = inspect.cleandoc(loaded.help or "")
     summary = COMMANDS[name].summary if len(path) == 1 else text.partition("\n")[0]
-    return Node(
+    return CommandNode(
         path,
         summary,
         text,

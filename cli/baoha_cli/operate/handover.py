@@ -57,7 +57,7 @@ class Plan:
 
 
 @dataclass
-class Result:
+class StepDownResult:
     """What came of it; ``*_after_s`` count from ``sent_at``, on trio's clock."""
 
     old: str
@@ -162,7 +162,7 @@ async def step_down_and_watch(
     force: bool,
     wait_s: float,
     say: Callable[[str], None],
-) -> Result:
+) -> StepDownResult:
     """
     Step down while watching every node, and say what happened.
 
@@ -178,7 +178,7 @@ async def step_down_and_watch(
     watcher = Watcher(client, [node for node in report.nodes if node.reachable])
     async with trio.open_nursery() as nursery:
         await nursery.start(watcher.run)
-        result = Result(plan.active.label, trio.current_time())
+        result = StepDownResult(plan.active.label, trio.current_time())
         await send_step_down(client, cli, plan, force=force)
         say(f"step-down  sent to {plan.via.url}" + ("" if plan.is_direct else " (a standby)"))
         with trio.move_on_after(wait_s):
@@ -192,7 +192,7 @@ async def step_down_and_watch(
     return result
 
 
-async def _wait_for_successor(watcher: Watcher, plan: Plan, result: Result) -> None:
+async def _wait_for_successor(watcher: Watcher, plan: Plan, result: StepDownResult) -> None:
     old = watcher.states[plan.active.label]
     while True:
         for state in watcher.active_states():
@@ -209,7 +209,9 @@ async def _wait_for_successor(watcher: Watcher, plan: Plan, result: Result) -> N
         await watcher.wait_change()
 
 
-async def _wait_for_followers(watcher: Watcher, result: Result, say: Callable[[str], None]) -> None:
+async def _wait_for_followers(
+    watcher: Watcher, result: StepDownResult, say: Callable[[str], None]
+) -> None:
     while True:
         new = watcher.states[result.new]
         now = trio.current_time()
@@ -225,13 +227,13 @@ async def _wait_for_followers(watcher: Watcher, result: Result, say: Callable[[s
         await watcher.wait_change()
 
 
-def _followers(watcher: Watcher, result: Result) -> list[NodeState]:
+def _followers(watcher: Watcher, result: StepDownResult) -> list[NodeState]:
     return [
         state for state in watcher.states.values() if state.label != result.new and state.reachable
     ]
 
 
-def _finish(watcher: Watcher, result: Result) -> None:
+def _finish(watcher: Watcher, result: StepDownResult) -> None:
     lost_at = watcher.states[result.old].lost_active_at
     result.lost_after_s = None if lost_at is None else lost_at - result.sent_at
     result.not_following = [

@@ -23,7 +23,7 @@ from baoha_cli.failures import CommandFailed, RequestFailed
 from baoha_cli.shell.context import Cli
 from baoha_cli.shell.inputs import ask_secret, read_stdin
 from baoha_cli.survey.look import NodeLook, report_of
-from baoha_cli.survey.nodes import ClusterReport, NodeReport, Role
+from baoha_cli.survey.nodes import ClusterReport, NodeReport, SeenRole
 from baoha_cli.survey.round import look_round, survey
 from baoha_cli.survey.table import cluster_document
 
@@ -45,14 +45,14 @@ async def unseal_all(cli: Cli, *, from_stdin: bool) -> Verdict:
         CommandFailed: a node is not initialised, or a share was refused.
     """
     report = await survey(cli)
-    raw = [node.label for node in report.nodes if node.role is Role.UNINITIALIZED]
+    raw = [node.label for node in report.nodes if node.role is SeenRole.UNINITIALIZED]
     if raw:
         raise CommandFailed(
             f"{', '.join(raw)}: not initialised, so there is nothing to unseal",
             verdict=Verdict.UNINITIALIZED,
             hint="baoha operator init, on one node",
         )
-    sealed = [node for node in report.nodes if node.role is Role.SEALED]
+    sealed = [node for node in report.nodes if node.role is SeenRole.SEALED]
     for node in report.nodes:
         if not node.reachable:
             cli.out.note(f"warning: {node.label} cannot be reached: {node.error}")

@@ -28,7 +28,7 @@ from baoha_cli.client.address import (
     parse_addresses,
 )
 from baoha_cli.client.token import Token
-from baoha_cli.client.transport import TLSOptions, Transport
+from baoha_cli.client.transport import ConnectionSettings, TLSOptions
 from baoha_cli.exits import Profile, Verdict
 from baoha_cli.failures import (
     CommandFailed,
@@ -39,7 +39,7 @@ from baoha_cli.failures import (
 )
 from baoha_cli.output.documents import Document, Format, Output, parse_format
 from baoha_cli.shell.environment import (
-    Setting,
+    EnvironmentSetting,
     duration_s,
     find_token,
     lookup,
@@ -136,7 +136,7 @@ class Cli:
         return token
 
     @cached_property
-    def transport(self) -> Transport:
+    def transport(self) -> ConnectionSettings:
         """
         How requests travel, from flags and environment.
 
@@ -144,7 +144,7 @@ class Cli:
             UsageFailed: a value cannot be read.
         """
         proxy = self.shared.proxy or self._env_text("PROXY_ADDR", "HTTP_PROXY")
-        return Transport(
+        return ConnectionSettings(
             timeout_s=self.timeout_s,
             tls=self._tls_options(),
             proxy=parse_address(proxy) if proxy else None,
@@ -425,7 +425,7 @@ class Cli:
         return flag if flag is not None else self._env_text(*suffixes)
 
     def _env_text(self, *suffixes: str) -> str:
-        setting: Setting | None = lookup(self.environ, *suffixes)
+        setting: EnvironmentSetting | None = lookup(self.environ, *suffixes)
         if setting is None:
             return ""
         self.verbose(f"{suffixes[0].lower()} from {setting.name}")

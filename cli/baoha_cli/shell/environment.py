@@ -39,20 +39,20 @@ _TRUE: Final = frozenset({"1", "t", "true", "yes"})
 _FALSE: Final = frozenset({"0", "f", "false", "no"})
 
 
-class Setting(NamedTuple):
+class EnvironmentSetting(NamedTuple):
     """A value and the variable it came from."""
 
     value: str
     name: str
 
 
-def lookup(environ: Mapping[str, str], *suffixes: str) -> Setting | None:
+def lookup(environ: Mapping[str, str], *suffixes: str) -> EnvironmentSetting | None:
     """Return the winning variable among the prefixes (and alternative suffixes), or None."""
     for prefix in PREFIXES:
         for suffix in suffixes:
             value = environ.get(prefix + suffix, "")
             if value:
-                return Setting(value, prefix + suffix)
+                return EnvironmentSetting(value, prefix + suffix)
     return None
 
 
@@ -73,7 +73,7 @@ def duration_s(text: str, *, what: str) -> float:
     return float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
 
 
-def truth(setting: Setting) -> bool:
+def truth(setting: EnvironmentSetting) -> bool:
     """
     Read a yes/no variable.
 
@@ -123,7 +123,7 @@ def token_path(environ: Mapping[str, str]) -> Path | None:
 
 
 def token_file_is_open(path: Path) -> bool:
-    """Tell whether others on this machine can read the token file."""
+    """Return whether others on this machine can read the token file."""
     try:
         return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
     except OSError:

@@ -30,10 +30,10 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import Answer
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
-from baoha_cli.client.transport import Transport
+from baoha_cli.client.transport import ConnectionSettings
 from baoha_cli.failures import RequestFailed, UsageFailed
 from baoha_cli.survey.look import NOT_ASKED, NodeLook, Reply
-from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.nodes import SeenRole
 from baoha_cli.text import one_line
 
 SEAL_STATUS: Final = "/v1/sys/seal-status"
@@ -76,7 +76,7 @@ class AskOptions:
 ROLES_ONLY: Final = AskOptions(Probe.NONE, product=False)
 
 
-def for_given(transport: Transport) -> Transport:
+def for_given(transport: ConnectionSettings) -> ConnectionSettings:
     """
     Return how to ask addresses that were given.
 
@@ -88,7 +88,7 @@ def for_given(transport: Transport) -> Transport:
     return replace(transport, tls=replace(transport.tls, skip_verify=True))
 
 
-def for_strangers(transport: Transport) -> Transport:
+def for_strangers(transport: ConnectionSettings) -> ConnectionSettings:
     """Return how to ask addresses that servers name: without anything of the operator's."""
     tls = replace(transport.tls, skip_verify=True, client_cert="", client_key="")
     return replace(transport, tls=tls, headers=(), namespace="")
@@ -198,9 +198,9 @@ async def look_at_node(
         probed = look.report.sealed is not True
         return await _ask_all(client, look, [*state, *_further(look, options, probed=probed)])
     look = await _ask_all(client, look, state)
-    if look.role in (Role.ACTIVE, Role.UNKNOWN):
+    if look.role in (SeenRole.ACTIVE, SeenRole.UNKNOWN):
         return look
-    probed = options.probe is Probe.STANDBYS and look.role is Role.STANDBY
+    probed = options.probe is Probe.STANDBYS and look.role is SeenRole.STANDBY
     return await _ask_all(client, look, _further(look, options, probed=probed))
 
 

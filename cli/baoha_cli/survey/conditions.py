@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from baoha_cli.failures import UsageFailed
-from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, SeenRole
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConditionOutcome:
     """
     Whether a condition holds.
 
@@ -44,8 +44,8 @@ class Outcome:
     is_final: bool = False
 
 
-_HOLDS: Final = Outcome(True)
-Check = Callable[[str, ClusterReport, ClusterReport], Outcome]
+_HOLDS: Final = ConditionOutcome(True)
+Check = Callable[[str, ClusterReport, ClusterReport], ConditionOutcome]
 
 # Name: whether it takes a value ("no", "may", "must"), and what it means.
 MEANINGS: Final[dict[str, tuple[str, str]]] = {
@@ -100,13 +100,13 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
 
 
 def needs_links(conditions: Sequence[Condition]) -> bool:
-    """Tell whether a condition needs the forwarding test."""
+    """Return whether a condition needs the forwarding test."""
     return any(condition.name in ("forwarding", "ready") for condition in conditions)
 
 
-def check(condition: Condition, now: ClusterReport, start: ClusterReport) -> Outcome:
+def check(condition: Condition, now: ClusterReport, start: ClusterReport) -> ConditionOutcome:
     """
-    Tell whether a condition holds.
+    Return whether a condition holds.
 
     Args:
         condition: what to check.
@@ -118,53 +118,59 @@ def check(condition: Condition, now: ClusterReport, start: ClusterReport) -> Out
 
 def _every(
     now: ClusterReport, test: Callable[[NodeReport], bool], what: str, *, final: bool = False
-) -> Outcome:
+) -> ConditionOutcome:
     bad = [node.label for node in now.nodes if not test(node)]
-    return Outcome(False, f"{', '.join(bad)}: {what}", final) if bad else _HOLDS
+    return ConditionOutcome(False, f"{', '.join(bad)}: {what}", final) if bad else _HOLDS
 
 
-def _initialized(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _initialized(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     return _every(now, lambda node: node.initialized is True, "not initialised")
 
 
-def _unsealed(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
-    return _HOLDS if any(node.unsealed for node in now.nodes) else Outcome(False, "none unsealed")
+def _unsealed(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
+    return (
+        _HOLDS
+        if any(node.unsealed for node in now.nodes)
+        else ConditionOutcome(False, "none unsealed")
+    )
 
 
-def _all_unsealed(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _all_unsealed(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     return _every(now, lambda node: node.unsealed, "not unsealed")
 
 
-def _active(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
-    return _HOLDS if now.actives else Outcome(False, "no active node")
+def _active(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
+    return _HOLDS if now.actives else ConditionOutcome(False, "no active node")
 
 
-def _standby(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _standby(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     if now.standbys:
         return _HOLDS
     without_ha = all(node.ha_enabled is False for node in now.nodes)
-    return Outcome(False, "no standby" + (" (HA is off)" if without_ha else ""), without_ha)
+    return ConditionOutcome(
+        False, "no standby" + (" (HA is off)" if without_ha else ""), without_ha
+    )
 
 
-def _leader(value: str, now: ClusterReport, start: ClusterReport) -> Outcome:
+def _leader(value: str, now: ClusterReport, start: ClusterReport) -> ConditionOutcome:
     if not value:
         return _active(value, now, start)
     if value not in {node.label for node in now.nodes} | {node.endpoint.url for node in now.nodes}:
-        return Outcome(False, f"{value!a} is not one of the nodes asked", True)
+        return ConditionOutcome(False, f"{value!a} is not one of the nodes asked", True)
     if any(value in (node.label, node.endpoint.url) for node in now.actives):
         return _HOLDS
-    return Outcome(False, f"{value} is not active")
+    return ConditionOutcome(False, f"{value} is not active")
 
 
-def _leader_changed(value: str, now: ClusterReport, start: ClusterReport) -> Outcome:
+def _leader_changed(value: str, now: ClusterReport, start: ClusterReport) -> ConditionOutcome:
     if not now.actives:
-        return Outcome(False, "no active node")
+        return ConditionOutcome(False, "no active node")
     names = {name for node in now.actives for name in (node.label, node.endpoint.url)}
     old = {value} if value else {node.label for node in start.actives}
     if value and names & old:
-        return Outcome(False, f"{value} is still active")
+        return ConditionOutcome(False, f"{value} is still active")
     if not value and names & old and not _tenure_changed(now, start):
-        return Outcome(False, f"{now.actives[0].label} is still active")
+        return ConditionOutcome(False, f"{now.actives[0].label} is still active")
     return _HOLDS
 
 
@@ -173,54 +179,56 @@ def _tenure_changed(now: ClusterReport, start: ClusterReport) -> bool:
     return all(before.get(node.label) != node.active_time for node in now.actives)
 
 
-def _one_leader(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _one_leader(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     if len(now.actives) != 1:
-        return Outcome(False, f"{len(now.actives)} active nodes")
+        return ConditionOutcome(False, f"{len(now.actives)} active nodes")
     if now.agrees:
         return _HOLDS
     blind = [node.label for node in now.standbys if now.named_leader(node) is not now.active]
-    return Outcome(False, f"{', '.join(blind)}: names no leader, or another one")
+    return ConditionOutcome(False, f"{', '.join(blind)}: names no leader, or another one")
 
 
-def _forwarding(value: str, now: ClusterReport, start: ClusterReport) -> Outcome:
+def _forwarding(value: str, now: ClusterReport, start: ClusterReport) -> ConditionOutcome:
     one = _one_leader(value, now, start)
     if not one.holds:
         return one
     bad = [node.label for node in now.standbys if node.link is not Link.FORWARD]
-    return Outcome(False, f"{', '.join(bad)}: does not forward") if bad else _HOLDS
+    return ConditionOutcome(False, f"{', '.join(bad)}: does not forward") if bad else _HOLDS
 
 
-def _same_version(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _same_version(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     versions = {node.version for node in now.nodes}
     if len(versions) == 1 and "" not in versions:
         return _HOLDS
-    return Outcome(False, "versions " + ", ".join(sorted(name or "unknown" for name in versions)))
+    return ConditionOutcome(
+        False, "versions " + ", ".join(sorted(name or "unknown" for name in versions))
+    )
 
 
-def _version(value: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _version(value: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     return _every(now, lambda node: node.version == value, f"not version {value}")
 
 
-def _nodes(value: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _nodes(value: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     count = sum(node.reachable for node in now.nodes)
     if count == int(value):
         return _HOLDS
-    return Outcome(False, f"{count} nodes answer", int(value) > len(now.nodes))
+    return ConditionOutcome(False, f"{count} nodes answer", int(value) > len(now.nodes))
 
 
-def _ready(_: str, now: ClusterReport, __: ClusterReport) -> Outcome:
+def _ready(_: str, now: ClusterReport, __: ClusterReport) -> ConditionOutcome:
     return _every(now, lambda node: is_ready(node, now), "not ready")
 
 
 def is_ready(node: NodeReport, now: ClusterReport) -> bool:
-    """Tell whether a node can serve clients."""
-    if node.role is Role.ACTIVE:
+    """Return whether a node can serve clients."""
+    if node.role is SeenRole.ACTIVE:
         return True
-    if node.role is not Role.STANDBY or not node.leader_key or node.link is not Link.FORWARD:
+    if node.role is not SeenRole.STANDBY or not node.leader_key or node.link is not Link.FORWARD:
         return False
     # The forward probe came back from the leader; if it is in the report, it must be well too.
     named = now.named_leader(node)
-    return named is None or named.role is Role.ACTIVE
+    return named is None or named.role is SeenRole.ACTIVE
 
 
 _CHECKS: Final[dict[str, Check]] = {

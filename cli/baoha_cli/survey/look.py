@@ -14,7 +14,7 @@ from functools import cached_property
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_bool, as_int
 from baoha_cli.failures import ErrorKind
-from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, SeenRole
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -69,7 +69,7 @@ class Reply:
         return "; ".join(self.errors) or self.error or f"status {self.status}"
 
     def mentions(self, *texts: str) -> bool:
-        """Tell whether an error holds one of the texts (lower case)."""
+        """Return whether an error holds one of the texts (lower case)."""
         lowered = self.words.lower()
         return any(text in lowered for text in texts)
 
@@ -141,7 +141,7 @@ class NodeLook:
         return self.seal.status == 200 and as_bool(self.seal.body.get("sealed")) is not None
 
     @property
-    def role(self) -> Role:
+    def role(self) -> SeenRole:
         """What it does, by its own words."""
         return self.report.role
 
@@ -158,7 +158,7 @@ class NodeLook:
     @property
     def knows_no_leader(self) -> bool:
         """Whether it is an unsealed standby that names no leader."""
-        return self.role is Role.STANDBY and not self.report.leader_key
+        return self.role is SeenRole.STANDBY and not self.report.leader_key
 
 
 def report_of(looks: Sequence[NodeLook]) -> ClusterReport:
@@ -185,10 +185,10 @@ def link_of(plain: int, bare: int) -> Link:
     return Link.UNKNOWN
 
 
-def _link(role: Role, plain: Reply, bare: Reply) -> Link:
-    if role is Role.ACTIVE:
+def _link(role: SeenRole, plain: Reply, bare: Reply) -> Link:
+    if role is SeenRole.ACTIVE:
         return Link.SELF
-    if role is not Role.STANDBY:
+    if role is not SeenRole.STANDBY:
         return Link.UNKNOWN
     return link_of(0 if plain.timed_out else plain.status or -1, bare.status or -1)
 

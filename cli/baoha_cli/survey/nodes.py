@@ -17,7 +17,7 @@ from baoha_cli.client.address import Endpoint, same_origin
 from baoha_cli.failures import ErrorKind
 
 
-class Role(enum.StrEnum):
+class SeenRole(enum.StrEnum):
     """What a node does."""
 
     ACTIVE = "active"
@@ -94,17 +94,17 @@ class NodeReport:
         return self.reachable and self.sealed is False
 
     @property
-    def role(self) -> Role:
+    def role(self) -> SeenRole:
         """What it does, by its own words."""
         if not self.reachable or self.sealed is None:
-            return Role.UNKNOWN
+            return SeenRole.UNKNOWN
         if self.initialized is False:
-            return Role.UNINITIALIZED
+            return SeenRole.UNINITIALIZED
         if self.sealed:
-            return Role.SEALED
+            return SeenRole.SEALED
         if self.leader.get("is_self") is True or self.ha_enabled is False:
-            return Role.ACTIVE
-        return Role.STANDBY if self.leader else Role.UNKNOWN
+            return SeenRole.ACTIVE
+        return SeenRole.STANDBY if self.leader else SeenRole.UNKNOWN
 
     @property
     def leader_address(self) -> str:
@@ -151,7 +151,7 @@ class NodeReport:
             "sealed": self.sealed,
             "role": self.role.value,
             "ha_enabled": self.ha_enabled,
-            "is_self": self.role is Role.ACTIVE if self.reachable else None,
+            "is_self": self.role is SeenRole.ACTIVE if self.reachable else None,
             "leader_address": self.leader_address or None,
             "leader_cluster_address": self.leader_cluster_address or None,
             "active_time": self.active_time or None,
@@ -171,19 +171,19 @@ class ClusterReport:
 
     nodes: tuple[NodeReport, ...]
 
-    def role_count(self, role: Role) -> int:
+    def role_count(self, role: SeenRole) -> int:
         """Return how many nodes have a role."""
         return sum(node.role is role for node in self.nodes)
 
     @cached_property
     def actives(self) -> tuple[NodeReport, ...]:
         """Nodes that say they are active."""
-        return tuple(node for node in self.nodes if node.role is Role.ACTIVE)
+        return tuple(node for node in self.nodes if node.role is SeenRole.ACTIVE)
 
     @cached_property
     def standbys(self) -> tuple[NodeReport, ...]:
         """Nodes that say they are standby."""
-        return tuple(node for node in self.nodes if node.role is Role.STANDBY)
+        return tuple(node for node in self.nodes if node.role is SeenRole.STANDBY)
 
     @property
     def active(self) -> NodeReport | None:
@@ -192,7 +192,7 @@ class ClusterReport:
 
     def leader_label(self, node: NodeReport) -> str:
         """Name the leader that a node sees: a label, an address, or "" for none."""
-        if node.role is Role.ACTIVE:
+        if node.role is SeenRole.ACTIVE:
             return node.label
         if not node.leader_key:
             return ""
@@ -202,7 +202,7 @@ class ClusterReport:
     def named_leader(self, node: NodeReport) -> NodeReport | None:
         """Return the node that another one names as leader, if it is in the report."""
         for other in self.nodes:
-            if other.role is Role.ACTIVE and other.leader_key == node.leader_key:
+            if other.role is SeenRole.ACTIVE and other.leader_key == node.leader_key:
                 return other
         for other in self.nodes:
             if node.leader_address and same_origin(other.endpoint, node.leader_address):

@@ -17,7 +17,7 @@ from baoha_cli.failures import ErrorKind
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
 from baoha_cli.survey.judged import Judged
-from baoha_cli.survey.nodes import Link, NodeReport, Role
+from baoha_cli.survey.nodes import Link, NodeReport, SeenRole
 from baoha_cli.text import one_line
 
 _HEADER = ("NODE", "STATE", "ROLE", "LEADER SEEN", "LINK", "VERSION", "SKEW", "TOOK", "NOTE")
@@ -58,10 +58,10 @@ def cluster_data(judged: Judged) -> dict[str, object]:
             "verdict": verdict_word(judged.verdict).lower(),
             "leaders": [node.endpoint.url for node in report.actives],
             "nodes_total": len(report.nodes),
-            "nodes_active": report.role_count(Role.ACTIVE),
-            "nodes_standby": report.role_count(Role.STANDBY),
-            "nodes_sealed": report.role_count(Role.SEALED),
-            "nodes_uninitialized": report.role_count(Role.UNINITIALIZED),
+            "nodes_active": report.role_count(SeenRole.ACTIVE),
+            "nodes_standby": report.role_count(SeenRole.STANDBY),
+            "nodes_sealed": report.role_count(SeenRole.SEALED),
+            "nodes_uninitialized": report.role_count(SeenRole.UNINITIALIZED),
             "nodes_down": sum(not node.reachable for node in report.nodes),
         },
         "nodes": [node.as_data() for node in report.nodes],
@@ -112,9 +112,10 @@ def summary_line(judged: Judged, paint: Paint) -> str:
     ids = sorted({node.cluster_id for node in report.nodes if node.cluster_id})
     name = one_line(ids[0].split("-")[0], chars_max=20) if len(ids) == 1 else "(unknown)"
     down = sum(not node.reachable for node in report.nodes)
-    closed = report.role_count(Role.SEALED) + report.role_count(Role.UNINITIALIZED)
+    closed = report.role_count(SeenRole.SEALED) + report.role_count(SeenRole.UNINITIALIZED)
     counts = (
-        f"{report.role_count(Role.ACTIVE)} active, {report.role_count(Role.STANDBY)} standby, "
+        f"{report.role_count(SeenRole.ACTIVE)} active, "
+        f"{report.role_count(SeenRole.STANDBY)} standby, "
         f"{closed} sealed, {down} down"
     )
     leaders = ", ".join(node.endpoint.url for node in report.actives) or "NONE"
@@ -133,9 +134,9 @@ def _row(judged: Judged, node: NodeReport, *, wide: bool = False) -> list[str]:
         notes = [f"{node.error_kind}: {node.error}"]
     if node.reachable:
         seen = report.leader_label(node)
-        if node.role is Role.ACTIVE:
+        if node.role is SeenRole.ACTIVE:
             seen = f"{seen} (self)"
-        elif node.role is Role.STANDBY:
+        elif node.role is SeenRole.STANDBY:
             seen = seen or "NONE"
         state = "unsealed" if node.sealed is False else node.role.value
         role = node.role.value if node.sealed is False else _DASH

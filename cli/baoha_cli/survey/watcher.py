@@ -24,7 +24,7 @@ from baoha_cli.client.answer import as_text
 from baoha_cli.client.client import Client
 from baoha_cli.failures import RequestFailed
 from baoha_cli.survey.ask import HA_STATUS, LEADER
-from baoha_cli.survey.nodes import NodeReport, Role
+from baoha_cli.survey.nodes import NodeReport, SeenRole
 
 POLL_S: Final = 0.025
 _POLL_LIMIT_S: Final = 1.0
@@ -86,7 +86,7 @@ class Watcher:
             node.label: NodeState(
                 node.endpoint,
                 node.label,
-                is_active=node.role is Role.ACTIVE,
+                is_active=node.role is SeenRole.ACTIVE,
                 leader_key=node.leader_key,
                 active_time=node.active_time,
             )

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from baoha.api.admission import Admission, Kind, Overloaded
-from baoha.sansio.admission import AdmissionLimits, ConcurrencyLimit, DelayGuard, Lane
+from baoha.api.admission import Admission, NotLetIn, RequestKind
+from baoha.sansio.admission import AdmissionLane, AdmissionLimits, ConcurrencyLimit, DelayGuard
 
 TWO_PLACES = AdmissionLimits(places_min=2, places_max=2)
 
 
-def lane(limits: AdmissionLimits = TWO_PLACES) -> Lane[int]:
-    return Lane(limits)
+def lane(limits: AdmissionLimits = TWO_PLACES) -> AdmissionLane[int]:
+    return AdmissionLane(limits)
 
 
-def crowded_lane(waiting: int, *, address: str = "a", now: float = 0.0) -> Lane[int]:
+def crowded_lane(waiting: int, *, address: str = "a", now: float = 0.0) -> AdmissionLane[int]:
     """Two run since ``now``, the rest waits."""
     made = lane()
     for number in range(2 + waiting):
@@ -231,7 +231,7 @@ class Model:
     """A lane driven by random steps: who is where, beside what the lane says."""
 
     def __init__(self) -> None:
-        self.lane: Lane[int] = Lane(
+        self.lane: AdmissionLane[int] = AdmissionLane(
             AdmissionLimits(places_min=2, places_max=4, waiting_max=6, long_max=3)
         )
         self.now = 0.0
@@ -307,11 +307,11 @@ async def test_admission_work_of_a_place_is_done_and_the_place_given_back() -> N
     admission = Admission()
 
     async def work() -> int:
-        assert admission.lanes[Kind.READ].running == 1
+        assert admission.lanes[RequestKind.READ].running == 1
         return 7
 
-    assert await admission.run(Kind.READ, "a", work) == 7
-    assert admission.lanes[Kind.READ].running == 0
+    assert await admission.run(RequestKind.READ, "a", work) == 7
+    assert admission.lanes[RequestKind.READ].running == 0
 
 
 async def test_admission_crowd_is_refused_in_time_and_those_let_in_are_served(
@@ -329,9 +329,9 @@ async def test_admission_crowd_is_refused_in_time_and_those_let_in_are_served(
         nonlocal slowest_s
         began = trio.current_time()
         try:
-            await admission.run(Kind.WRITE, "a", work)
+            await admission.run(RequestKind.WRITE, "a", work)
             counts["served"] += 1
-        except Overloaded:
+        except NotLetIn:
             counts["refused"] += 1
         slowest_s = max(slowest_s, trio.current_time() - began)
 
@@ -358,9 +358,9 @@ async def test_admission_who_was_let_in_before_waits_to_its_own_deadline(
 
     async with trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(admission.run, Kind.STRANGER, "a", trio.sleep_forever)
+            nursery.start_soon(admission.run, RequestKind.STRANGER, "a", trio.sleep_forever)
         await wait_all_tasks_blocked()
-        await admission.run(Kind.STRANGER, "a", returning, returning_until=began + 8)
+        await admission.run(RequestKind.STRANGER, "a", returning, returning_until=began + 8)
         nursery.cancel_scope.cancel()
     assert waited_s[0] > 1.0
 
@@ -377,18 +377,20 @@ async def test_admission_who_leaves_while_waiting_takes_no_place_along(
 
     async with trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(admission.run, Kind.STRANGER, "a", hold)
+            nursery.start_soon(admission.run, RequestKind.STRANGER, "a", hold)
         await wait_all_tasks_blocked()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as waiting:
-                waiting.start_soon(admission.run, Kind.STRANGER, "a", trio.lowlevel.checkpoint)
+                waiting.start_soon(
+                    admission.run, RequestKind.STRANGER, "a", trio.lowlevel.checkpoint
+                )
                 await wait_all_tasks_blocked()
                 if granted:
                     release.set()
                 scope.cancel()
         release.set()
-    assert admission.lanes[Kind.STRANGER].running == 0
-    assert admission.lanes[Kind.STRANGER].waiting == 0
+    assert admission.lanes[RequestKind.STRANGER].running == 0
+    assert admission.lanes[RequestKind.STRANGER].waiting == 0
 
 
 async def test_admission_lane_that_stands_still_refuses_nobody_until_it_has_for_long(
@@ -401,9 +403,9 @@ async def test_admission_lane_that_stands_still_refuses_nobody_until_it_has_for_
 
     async def one() -> None:
         try:
-            await admission.run(Kind.WRITE, "a", thawed.wait)
+            await admission.run(RequestKind.WRITE, "a", thawed.wait)
             counts["served"] += 1
-        except Overloaded:
+        except NotLetIn:
             counts["refused"] += 1
 
     async with trio.open_nursery() as nursery:
@@ -420,10 +422,10 @@ async def test_admission_lane_that_stands_still_for_ever_refuses_in_the_end(
     admission = Admission()
     async with trio.open_nursery() as nursery:
         for _ in range(2 + 16):
-            nursery.start_soon(admission.run, Kind.STRANGER, "a", trio.sleep_forever)
+            nursery.start_soon(admission.run, RequestKind.STRANGER, "a", trio.sleep_forever)
             await trio.sleep(1.1)
         began = trio.current_time()
-        with pytest.raises(Overloaded):
-            await admission.run(Kind.STRANGER, "a", trio.lowlevel.checkpoint)
+        with pytest.raises(NotLetIn):
+            await admission.run(RequestKind.STRANGER, "a", trio.lowlevel.checkpoint)
         assert trio.current_time() - began == pytest.approx(5.0, abs=0.2)
         nursery.cancel_scope.cancel()

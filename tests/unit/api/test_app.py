@@ -16,7 +16,7 @@ from baoha.asgi import ASGIApp
 from baoha.core.request import Request, Response
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse, ListenerPolicy
 from tests.support.asgi_client import call, http_scope
-from tests.support.fake_node import ACTIVE, LEADERLESS, SEALED, STANDBY, FakeNode
+from tests.support.fake_node import ACTIVE, LEADERLESS, SEALED, STANDBY, FakeNodeView
 
 TOKEN = [("X-Vault-Token", "s.t")]
 SMALL = ListenerPolicy(max_request_bytes=10)
@@ -59,7 +59,7 @@ async def _in_chunks(app: ASGIApp, chunks: list[bytes], policy: ListenerPolicy) 
 
 @pytest.mark.parametrize("status", [SEALED, ACTIVE, STANDBY, LEADERLESS])
 async def test_body_over_the_limit_is_413_in_any_state(status: Any) -> None:
-    node = FakeNode(status)
+    node = FakeNodeView(status)
 
     answer = await ask(build_app(node), "POST", "/v1/secret/x", b"x" * 11, policy=SMALL)
 
@@ -89,7 +89,7 @@ async def test_body_of_an_endpoint_without_a_token_is_no_larger_than_it_needs(
 ) -> None:
     """Goal: a stranger has thousands of values decoded nowhere."""
     for status in (SEALED, ACTIVE):
-        node = FakeNode(status)
+        node = FakeNodeView(status)
         app = build_app(node)
         values = (b"[" + b"1," * 20_000 + b"1]")[: bytes_max + 1]
 
@@ -105,7 +105,7 @@ async def test_body_of_an_endpoint_without_a_token_is_no_larger_than_it_needs(
 
 
 async def test_announced_length_over_the_limit_is_413_before_the_body() -> None:
-    app = build_app(FakeNode(ACTIVE))
+    app = build_app(FakeNodeView(ACTIVE))
     headers = [("Content-Length", "11")]
 
     async def receive() -> dict[str, Any]:
@@ -122,14 +122,14 @@ async def test_announced_length_over_the_limit_is_413_before_the_body() -> None:
 
 
 async def test_body_in_chunks_is_counted() -> None:
-    app = build_app(FakeNode(ACTIVE))
+    app = build_app(FakeNodeView(ACTIVE))
 
     assert await _in_chunks(app, [b'{"a":', b"1}", b""], SMALL) == 204
     assert await _in_chunks(app, [b'{"a":', b"1}", b"    "], SMALL) == 413
 
 
 async def test_stalled_upload_holds_nothing_and_ends(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     policy = ListenerPolicy(max_request_s=30.0)
 
     async def receive() -> dict[str, Any]:
@@ -149,7 +149,7 @@ async def test_stalled_upload_holds_nothing_and_ends(autojump_clock: MockClock) 
 
 
 async def test_client_that_leaves_during_its_upload_gets_nothing() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     messages = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive() -> dict[str, Any]:
@@ -168,14 +168,16 @@ async def test_client_that_leaves_during_its_upload_gets_nothing() -> None:
 
 @pytest.mark.parametrize("target", ["/v1/sys/health", "/v1/secret/x", "/", "/nope", "/v1//x"])
 async def test_common_headers_are_on_every_answer(target: str) -> None:
-    answer = await ask(build_app(FakeNode(ACTIVE)), "GET", target)
+    answer = await ask(build_app(FakeNodeView(ACTIVE)), "GET", target)
 
     assert answer.header("cache-control") == "no-store"
     assert answer.header("strict-transport-security") == "max-age=31536000; includeSubDomains"
 
 
 async def test_response_headers_are_settable() -> None:
-    app = build_app(FakeNode(ACTIVE), response_headers={"X-Site": "a", "Cache-Control": "private"})
+    app = build_app(
+        FakeNodeView(ACTIVE), response_headers={"X-Site": "a", "Cache-Control": "private"}
+    )
 
     answer = await ask(app, "GET", "/v1/sys/health")
 
@@ -186,14 +188,17 @@ async def test_response_headers_are_settable() -> None:
 
 async def test_namespace_is_echoed() -> None:
     answer = await ask(
-        build_app(FakeNode(SEALED)), "GET", "/v1/secret/x", headers=[("X-Vault-Namespace", "nope")]
+        build_app(FakeNodeView(SEALED)),
+        "GET",
+        "/v1/secret/x",
+        headers=[("X-Vault-Namespace", "nope")],
     )
 
     assert answer.header("x-vault-namespace") == "nope"
 
 
 async def test_head_has_the_length_and_no_body() -> None:
-    app = build_app(FakeNode(ACTIVE))
+    app = build_app(FakeNodeView(ACTIVE))
 
     answer = await ask(app, "HEAD", "/v1/sys/leader")
 
@@ -215,7 +220,7 @@ async def test_head_has_the_length_and_no_body() -> None:
     ],
 )
 async def test_head_length_is_right_or_absent(path: str, status: int, length: str | None) -> None:
-    app = build_app(FakeNode(ACTIVE))
+    app = build_app(FakeNodeView(ACTIVE))
 
     answer = await ask(app, "HEAD", path)
 
@@ -224,14 +229,14 @@ async def test_head_length_is_right_or_absent(path: str, status: int, length: st
 
 @pytest.mark.parametrize("code", [204, 304])
 async def test_codes_without_a_body_have_none(code: int) -> None:
-    answer = await ask(build_app(FakeNode(ACTIVE)), "GET", f"/v1/sys/health?activecode={code}")
+    answer = await ask(build_app(FakeNodeView(ACTIVE)), "GET", f"/v1/sys/health?activecode={code}")
 
     assert (answer.status, answer.body) == (code, b"")
     assert answer.header("content-length") is None
 
 
 async def test_request_is_passed_on_without_hop_by_hop_and_internal_headers() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
     seen: list[HTTPRequest] = []
 
     async def forward(request: HTTPRequest) -> HTTPResponse:
@@ -303,7 +308,7 @@ async def test_request_is_passed_on_without_hop_by_hop_and_internal_headers() ->
 )
 async def test_wrong_paths_are_answered_in_any_state(target: str, status: int, body: bytes) -> None:
     for state in (SEALED, STANDBY, ACTIVE):
-        node = FakeNode(state)
+        node = FakeNodeView(state)
 
         answer = await ask(build_app(node), "GET", target)
 
@@ -322,13 +327,13 @@ async def test_wrong_paths_are_answered_in_any_state(target: str, status: int, b
     ],
 )
 async def test_visible_paths_pass(target: str) -> None:
-    answer = await ask(build_app(FakeNode(ACTIVE)), "GET", target)
+    answer = await ask(build_app(FakeNodeView(ACTIVE)), "GET", target)
 
     assert answer.status == 204
 
 
 async def test_path_redirect_of_a_write_has_no_body() -> None:
-    answer = await ask(build_app(FakeNode(ACTIVE)), "POST", "/v1//x?y=1", b"{}")
+    answer = await ask(build_app(FakeNodeView(ACTIVE)), "POST", "/v1//x?y=1", b"{}")
 
     assert (answer.status, answer.body) == (307, b"")
     assert answer.header("location") == "/v1/x?y=1"
@@ -345,7 +350,9 @@ async def test_path_redirect_of_a_write_has_no_body() -> None:
     ],
 )
 async def test_wrong_consistency_headers_are_refused(name: str, value: str, error: str) -> None:
-    answer = await ask(build_app(FakeNode(ACTIVE)), "GET", "/v1/sys/health", b"", [(name, value)])
+    answer = await ask(
+        build_app(FakeNodeView(ACTIVE)), "GET", "/v1/sys/health", b"", [(name, value)]
+    )
 
     assert answer.status == 400
     assert json.loads(answer.body) == {"errors": [error]}
@@ -361,7 +368,9 @@ async def test_wrong_consistency_headers_are_refused(name: str, value: str, erro
     ],
 )
 async def test_consistency_headers_are_satisfied(name: str, value: str) -> None:
-    answer = await ask(build_app(FakeNode(ACTIVE)), "GET", "/v1/sys/health", b"", [(name, value)])
+    answer = await ask(
+        build_app(FakeNodeView(ACTIVE)), "GET", "/v1/sys/health", b"", [(name, value)]
+    )
 
     assert answer.status == 200
 
@@ -381,7 +390,7 @@ async def test_consistency_headers_are_satisfied(name: str, value: str) -> None:
 async def test_root_paths_are_refused_in_namespaces(path: str, refused: bool) -> None:
     headers = [("X-Vault-Namespace", "ns1")]
 
-    answer = await ask(build_app(FakeNode(ACTIVE)), "GET", f"/v1/{path}", b"", headers)
+    answer = await ask(build_app(FakeNodeView(ACTIVE)), "GET", f"/v1/{path}", b"", headers)
 
     assert (answer.body == b'{"errors":["operation unavailable in namespaces"]}\n') is refused
 
@@ -392,7 +401,7 @@ async def test_root_paths_are_refused_in_namespaces(path: str, refused: bool) ->
 async def test_unknown_failure_harms_one_request_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     text = "".join(["hun", "ter2"])
 
     async def handle(request: Request) -> Response:
@@ -422,7 +431,7 @@ async def test_unknown_failure_harms_one_request_and_is_logged(
 async def test_request_that_takes_too_long_is_ended(
     method: str, unknown: bool, autojump_clock: MockClock
 ) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     async def handle(request: Request) -> Response:
         await trio.sleep_forever()
@@ -438,7 +447,7 @@ async def test_request_that_takes_too_long_is_ended(
 
 
 async def test_read_of_a_client_that_leaves_is_ended(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     leaves = trio.Event()
     ended = False
 
@@ -461,7 +470,7 @@ async def test_read_of_a_client_that_leaves_is_ended(autojump_clock: MockClock) 
 
 
 async def test_write_of_a_client_that_leaves_is_finished(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     leaves = trio.Event()
     finished = False
 
@@ -480,7 +489,7 @@ async def test_write_of_a_client_that_leaves_is_finished(autojump_clock: MockClo
 
 
 async def test_parked_write_of_a_client_that_leaves_is_dropped(autojump_clock: MockClock) -> None:
-    node = FakeNode(LEADERLESS)
+    node = FakeNodeView(LEADERLESS)
     leaves = trio.Event()
 
     async with trio.open_nursery() as nursery:
@@ -498,7 +507,7 @@ async def test_parked_write_of_a_client_that_leaves_is_dropped(autojump_clock: M
 
 
 async def test_slow_request_delays_nobody(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     async def handle(request: Request) -> Response:
         await trio.sleep(50)
@@ -528,7 +537,7 @@ async def test_lifespan_is_completed() -> None:
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    await build_app(FakeNode())({"type": "lifespan"}, receive, send)
+    await build_app(FakeNodeView())({"type": "lifespan"}, receive, send)
 
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
@@ -542,13 +551,13 @@ async def test_websocket_is_refused() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await build_app(FakeNode())({"type": "websocket"}, receive, send)
+    await build_app(FakeNodeView())({"type": "websocket"}, receive, send)
 
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 async def test_endless_recursion_is_logged_briefly(caplog: pytest.LogCaptureFixture) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     async def handle(request: Request) -> Response:
         return await handle(request)
@@ -563,7 +572,7 @@ async def test_endless_recursion_is_logged_briefly(caplog: pytest.LogCaptureFixt
 
 
 async def test_large_json_is_not_decoded_in_the_event_loop() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     body = b'{"key":[' + b"[]," * 120_000 + b"0]}"
     rounds = 0
 

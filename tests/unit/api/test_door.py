@@ -8,13 +8,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baoha.api.admission import Admission, Kind
+from baoha.api.admission import Admission, RequestKind
 from baoha.api.door import Door, Look, Urgency
-from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.fake_node import ACTIVE, FakeNodeView
 
 
 def door(admission: Admission | None = None) -> Door:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.known_tokens.add("s.known")
     return Door(node, admission or Admission())
 
@@ -51,14 +51,16 @@ async def test_door_control_is_urgent_and_never_refused(path: str) -> None:
 @pytest.mark.parametrize(
     ("head", "kind", "urgency"),
     [
-        (request("GET", "/v1/secret/data/x", KNOWN), Kind.READ, Urgency.KNOWN),
-        (request("LIST", "/v1/secret/x", KNOWN), Kind.READ, Urgency.KNOWN),
-        (request("GET", "/v1/x", "authorization: Bearer s.known"), Kind.READ, Urgency.KNOWN),
-        (request("DELETE", "/v1/secret/data/x", KNOWN), Kind.WRITE, Urgency.KNOWN),
-        (request("GET", "/v1/secret/data/x"), Kind.STRANGER, Urgency.OTHER),
+        (request("GET", "/v1/secret/data/x", KNOWN), RequestKind.READ, Urgency.KNOWN),
+        (request("LIST", "/v1/secret/x", KNOWN), RequestKind.READ, Urgency.KNOWN),
+        (request("GET", "/v1/x", "authorization: Bearer s.known"), RequestKind.READ, Urgency.KNOWN),
+        (request("DELETE", "/v1/secret/data/x", KNOWN), RequestKind.WRITE, Urgency.KNOWN),
+        (request("GET", "/v1/secret/data/x"), RequestKind.STRANGER, Urgency.OTHER),
     ],
 )
-async def test_door_plain_request_is_recognised(head: str, kind: Kind, urgency: Urgency) -> None:
+async def test_door_plain_request_is_recognised(
+    head: str, kind: RequestKind, urgency: Urgency
+) -> None:
     assert look(head) == Look(urgency=urgency, kind=kind, is_whole=True, keeps_alive=True)
 
 
@@ -131,7 +133,7 @@ def test_door_whole_means_what_the_parser_means(data: bytes) -> None:
 
 async def test_door_without_a_crowd_refuses_nobody() -> None:
     admission = Admission()
-    assert not any(door(admission).refuses(kind, "a") for kind in Kind)
+    assert not any(door(admission).refuses(kind, "a") for kind in RequestKind)
 
 
 async def test_door_refusal_says_when_to_come_again_and_that_nothing_was_done() -> None:

@@ -14,7 +14,7 @@ from baoha.api import requests
 from baoha.api.admission import Admission
 from baoha.core.view import LinkState, NodeStatus, SealStatus
 from baoha.sansio.wire.messages import HTTPRequest, HTTPResponse
-from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, SEALED, STANDBY, FakeNode
+from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, SEALED, STANDBY, FakeNodeView
 
 serve_request = partial(requests.serve_request, admission=Admission())  # nobody waits in it
 
@@ -23,7 +23,7 @@ BLIND = replace(STANDBY, link=LinkState.FAILED)
 
 
 async def ask(
-    node: FakeNode, method: str, path: str, body: bytes = b"", query: str = ""
+    node: FakeNodeView, method: str, path: str, body: bytes = b"", query: str = ""
 ) -> HTTPResponse:
     request = HTTPRequest(
         method=method,
@@ -80,14 +80,14 @@ def parsed(answer: HTTPResponse) -> dict[str, Any]:
     ],
 )
 async def test_health_code(status: NodeStatus, query: str, code: int) -> None:
-    answer = await ask(FakeNode(status), "GET", "sys/health", query=query)
+    answer = await ask(FakeNodeView(status), "GET", "sys/health", query=query)
 
     assert answer.status == code
 
 
 @pytest.mark.parametrize("status", [UNINITIALIZED, SEALED, STANDBY, ACTIVE])
 async def test_health_of_a_well_node_has_openbaos_fields_only(status: NodeStatus) -> None:
-    body = parsed(await ask(FakeNode(status), "GET", "sys/health"))
+    body = parsed(await ask(FakeNodeView(status), "GET", "sys/health"))
 
     cluster = [] if status.sealed else ["cluster_name", "cluster_id"]
     assert list(body) == [
@@ -105,7 +105,7 @@ async def test_health_of_a_well_node_has_openbaos_fields_only(status: NodeStatus
 
 @pytest.mark.parametrize(("status", "known"), [(LEADERLESS, False), (BLIND, True)])
 async def test_health_of_a_blind_standby_says_so(status: NodeStatus, known: bool) -> None:
-    body = parsed(await ask(FakeNode(status), "GET", "sys/health"))
+    body = parsed(await ask(FakeNodeView(status), "GET", "sys/health"))
 
     assert body["leader_known"] is known
     assert body["ha_connection_healthy"] is False
@@ -115,11 +115,11 @@ async def test_health_of_a_blind_standby_says_so(status: NodeStatus, known: bool
 async def test_health_of_a_node_that_its_store_blocks_says_so_and_nothing_else(
     status: NodeStatus,
 ) -> None:
-    node = FakeNode(status)
+    node = FakeNodeView(status)
     node.sentences = ("BH-401 cannot reach https://10.0.0.1:8201", "BH-921 pid 7 holds the lock")
     answer = await ask(node, "GET", "sys/health")
     assert parsed(answer)["problems"] == ["BH-921 pid 7 holds the lock"]
-    assert answer.status == (await ask(FakeNode(status), "GET", "sys/health")).status
+    assert answer.status == (await ask(FakeNodeView(status), "GET", "sys/health")).status
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_health_of_a_node_that_its_store_blocks_says_so_and_nothing_else(
     ],
 )
 async def test_health_replication_modes(status: NodeStatus, modes: tuple[str, str]) -> None:
-    body = parsed(await ask(FakeNode(status), "GET", "sys/health"))
+    body = parsed(await ask(FakeNodeView(status), "GET", "sys/health"))
 
     assert (body["replication_performance_mode"], body["replication_dr_mode"]) == modes
 
@@ -144,7 +144,7 @@ async def test_health_replication_modes(status: NodeStatus, modes: tuple[str, st
 async def test_leader_on_the_active_node() -> None:
     since = datetime(2026, 1, 2, 3, 4, 5, 120000, tzinfo=UTC)
 
-    answer = await ask(FakeNode(replace(ACTIVE, active_since=since)), "GET", "sys/leader")
+    answer = await ask(FakeNodeView(replace(ACTIVE, active_since=since)), "GET", "sys/leader")
 
     assert answer.body == (
         b'{"ha_enabled":true,"is_self":true,"active_time":"2026-01-02T03:04:05.12Z",'
@@ -173,14 +173,14 @@ async def test_leader_on_the_active_node() -> None:
     ],
 )
 async def test_leader_elsewhere(status: NodeStatus, expected: dict[str, Any]) -> None:
-    answer = await ask(FakeNode(status), "GET", "sys/leader")
+    answer = await ask(FakeNodeView(status), "GET", "sys/leader")
 
     assert answer.status == 200
     assert parsed(answer) == expected
 
 
 async def test_leader_on_a_sealed_node_is_503() -> None:
-    answer = await ask(FakeNode(SEALED), "GET", "sys/leader")
+    answer = await ask(FakeNodeView(SEALED), "GET", "sys/leader")
 
     assert answer.status == 503
     assert parsed(answer) == {"errors": ["Vault is sealed"]}
@@ -207,7 +207,7 @@ async def test_leader_on_a_sealed_node_is_503() -> None:
     ],
 )
 async def test_ha_questions(status: NodeStatus, yes: set[str]) -> None:
-    node = FakeNode(status)
+    node = FakeNodeView(status)
 
     for question in ("active", "standby", "ready", "live", "leader"):
         for method in ("GET", "HEAD"):
@@ -219,7 +219,9 @@ async def test_ha_questions(status: NodeStatus, yes: set[str]) -> None:
 
 async def test_live_says_what_software_it_is_and_no_other_question_does() -> None:
     said = {
-        question: parsed(await ask(FakeNode(ACTIVE), "GET", f"sys/ha/{question}")).get("software")
+        question: parsed(await ask(FakeNodeView(ACTIVE), "GET", f"sys/ha/{question}")).get(
+            "software"
+        )
         for question in ("active", "standby", "ready", "live", "leader")
     }
 
@@ -244,14 +246,16 @@ async def test_live_says_what_software_it_is_and_no_other_question_does() -> Non
 )
 async def test_other_methods_are_405(path: str, allowed: set[str]) -> None:
     for method in ("GET", "HEAD", "PUT", "POST", "DELETE", "LIST", "PATCH", "OPTIONS", "FOO"):
-        answer = await ask(FakeNode(STANDBY), method, path, body=b'{"key":"' + b"0" * 64 + b'"}')
+        answer = await ask(
+            FakeNodeView(STANDBY), method, path, body=b'{"key":"' + b"0" * 64 + b'"}'
+        )
 
         assert (answer.status == 405) == (method not in allowed), method
         assert answer.status != 405 or answer.body == b'{"errors":[]}\n'
 
 
 async def test_help_is_not_answered_locally() -> None:
-    answer = await ask(FakeNode(SEALED), "GET", "sys/health", query="help=1")
+    answer = await ask(FakeNodeView(SEALED), "GET", "sys/health", query="help=1")
 
     assert answer.status == 503
     assert parsed(answer) == {"errors": ["Vault is sealed"]}
@@ -261,7 +265,7 @@ async def test_help_is_not_answered_locally() -> None:
 
 
 async def test_seal_status_has_openbaos_order() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.seal_state = SealStatus(initialized=True, sealed=False, threshold=3, shares=5)
 
     answer = await ask(node, "GET", "sys/seal-status")
@@ -285,7 +289,7 @@ async def test_seal_status_has_openbaos_order() -> None:
 
 
 async def test_seal_status_names_the_recovery_seal() -> None:
-    node = FakeNode(SEALED)
+    node = FakeNodeView(SEALED)
     node.seal_state = SealStatus(type="static", recovery_seal=True, recovery_seal_type="shamir")
 
     body = parsed(await ask(node, "GET", "sys/seal-status"))
@@ -295,7 +299,7 @@ async def test_seal_status_names_the_recovery_seal() -> None:
 
 
 async def test_init_answers_the_shares_in_both_forms() -> None:
-    node = FakeNode(UNINITIALIZED)
+    node = FakeNodeView(UNINITIALIZED)
 
     answer = await ask(node, "PUT", "sys/init", b'{"secret_shares":2,"secret_threshold":2}')
 
@@ -338,7 +342,7 @@ async def test_init_answers_the_shares_in_both_forms() -> None:
     ],
 )
 async def test_init_refuses_keys_that_it_cannot_use(body: bytes, error: str) -> None:
-    node = FakeNode(UNINITIALIZED)
+    node = FakeNodeView(UNINITIALIZED)
 
     answer = await ask(node, "PUT", "sys/init", body)
 
@@ -352,7 +356,7 @@ async def test_init_refuses_keys_that_it_cannot_use(body: bytes, error: str) -> 
     ["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB", "01" * 33, "AB" * 16],
 )
 async def test_unseal_takes_hexadecimal_and_base64(key: str) -> None:
-    node = FakeNode(SEALED)
+    node = FakeNodeView(SEALED)
 
     answer = await ask(node, "PUT", "sys/unseal", json.dumps({"KEY": key}).encode())
 
@@ -374,7 +378,7 @@ async def test_unseal_takes_hexadecimal_and_base64(key: str) -> None:
     ],
 )
 async def test_unseal_refuses_wrong_input(body: bytes, status: int, error: str) -> None:
-    node = FakeNode(SEALED)
+    node = FakeNodeView(SEALED)
 
     answer = await ask(node, "PUT", "sys/unseal", body)
 
@@ -383,7 +387,7 @@ async def test_unseal_refuses_wrong_input(body: bytes, status: int, error: str) 
 
 
 async def test_unseal_reset_needs_no_key() -> None:
-    node = FakeNode(SEALED)
+    node = FakeNodeView(SEALED)
 
     await ask(node, "POST", "sys/unseal", b'{"reset":true,"key":"!!!"}')
 
@@ -391,7 +395,7 @@ async def test_unseal_reset_needs_no_key() -> None:
 
 
 async def test_seal_of_the_active_node_asks_for_sudo_first() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     answer = await ask(node, "PUT", "sys/seal")
 
@@ -400,7 +404,7 @@ async def test_seal_of_the_active_node_asks_for_sudo_first() -> None:
 
 
 async def test_seal_without_sudo_is_refused_and_nothing_is_sealed() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.sudo_tokens.clear()
 
     answer = await ask(node, "PUT", "sys/seal")
@@ -414,7 +418,7 @@ async def test_seal_of_another_node_is_answered_here_whoever_asks(
     status: NodeStatus, code: int
 ) -> None:
     """Goal: a sealed node is sealed already, a standby refuses; neither forwards the request."""
-    node = FakeNode(status)
+    node = FakeNodeView(status)
 
     answer = await ask(node, "PUT", "sys/seal")
 
@@ -423,7 +427,7 @@ async def test_seal_of_another_node_is_answered_here_whoever_asks(
 
 
 async def test_raft_join_is_refused_in_any_state() -> None:
-    answer = await ask(FakeNode(UNINITIALIZED), "POST", "sys/storage/raft/join", b"{}")
+    answer = await ask(FakeNodeView(UNINITIALIZED), "POST", "sys/storage/raft/join", b"{}")
 
     assert answer.status == 500
     assert parsed(answer) == {"errors": ["raft backend not in use"]}

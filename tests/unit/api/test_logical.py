@@ -16,7 +16,7 @@ from baoha.core.request import Auth, Operation, Request, Response
 from baoha.errors import RequestError
 from baoha.sansio.formats.json_encoder import ENCODED_BYTES_MAX
 from baoha.sansio.wire.messages import HTTPRequest
-from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.fake_node import ACTIVE, FakeNodeView
 
 FORM = ("content-type", "application/x-www-form-urlencoded")
 MERGE_PATCH = ("content-type", "application/merge-patch+json")
@@ -343,7 +343,7 @@ async def test_form_beyond_any_use_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize("data", [{"a": [{}] * 300_000}, {"a": "<" * 1_000_000}])
 async def test_heavy_answer_is_not_encoded_in_the_event_loop(data: dict[str, Any]) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     rounds = 0
 
     async def handle(request: Request) -> Response:
@@ -401,7 +401,7 @@ async def test_content_type_of_a_patch_is_read_to_its_end_but_not_beyond_a_kilob
 async def test_answer_above_the_bound_is_an_error_that_says_whether_it_was_executed(
     method: str,
 ) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     async def handle(request: Request) -> Response:
         return Response(data={"v": "<" * (ENCODED_BYTES_MAX // 6)})

@@ -29,7 +29,7 @@ from baoha.errors import (
     StorageUnavailable,
 )
 from baoha.sansio.wire.messages import Headers, HTTPRequest, HTTPResponse, ListenerPolicy
-from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, STANDBY, FakeNode
+from tests.support.fake_node import ACTIVE, LEADER, LEADERLESS, STANDBY, FakeNodeView
 
 serve_request = partial(requests.serve_request, admission=Admission())  # nobody waits in it
 
@@ -70,7 +70,7 @@ def raising(exc: BaohaError) -> Callable[[object], Awaitable[HTTPResponse]]:
     return fail
 
 
-def raising_once(node: FakeNode, exc: BaohaError) -> Callable[[Request], Awaitable[Response]]:
+def raising_once(node: FakeNodeView, exc: BaohaError) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         if len(node.requests) == 1:
             node.become(STANDBY)
@@ -81,7 +81,7 @@ def raising_once(node: FakeNode, exc: BaohaError) -> Callable[[Request], Awaitab
 
 
 async def test_standby_forwards_and_returns_the_answer() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     answer = await serve_request(node, make("POST", body=b"{}"))
 
@@ -90,7 +90,7 @@ async def test_standby_forwards_and_returns_the_answer() -> None:
 
 
 async def test_leaderless_standby_parks_until_it_is_active(autojump_clock: MockClock) -> None:
-    node = FakeNode(LEADERLESS)
+    node = FakeNodeView(LEADERLESS)
 
     async with trio.open_nursery() as nursery:
 
@@ -111,7 +111,7 @@ async def test_leaderless_standby_parks_until_it_is_active(autojump_clock: MockC
 async def test_leaderless_standby_refuses_when_waiting_has_not_helped(
     autojump_clock: MockClock,
 ) -> None:
-    node = FakeNode(LEADERLESS)
+    node = FakeNodeView(LEADERLESS)
 
     answer = await serve_request(node, make(), park_s=5.0)
 
@@ -125,7 +125,7 @@ async def test_leaderless_standby_refuses_when_waiting_has_not_helped(
 async def test_changes_that_do_not_help_do_not_move_the_deadline(
     autojump_clock: MockClock,
 ) -> None:
-    node = FakeNode(LEADERLESS)
+    node = FakeNodeView(LEADERLESS)
 
     async with trio.open_nursery() as nursery:
 
@@ -143,7 +143,7 @@ async def test_changes_that_do_not_help_do_not_move_the_deadline(
 
 
 async def test_full_parking_lot_refuses_at_once() -> None:
-    node = FakeNode(LEADERLESS)
+    node = FakeNodeView(LEADERLESS)
     node.parking_is_full = True
 
     answer = await serve_request(node, make())
@@ -155,7 +155,7 @@ async def test_full_parking_lot_refuses_at_once() -> None:
 async def test_parked_write_of_a_client_that_left_is_not_executed(
     autojump_clock: MockClock,
 ) -> None:
-    node = FakeNode(LEADERLESS)
+    node = FakeNodeView(LEADERLESS)
 
     async with trio.open_nursery() as nursery:
 
@@ -174,7 +174,7 @@ async def test_parked_write_of_a_client_that_left_is_not_executed(
 async def test_what_was_not_executed_goes_round_and_is_forwarded(
     exc: BaohaError, method: str
 ) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.on_handle = raising_once(node, exc)
 
     answer = await serve_request(node, make(method))
@@ -184,7 +184,7 @@ async def test_what_was_not_executed_goes_round_and_is_forwarded(
 
 
 async def test_closed_gate_waits_for_the_next_active_node(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.gate_is_open = False
 
     async with trio.open_nursery() as nursery:
@@ -202,7 +202,7 @@ async def test_closed_gate_waits_for_the_next_active_node(autojump_clock: MockCl
 
 @pytest.mark.parametrize("method", READS)
 async def test_read_that_lost_its_node_is_repeated(method: str) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.on_handle = raising_once(node, LeadershipLost("gone"))
 
     answer = await serve_request(node, make(method))
@@ -213,7 +213,7 @@ async def test_read_that_lost_its_node_is_repeated(method: str) -> None:
 
 @pytest.mark.parametrize("method", WRITES)
 async def test_write_that_lost_its_node_is_answered_unknown_and_not_repeated(method: str) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.on_handle = raising_once(node, LeadershipLost("gone"))
 
     answer = await serve_request(node, make(method))
@@ -225,7 +225,7 @@ async def test_write_that_lost_its_node_is_answered_unknown_and_not_repeated(met
 
 
 async def test_wrapped_read_is_not_repeated() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.on_handle = raising_once(node, LeadershipLost("gone"))
 
     answer = await serve_request(node, make(headers=(("x-vault-wrap-ttl", "60"),)))
@@ -235,7 +235,7 @@ async def test_wrapped_read_is_not_repeated() -> None:
 
 
 async def test_interrupted_forwarding_of_a_write_is_not_repeated() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
     node.on_forward = raising(ForwardingInterrupted("cut"))
 
     answer = await serve_request(node, make("POST"))
@@ -246,7 +246,7 @@ async def test_interrupted_forwarding_of_a_write_is_not_repeated() -> None:
 
 
 async def test_request_that_the_channel_does_not_take_is_refused_at_once() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
     node.on_forward = raising(PayloadTooLarge("above the cluster channel's limit"))
 
     answer = await serve_request(node, make("POST"))
@@ -258,7 +258,7 @@ async def test_request_that_the_channel_does_not_take_is_refused_at_once() -> No
 async def test_interrupted_forwarding_of_a_read_is_repeated_until_the_deadline(
     autojump_clock: MockClock,
 ) -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
     node.on_forward = raising(ForwardingInterrupted("cut"))
 
     answer = await serve_request(node, make(), park_s=5.0)
@@ -272,7 +272,7 @@ async def test_interrupted_forwarding_of_a_read_is_repeated_until_the_deadline(
 async def test_forwarding_that_cannot_be_tried_redirects_once_the_link_has_failed(
     autojump_clock: MockClock,
 ) -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     async def forward(request: HTTPRequest) -> HTTPResponse:
         node.become(replace(STANDBY, link=LinkState.FAILED))
@@ -288,7 +288,7 @@ async def test_forwarding_that_cannot_be_tried_redirects_once_the_link_has_faile
 
 
 async def test_reply_of_an_invalid_tenure_does_not_leave() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     async def handle(request: Request) -> Response:
         node.tenure_is_valid = False
@@ -309,7 +309,7 @@ async def test_reply_of_an_invalid_tenure_does_not_leave() -> None:
 
 @pytest.mark.parametrize("value", ["1", "true", "false", "0"])
 async def test_client_that_declines_forwarding_is_redirected(value: str) -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     answer = await serve_request(node, make(headers=(("x-vault-no-request-forwarding", value),)))
 
@@ -318,7 +318,7 @@ async def test_client_that_declines_forwarding_is_redirected(value: str) -> None
 
 
 async def test_empty_no_forwarding_header_means_nothing() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     answer = await serve_request(node, make(headers=(("x-vault-no-request-forwarding", ""),)))
 
@@ -326,7 +326,7 @@ async def test_empty_no_forwarding_header_means_nothing() -> None:
 
 
 async def test_snapshots_are_never_forwarded() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     answer = await serve_request(node, make(path="/v1/sys/storage/raft/snapshot"))
 
@@ -345,7 +345,7 @@ async def test_location_has_the_leaders_host_and_the_requests_path(
     redirect_addr: str, expected: str
 ) -> None:
     leader = replace(LEADER, redirect_addr=redirect_addr)
-    node = FakeNode(replace(STANDBY, leader=leader, forwarding_enabled=False))
+    node = FakeNodeView(replace(STANDBY, leader=leader, forwarding_enabled=False))
 
     answer = await serve_request(node, make(path="/v1/secret/é/b", query="q=%C3%A9"))
 
@@ -356,7 +356,7 @@ async def test_location_has_the_leaders_host_and_the_requests_path(
 
 
 async def test_step_down_is_allowed_inside_the_gate_and_carried_out_outside() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     answer = await serve_request(
         node, make("PUT", "/v1/sys/step-down", body=b'{"to":"n2","force":true}')
@@ -368,7 +368,7 @@ async def test_step_down_is_allowed_inside_the_gate_and_carried_out_outside() ->
 
 
 async def test_step_down_without_sudo_is_refused_and_nothing_happens() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.sudo_tokens.clear()
 
     answer = await serve_request(node, make("PUT", "/v1/sys/step-down"))
@@ -378,7 +378,7 @@ async def test_step_down_without_sudo_is_refused_and_nothing_happens() -> None:
 
 
 async def test_step_down_without_a_body() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     answer = await serve_request(node, make("POST", "/v1/sys/step-down"))
 
@@ -399,7 +399,7 @@ async def test_step_down_without_a_body() -> None:
 async def test_step_down_refuses_wrong_requests(
     method: str, body: bytes, status: int, error: list[str] | None
 ) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     answer = await serve_request(node, make(method, "/v1/sys/step-down", body=body))
 
@@ -409,7 +409,7 @@ async def test_step_down_refuses_wrong_requests(
 
 
 async def test_step_down_without_a_successor_is_409_with_the_reason() -> None:
-    class Alone(FakeNode):
+    class Alone(FakeNodeView):
         async def step_down(self, *, to: str | None, force: bool, asked_of: str, by: str) -> None:
             raise StepDownRefused("no standby is ready")
 
@@ -420,7 +420,7 @@ async def test_step_down_without_a_successor_is_409_with_the_reason() -> None:
 
 
 async def test_step_down_on_a_standby_is_forwarded() -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     await serve_request(node, make("PUT", "/v1/sys/step-down"))
 
@@ -431,7 +431,7 @@ async def test_step_down_on_a_standby_is_forwarded() -> None:
 
 
 async def test_forwarded_request_is_executed_here() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
 
     answer = await serve_forwarded(node, make("LIST", "/v1/secret"))
 
@@ -441,7 +441,7 @@ async def test_forwarded_request_is_executed_here() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/secret/x", "/v1/sys/step-down"])
 async def test_forwarded_request_is_never_forwarded_again(path: str) -> None:
-    node = FakeNode(STANDBY)
+    node = FakeNodeView(STANDBY)
 
     with pytest.raises(NotActive):
         await serve_forwarded(node, make("PUT", path))
@@ -451,7 +451,7 @@ async def test_forwarded_request_is_never_forwarded_again(path: str) -> None:
 
 @pytest.mark.parametrize("exc", [FencedWrite(), ReadOnly()])
 async def test_forwarded_request_that_was_fenced_off_was_not_executed(exc: BaohaError) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.on_handle = raising(exc)  # type: ignore[assignment]
 
     with pytest.raises(NotActive):
@@ -459,7 +459,7 @@ async def test_forwarded_request_that_was_fenced_off_was_not_executed(exc: Baoha
 
 
 async def test_forwarded_request_that_lost_its_node_says_so() -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     node.on_handle = raising(LeadershipLost("gone"))  # type: ignore[assignment]
 
     with pytest.raises(LeadershipLost):
@@ -469,7 +469,7 @@ async def test_forwarded_request_that_lost_its_node_says_so() -> None:
 async def test_forwarded_request_meets_the_policy_of_its_listener(
     autojump_clock: MockClock,
 ) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     small = ListenerPolicy(max_request_bytes=3)
     quick = ListenerPolicy(max_request_s=2.0)
 
@@ -492,7 +492,7 @@ async def test_forwarded_request_meets_the_policy_of_its_listener(
 
 @pytest.mark.parametrize("outcome", ["not_applied", "unknown"])
 async def test_store_failure_names_no_address_and_says_what_is_unknown(outcome: str) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     failure = StorageUnavailable("connect to db.internal:5432 timed out", outcome=outcome)  # type: ignore[arg-type]
     node.on_handle = raising(failure)  # type: ignore[assignment]
 

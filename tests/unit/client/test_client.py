@@ -13,18 +13,18 @@ from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.answer import Answer
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
-from baoha_cli.client.transport import TLSOptions, Transport
+from baoha_cli.client.transport import ConnectionSettings, TLSOptions
 from baoha_cli.failures import ErrorKind, RequestFailed, UsageFailed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.cli_lab import FakeNode, Reply, Script, Seen, free_port, table
+from tests.support.cli_lab import Reply, Script, ScriptedServer, Seen, free_port, table
 
 TOKEN = Token("s.0123456789abcdef", "test")
 
 
-async def ask(endpoint: Endpoint, transport: Transport | None = None) -> Answer:
-    async with Client(transport or Transport(timeout_s=5)) as client:
+async def ask(endpoint: Endpoint, transport: ConnectionSettings | None = None) -> Answer:
+    async with Client(transport or ConnectionSettings(timeout_s=5)) as client:
         return await client.request(endpoint, "GET", "/v1/x", token=TOKEN)
 
 
@@ -32,7 +32,7 @@ def answering(reply: Reply) -> Script:
     return lambda _: reply
 
 
-async def failure(endpoint: Endpoint, transport: Transport | None = None) -> RequestFailed:
+async def failure(endpoint: Endpoint, transport: ConnectionSettings | None = None) -> RequestFailed:
     with pytest.raises(RequestFailed) as caught:
         await ask(endpoint, transport)
     assert TOKEN.value not in str(caught.value)
@@ -54,7 +54,7 @@ async def test_handshake_that_stalls_does_not_use_up_the_time_of_the_request() -
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
         endpoint = parse_address(f"https://127.0.0.1:{listener.getsockname()[1]}")
-        transport = Transport(timeout_s=60, handshake_timeout_s=0.1)
+        transport = ConnectionSettings(timeout_s=60, handshake_timeout_s=0.1)
         with trio.fail_after(10):
             failed = await failure(endpoint, transport)
     assert (failed.kind, failed.sent) == (ErrorKind.TIMEOUT, False)
@@ -70,12 +70,12 @@ async def test_request_to_silent_server_times_out_and_may_have_happened() -> Non
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
         endpoint = parse_address(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        failed = await failure(endpoint, Transport(timeout_s=0.2))
+        failed = await failure(endpoint, ConnectionSettings(timeout_s=0.2))
     assert (failed.kind, failed.sent) == (ErrorKind.TIMEOUT, True)
 
 
 async def test_request_with_https_to_plain_port_says_so() -> None:
-    with FakeNode(answering((400, {}))) as node:
+    with ScriptedServer(answering((400, {}))) as node:
         failed = await failure(parse_address(node.url.replace("http:", "https:")))
     assert failed.kind is ErrorKind.TLS
     assert "server gave HTTP response to HTTPS client" in failed.message
@@ -96,23 +96,23 @@ async def test_request_with_https_to_plain_port_says_so() -> None:
     ids=["empty", "binary", "cut", "length", "chunk", "status", "headers", "ssh"],
 )
 async def test_answer_that_is_not_http_is_a_protocol_failure(reply: bytes) -> None:
-    with FakeNode(answering(reply)) as node:
+    with ScriptedServer(answering(reply)) as node:
         failed = await failure(parse_address(node.url))
     assert failed.kind is ErrorKind.PROTOCOL
 
 
 async def test_answer_larger_than_the_limit_is_refused() -> None:
-    with FakeNode(answering((200, b"x" * 4096))) as node:
-        transport = Transport(timeout_s=5, body_bytes_max=1024)
+    with ScriptedServer(answering((200, b"x" * 4096))) as node:
+        transport = ConnectionSettings(timeout_s=5, body_bytes_max=1024)
         failed = await failure(parse_address(node.url), transport)
     assert failed.kind is ErrorKind.PROTOCOL
     assert "larger than 1024" in failed.message
 
 
 async def test_redirect_is_an_answer_and_is_not_followed() -> None:
-    with FakeNode(answering((200, {}))) as target:
+    with ScriptedServer(answering((200, {}))) as target:
         reply: Reply = (307, b"", {"Location": f"{target.url}/v1/x"})
-        with FakeNode(answering(reply)) as node:
+        with ScriptedServer(answering(reply)) as node:
             answer = await ask(parse_address(node.url))
         assert answer.status == 307
         assert target.seen == []
@@ -121,8 +121,8 @@ async def test_redirect_is_an_answer_and_is_not_followed() -> None:
 async def test_reads_share_a_connection_and_survive_its_end() -> None:
     scripted: list[Reply] = [(200, {"n": 1}), b"", (200, {"n": 2})]
     replies = iter(scripted)
-    with FakeNode(lambda _: next(replies)) as node:
-        async with Client(Transport(timeout_s=5)) as client:
+    with ScriptedServer(lambda _: next(replies)) as node:
+        async with Client(ConnectionSettings(timeout_s=5)) as client:
             endpoint = parse_address(node.url)
             first = await client.request(endpoint, "GET", "/v1/x")
             second = await client.request(endpoint, "GET", "/v1/x")
@@ -133,8 +133,8 @@ async def test_reads_share_a_connection_and_survive_its_end() -> None:
 async def test_write_is_never_sent_twice() -> None:
     scripted: list[Reply] = [(200, {}), b"", (200, {})]
     replies = iter(scripted)
-    with FakeNode(lambda _: next(replies)) as node:
-        async with Client(Transport(timeout_s=5)) as client:
+    with ScriptedServer(lambda _: next(replies)) as node:
+        async with Client(ConnectionSettings(timeout_s=5)) as client:
             endpoint = parse_address(node.url)
             await client.request(endpoint, "GET", "/v1/x")
             with pytest.raises(RequestFailed) as caught:
@@ -144,7 +144,7 @@ async def test_write_is_never_sent_twice() -> None:
 
 
 async def test_header_that_http_cannot_carry_does_not_show_its_value() -> None:
-    async with Client(Transport()) as client:
+    async with Client(ConnectionSettings()) as client:
         with pytest.raises(UsageFailed) as caught:
             await client.request(
                 Endpoint("http", "127.0.0.1", 1), "GET", "/", headers=[("A", "se\r\ncret")]
@@ -154,8 +154,8 @@ async def test_header_that_http_cannot_carry_does_not_show_its_value() -> None:
 
 
 async def test_path_is_escaped_and_query_encoded() -> None:
-    with FakeNode(answering((200, {}))) as node:
-        async with Client(Transport(timeout_s=5)) as client:
+    with ScriptedServer(answering((200, {}))) as node:
+        async with Client(ConnectionSettings(timeout_s=5)) as client:
             await client.request(
                 parse_address(node.url), "GET", "/v1/a b/%2e?c", query=[("list", "true")]
             )
@@ -163,8 +163,8 @@ async def test_path_is_escaped_and_query_encoded() -> None:
 
 
 async def test_namespace_and_token_travel_as_headers() -> None:
-    with FakeNode(answering((200, {}))) as node:
-        await ask(parse_address(node.url), Transport(timeout_s=5, namespace="team"))
+    with ScriptedServer(answering((200, {}))) as node:
+        await ask(parse_address(node.url), ConnectionSettings(timeout_s=5, namespace="team"))
         headers = node.seen[0].headers
     assert headers["x-vault-token"] == TOKEN.value
     assert headers["x-vault-namespace"] == "team"
@@ -193,16 +193,18 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
 
 
 async def test_tls_with_trusted_certificate_works(authority: trustme.CA, ca_file: str) -> None:
-    with FakeNode(answering((200, {"a": 1})), context=serving(authority, "127.0.0.1")) as node:
+    with ScriptedServer(
+        answering((200, {"a": 1})), context=serving(authority, "127.0.0.1")
+    ) as node:
         options = TLSOptions(ca_cert=ca_file)
-        answer = await ask(parse_address(node.url), Transport(timeout_s=5, tls=options))
+        answer = await ask(parse_address(node.url), ConnectionSettings(timeout_s=5, tls=options))
     assert answer.mapping() == {"a": 1}
     assert answer.peer.tls_version.startswith("TLSv1.")
     assert answer.peer.certificate_der
 
 
 async def test_tls_with_unknown_authority_is_refused(authority: trustme.CA) -> None:
-    with FakeNode(answering((200, {})), context=serving(authority, "127.0.0.1")) as node:
+    with ScriptedServer(answering((200, {})), context=serving(authority, "127.0.0.1")) as node:
         failed = await failure(parse_address(node.url))
         assert node.seen == []
     assert failed.kind is ErrorKind.TLS
@@ -210,9 +212,11 @@ async def test_tls_with_unknown_authority_is_refused(authority: trustme.CA) -> N
 
 
 async def test_tls_with_wrong_name_is_refused(authority: trustme.CA, ca_file: str) -> None:
-    with FakeNode(answering((200, {})), context=serving(authority, "other.example")) as node:
+    with ScriptedServer(answering((200, {})), context=serving(authority, "other.example")) as node:
         options = TLSOptions(ca_cert=ca_file)
-        failed = await failure(parse_address(node.url), Transport(timeout_s=5, tls=options))
+        failed = await failure(
+            parse_address(node.url), ConnectionSettings(timeout_s=5, tls=options)
+        )
     assert failed.kind is ErrorKind.TLS
     assert "not valid for this address" in failed.message
 
@@ -220,16 +224,16 @@ async def test_tls_with_wrong_name_is_refused(authority: trustme.CA, ca_file: st
 async def test_tls_server_name_is_verified_instead_of_host(
     authority: trustme.CA, ca_file: str
 ) -> None:
-    with FakeNode(answering((200, {})), context=serving(authority, "other.example")) as node:
+    with ScriptedServer(answering((200, {})), context=serving(authority, "other.example")) as node:
         options = TLSOptions(ca_cert=ca_file, server_name="other.example")
-        answer = await ask(parse_address(node.url), Transport(timeout_s=5, tls=options))
+        answer = await ask(parse_address(node.url), ConnectionSettings(timeout_s=5, tls=options))
     assert answer.status == 200
 
 
 async def test_tls_without_verification_needs_to_be_asked_for(authority: trustme.CA) -> None:
-    with FakeNode(answering((200, {})), context=serving(authority, "other.example")) as node:
+    with ScriptedServer(answering((200, {})), context=serving(authority, "other.example")) as node:
         options = TLSOptions(skip_verify=True)
-        answer = await ask(parse_address(node.url), Transport(timeout_s=5, tls=options))
+        answer = await ask(parse_address(node.url), ConnectionSettings(timeout_s=5, tls=options))
     assert answer.status == 200
 
 
@@ -237,8 +241,8 @@ async def test_tls_without_verification_needs_to_be_asked_for(authority: trustme
 
 
 async def test_proxy_gets_connect_and_no_token() -> None:
-    with FakeNode(answering((403, b""))) as proxy:
-        transport = Transport(timeout_s=5, proxy=parse_address(proxy.url))
+    with ScriptedServer(answering((403, b""))) as proxy:
+        transport = ConnectionSettings(timeout_s=5, proxy=parse_address(proxy.url))
         failed = await failure(parse_address("http://a.example:8200"), transport)
         [seen] = proxy.seen
     assert failed.kind is ErrorKind.UNREACHABLE
@@ -254,12 +258,12 @@ async def test_proxy_gets_connect_and_no_token() -> None:
 )
 @given(reply=st.binary(max_size=400) | st.binary(max_size=200).map(lambda b: b"HTTP/1.1 200 K" + b))
 def test_arbitrary_bytes_end_as_answer_or_as_known_failure(reply: bytes) -> None:
-    with FakeNode(answering(reply)) as node:
+    with ScriptedServer(answering(reply)) as node:
         endpoint = parse_address(node.url)
 
         async def attempt() -> None:
             try:
-                answer = await ask(endpoint, Transport(timeout_s=2))
+                answer = await ask(endpoint, ConnectionSettings(timeout_s=2))
                 outcomes.append(type(answer.mapping()) is dict and type(answer.errors()) is tuple)
             except RequestFailed as failed:
                 outcomes.append(failed.kind in (ErrorKind.PROTOCOL, ErrorKind.TIMEOUT))

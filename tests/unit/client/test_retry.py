@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli_lab import CommandLine, FakeNode, active_node, free_port
+from tests.support.cli_lab import CommandLine, ScriptedServer, active_node, free_port
 
 WRITE = ("write", "cubbyhole/x", "a=b")
 
@@ -114,7 +114,7 @@ def test_request_that_may_have_been_executed_is_never_sent_again(
 
 
 def test_answer_with_an_error_is_an_answer(cli: CommandLine) -> None:
-    with FakeNode(active_node(cubbyhole__x=(503, {"errors": ["no leader"]}))) as node:
+    with ScriptedServer(active_node(cubbyhole__x=(503, {"errors": ["no leader"]}))) as node:
         ran = cli(*WRITE, "--retry=5", f"-address={node.url}")
     assert ran.code == 2
     assert len(node.seen) == 1
@@ -141,7 +141,7 @@ def test_server_that_comes_back_is_found(cli: CommandLine) -> None:
 
 
 def test_wrong_certificate_stays_wrong(cli: CommandLine) -> None:
-    with FakeNode(active_node()) as node:
+    with ScriptedServer(active_node()) as node:
         url = node.url.replace("http:", "https:")
         ran = cli(*WRITE, "-v", "--retry=5", f"-address={url}")
     assert ran.code == 2

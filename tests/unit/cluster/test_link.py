@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from baoha.cluster.channel import LeaderNotice, PrepareReply
-from baoha.cluster.standby_link import ClusterLink
+from baoha.cluster.standby_link import StandbyLink
 from baoha.core.view import LinkState
 from baoha.errors import CannotForward, ForwardingError, StorageUnavailable
 from baoha.sansio.advertisement import Advertisement
@@ -138,7 +138,7 @@ async def test_dialling_refused_pauses_grow_to_the_maximum(autojump_clock: MockC
         serve = MemoryHub().network("unused").serve
         check = MemoryHub().network("unused").check
 
-    link = ClusterLink(
+    link = StandbyLink(
         RefusingNetwork(),
         advertise(),
         RecordingStandby(),
@@ -187,7 +187,7 @@ async def test_advertisement_unusable_link_fails_and_says_why(
     hub.network("active")
     handler = RecordingStandby()
     advertisement: Advertisement = replace(advertise(), **change)  # type: ignore[arg-type]
-    link = ClusterLink(hub.network("standby"), advertisement, handler, timing=HATiming())
+    link = StandbyLink(hub.network("standby"), advertisement, handler, timing=HATiming())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await handler.wait_until(lambda: link.state is LinkState.FAILED)

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
 from baoha.cluster.network import TCPNetwork
-from baoha.cluster.standby_link import ClusterLink
+from baoha.cluster.standby_link import StandbyLink
 from baoha.cluster.tls import client_context, server_context
 from baoha.core.view import LinkState
 from baoha.names import CLUSTER_ALPN
@@ -61,7 +61,7 @@ class Listener:
         identity: TenureIdentity = IDENTITY,
         timing: HATiming | None = None,
         name: str = "standby",
-    ) -> AsyncIterator[tuple[ClusterLink, RecordingStandby]]:
+    ) -> AsyncIterator[tuple[StandbyLink, RecordingStandby]]:
         async with open_link(self.port, identity, timing, name) as opened:
             yield opened
 
@@ -76,9 +76,9 @@ async def open_link(
     identity: TenureIdentity = IDENTITY,
     timing: HATiming | None = None,
     name: str = "standby",
-) -> AsyncIterator[tuple[ClusterLink, RecordingStandby]]:
+) -> AsyncIterator[tuple[StandbyLink, RecordingStandby]]:
     handler = RecordingStandby(name=name)
-    link = ClusterLink(
+    link = StandbyLink(
         TCPNetwork(), advertise(identity, HOST, port), handler, timing=timing or HATiming()
     )
     async with trio.open_nursery() as nursery:
@@ -121,12 +121,12 @@ async def open_listener(
         nursery.cancel_scope.cancel()
 
 
-async def wait_up(link: ClusterLink, handler: RecordingStandby) -> None:
+async def wait_up(link: StandbyLink, handler: RecordingStandby) -> None:
     with trio.fail_after(5):
         await handler.wait_until(lambda: link.state is LinkState.UP)
 
 
-async def wait_failed(link: ClusterLink, handler: RecordingStandby) -> str:
+async def wait_failed(link: StandbyLink, handler: RecordingStandby) -> str:
     with trio.fail_after(10):
         await handler.wait_until(lambda: link.state is LinkState.FAILED)
     return link.last_error

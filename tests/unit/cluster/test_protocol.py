@@ -12,7 +12,7 @@ import trio_websocket
 from trio.testing import MockClock
 
 from baoha.cluster.channel import Hello, Welcome
-from baoha.cluster.standby_link import ClusterLink
+from baoha.cluster.standby_link import StandbyLink
 from baoha.cluster.tls import accept_tls, client_context, connect_tls, server_context
 from baoha.cluster.transport import ChannelBroken, Transport, open_transport
 from baoha.core.view import LinkState
@@ -21,7 +21,7 @@ from baoha.sansio.wire.frames import (
     PROTOCOL,
     ChannelLimits,
     Frame,
-    Kind,
+    FrameKind,
     decode_response,
     encode_credit,
     encode_head,
@@ -55,10 +55,10 @@ async def raw_peer(channel: Channel, *, hello: bool = True) -> AsyncIterator[Tra
     async with open_transport(secure, host=IDENTITY.name, limits=limits) as transport:
         if hello:
             transport.outbox.control(
-                Kind.HELLO, 0, pack(Hello(protocols=(PROTOCOL,), node=node_info("rogue")))
+                FrameKind.HELLO, 0, pack(Hello(protocols=(PROTOCOL,), node=node_info("rogue")))
             )
             (frame,) = await transport.receive()
-            assert frame.kind == Kind.WELCOME
+            assert frame.kind == FrameKind.WELCOME
         yield transport
 
 
@@ -75,7 +75,7 @@ async def goodbye_of(transport: Transport) -> str:
     """Read until the goodbye, hang up, and return its text."""
     while True:
         for frame in await transport.receive():
-            if frame.kind == Kind.GOODBYE:
+            if frame.kind == FrameKind.GOODBYE:
                 return frame.payload.decode()
 
 
@@ -90,19 +90,23 @@ def big_head() -> bytes:
 @pytest.mark.parametrize(
     ("kind", "payload", "text"),
     [
-        (Kind.REQUEST, b"", "message header is cut off"),
-        (Kind.REQUEST, struct.pack("!IQ", 99, 0), "message head is cut off"),
-        (Kind.REQUEST, encode_message_start(b"\xc1", 0, b""), "request head cannot be decoded"),
-        (Kind.REQUEST, encode_message_start(b"", 0, b"more"), "more body than it announces"),
-        (Kind.REQUEST, encode_message_start(b"h", 67_108_865, b""), "body of 67108865 bytes"),
-        (Kind.REQUEST, big_head(), "message head of 1048577 bytes is above"),
-        (Kind.HEARTBEAT, b"nonsense", "cannot decode NodeInfo"),
-        (Kind.CREDIT, b"1234567", "credit frame has the wrong length"),
-        (Kind.PREPARED, b"\xff", "cannot decode PrepareReply"),
+        (FrameKind.REQUEST, b"", "message header is cut off"),
+        (FrameKind.REQUEST, struct.pack("!IQ", 99, 0), "message head is cut off"),
+        (
+            FrameKind.REQUEST,
+            encode_message_start(b"\xc1", 0, b""),
+            "request head cannot be decoded",
+        ),
+        (FrameKind.REQUEST, encode_message_start(b"", 0, b"more"), "more body than it announces"),
+        (FrameKind.REQUEST, encode_message_start(b"h", 67_108_865, b""), "body of 67108865 bytes"),
+        (FrameKind.REQUEST, big_head(), "message head of 1048577 bytes is above"),
+        (FrameKind.HEARTBEAT, b"nonsense", "cannot decode NodeInfo"),
+        (FrameKind.CREDIT, b"1234567", "credit frame has the wrong length"),
+        (FrameKind.PREPARED, b"\xff", "cannot decode PrepareReply"),
     ],
 )
 async def test_peer_sends_bad_frame_is_told_and_let_go(
-    autojump_clock: MockClock, kind: Kind, payload: bytes, text: str
+    autojump_clock: MockClock, kind: FrameKind, payload: bytes, text: str
 ) -> None:
     async with open_channel() as channel:
         async with raw_peer(channel) as transport:
@@ -133,20 +137,23 @@ async def test_peer_sends_garbage_instead_of_envelopes_is_told_and_let_go(
 @pytest.mark.parametrize(
     ("frames", "text"),
     [
-        ([(Kind.HEARTBEAT, b"")], "the first frame is not a hello"),
-        ([(Kind.HELLO, b"junk")], "cannot decode Hello"),
+        ([(FrameKind.HEARTBEAT, b"")], "the first frame is not a hello"),
+        ([(FrameKind.HELLO, b"junk")], "cannot decode Hello"),
         (
-            [(Kind.HELLO, pack(Hello(protocols=(2, 3), node=node_info())))],
+            [(FrameKind.HELLO, pack(Hello(protocols=(2, 3), node=node_info())))],
             "none of the protocols [2, 3] is known here",
         ),
         (
-            [(Kind.HELLO, pack(Hello(protocols=(1,), node=node_info()))), (Kind.REQUEST, start())],
+            [
+                (FrameKind.HELLO, pack(Hello(protocols=(1,), node=node_info()))),
+                (FrameKind.REQUEST, start()),
+            ],
             "frames before the welcome",
         ),
     ],
 )
 async def test_peer_says_a_bad_hello_is_told_and_never_joins(
-    autojump_clock: MockClock, frames: list[tuple[Kind, bytes]], text: str
+    autojump_clock: MockClock, frames: list[tuple[FrameKind, bytes]], text: str
 ) -> None:
     async with open_channel() as channel:
         async with raw_peer(channel, hello=False) as transport:
@@ -182,16 +189,16 @@ async def test_peer_breaks_protocol_with_requests_running_their_fate_is_told(
 
     async with open_channel(active=RecordingActive(answer)) as channel:
         async with raw_peer(channel) as transport:
-            transport.outbox.control(Kind.REQUEST, 1, start())
+            transport.outbox.control(FrameKind.REQUEST, 1, start())
             await wait_until(lambda: channel.active.running == 1)
             # The same id again.
-            transport.outbox.control(Kind.REQUEST, 1, start())
+            transport.outbox.control(FrameKind.REQUEST, 1, start())
             frames: list[Frame] = []
-            while not frames or frames[-1].kind != Kind.GOODBYE:
+            while not frames or frames[-1].kind != FrameKind.GOODBYE:
                 frames += await transport.receive()
             assert [(frame.kind, frame.id) for frame in frames] == [
-                (Kind.UNKNOWN_OUTCOME, 1),
-                (Kind.GOODBYE, 0),
+                (FrameKind.UNKNOWN_OUTCOME, 1),
+                (FrameKind.GOODBYE, 0),
             ]
             assert frames[-1].payload == b"request id is in use"
         assert channel.active.running == 0
@@ -201,12 +208,16 @@ async def test_peer_sends_body_that_was_not_granted_is_let_go(autojump_clock: Mo
     limits = ChannelLimits(in_flight_bytes_max=100_000)
     async with open_channel(active_limits=limits) as channel:
         async with raw_peer(channel) as transport:
-            transport.outbox.control(Kind.REQUEST, 1, start("/a", 90_000))
+            transport.outbox.control(FrameKind.REQUEST, 1, start("/a", 90_000))
             (frame,) = await transport.receive()
-            assert (frame.kind, frame.id, frame.payload) == (Kind.CREDIT, 1, encode_credit(90_000))
+            assert (frame.kind, frame.id, frame.payload) == (
+                FrameKind.CREDIT,
+                1,
+                encode_credit(90_000),
+            )
             # A second body does not fit beside the first: no credit, so nothing may be sent.
-            transport.outbox.control(Kind.REQUEST, 2, start("/b", 90_000))
-            transport.outbox.control(Kind.BODY, 2, b"b" * 100)
+            transport.outbox.control(FrameKind.REQUEST, 2, start("/b", 90_000))
+            transport.outbox.control(FrameKind.BODY, 2, b"b" * 100)
             assert await goodbye_of(transport) == "body chunk was not granted"
         assert channel.active.called == []
 
@@ -216,14 +227,14 @@ async def test_peer_sends_unknown_kinds_and_late_frames_they_are_ignored(
 ) -> None:
     async with open_channel() as channel:
         async with raw_peer(channel) as transport:
-            for kind in (Kind.BODY, Kind.CANCEL, Kind.NOTICE, Kind.WELCOME):
+            for kind in (FrameKind.BODY, FrameKind.CANCEL, FrameKind.NOTICE, FrameKind.WELCOME):
                 transport.outbox.control(kind, 77, b"whatever")
-            transport.outbox.control(Kind.CREDIT, 77, encode_credit(5))
-            transport.outbox.control(Kind.PREPARED, 77, pack(RecordingStandby().reply))
+            transport.outbox.control(FrameKind.CREDIT, 77, encode_credit(5))
+            transport.outbox.control(FrameKind.PREPARED, 77, pack(RecordingStandby().reply))
             await transport._connection.send_message(struct.pack("!IBQ", 2, 200, 1) + b"??")
-            transport.outbox.control(Kind.REQUEST, 78, start("/after"))
+            transport.outbox.control(FrameKind.REQUEST, 78, start("/after"))
             (frame,) = await transport.receive()
-            assert (frame.kind, frame.id) == (Kind.RESPONSE, 78)
+            assert (frame.kind, frame.id) == (FrameKind.RESPONSE, 78)
             answer = parse_message_start(frame.payload, ChannelLimits())
             assert decode_response(answer.head, answer.first).header("x-path") == "/after"
 
@@ -237,9 +248,9 @@ async def test_peer_has_too_many_requests_in_flight_gets_busy(autojump_clock: Mo
     async with open_channel(active=RecordingActive(answer), active_limits=limits) as channel:
         async with raw_peer(channel) as transport:
             for number in range(1, 5):
-                transport.outbox.control(Kind.REQUEST, number, start())
+                transport.outbox.control(FrameKind.REQUEST, number, start())
             (frame,) = await transport.receive()
-            assert (frame.kind, frame.id) == (Kind.NOT_EXECUTED, 4)
+            assert (frame.kind, frame.id) == (FrameKind.NOT_EXECUTED, 4)
             assert b"busy" in frame.payload
         assert len(channel.active.called) == 3
 
@@ -280,17 +291,17 @@ def welcome(protocol: int = PROTOCOL, in_flight_max: int = 5) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "payload", "cause"),
     [
-        (Kind.WELCOME, welcome(protocol=9), "the active node chose protocol 9"),
-        (Kind.WELCOME, b"junk", "cannot decode Welcome"),
-        (Kind.ECHO, b"", "the active node's first frame is not a welcome"),
-        (Kind.GOODBYE, b"too old", "the active node closed the channel: too old"),
+        (FrameKind.WELCOME, welcome(protocol=9), "the active node chose protocol 9"),
+        (FrameKind.WELCOME, b"junk", "cannot decode Welcome"),
+        (FrameKind.ECHO, b"", "the active node's first frame is not a welcome"),
+        (FrameKind.GOODBYE, b"too old", "the active node closed the channel: too old"),
     ],
 )
 async def test_active_node_says_a_bad_welcome_link_fails_and_says_why(
-    autojump_clock: MockClock, kind: Kind, payload: bytes, cause: str
+    autojump_clock: MockClock, kind: FrameKind, payload: bytes, cause: str
 ) -> None:
     hub, handler = MemoryHub(), RecordingStandby()
-    link = ClusterLink(hub.network("standby"), advertise(), handler, timing=HATiming())
+    link = StandbyLink(hub.network("standby"), advertise(), handler, timing=HATiming())
     async with raw_active(hub, lambda transport: transport.outbox.control(kind, 0, payload)):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.run)
@@ -304,12 +315,12 @@ async def test_active_node_breaks_protocol_pending_request_is_interrupted(
     autojump_clock: MockClock,
 ) -> None:
     async def behave(transport: Transport) -> None:
-        transport.outbox.control(Kind.WELCOME, 0, welcome())
+        transport.outbox.control(FrameKind.WELCOME, 0, welcome())
         await transport.receive()
-        transport.outbox.control(Kind.RESPONSE, 1, encode_message_start(b"\xc1", 0, b""))
+        transport.outbox.control(FrameKind.RESPONSE, 1, encode_message_start(b"\xc1", 0, b""))
 
     hub, handler = MemoryHub(), RecordingStandby()
-    link = ClusterLink(hub.network("standby"), advertise(), handler, timing=HATiming())
+    link = StandbyLink(hub.network("standby"), advertise(), handler, timing=HATiming())
     async with raw_active(hub, behave), trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await handler.wait_until(lambda: link.state is LinkState.UP)

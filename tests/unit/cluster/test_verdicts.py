@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from baoha.cluster.standby_link import WHOLE_ATTEMPTS, ClusterLink
+from baoha.cluster.standby_link import WHOLE_ATTEMPTS, StandbyLink
 from baoha.core.view import LinkState
 from baoha.timing import HATiming
 from tests.support.channel import ACTIVE_PORT, RecordingStandby, advertise, open_channel
@@ -24,7 +24,7 @@ TIMING = HATiming()
 class StateLog(RecordingStandby):
     """Remembers each state of its link, and when it came."""
 
-    def watch(self, link: ClusterLink) -> None:
+    def watch(self, link: StandbyLink) -> None:
         self.link = link
         self.states: list[tuple[float, LinkState]] = []
 
@@ -56,7 +56,7 @@ async def watch_link(handler: Handler | None, limit_s: float, *, blocked: bool =
     hub = MemoryHub()
     log = StateLog()
     hub.network("active")
-    link = ClusterLink(hub.network("standby"), advertise(), log, timing=TIMING, jitter=lambda: 0.5)
+    link = StandbyLink(hub.network("standby"), advertise(), log, timing=TIMING, jitter=lambda: 0.5)
     log.watch(link)
     if blocked:
         hub.block("standby", "active")

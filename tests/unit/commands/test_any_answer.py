@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.cli_lab import CommandLine, FakeNode
+from tests.support.cli_lab import CommandLine, ScriptedServer
 
 TOKEN = "s.VerySecretClientToken01"
 
@@ -91,7 +91,7 @@ def test_no_answer_of_a_server_makes_a_traceback(
 ) -> None:
     cli.setenv("BAO_TOKEN", TOKEN)
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with FakeNode(lambda _: (status, content)) as node:
+    with ScriptedServer(lambda _: (status, content)) as node:
         ran = cli(*argv, f"-address={node.url}", f"-format={form}", "--timeout=2s")
     assert ran.code in {0, 1, 2, 3, 4, 5, 7, 8, 9, 64}, (argv, ran)
     assert "Traceback" not in ran.err

@@ -17,9 +17,9 @@ from tests.support.cli_lab import (
     UNINITIALIZED,
     UNSEALED,
     CommandLine,
-    FakeNode,
     Reply,
     Script,
+    ScriptedServer,
     Seen,
     active_node,
     free_port,
@@ -112,7 +112,7 @@ Active Node Address    http://127.0.0.1:20200
 def test_status_of_one_node_is_the_recorded_table(
     cli: CommandLine, seal: dict[str, object], leader: Reply, expected: str, code: int
 ) -> None:
-    with FakeNode(state(seal, leader)) as node:
+    with ScriptedServer(state(seal, leader)) as node:
         ran = cli("status", f"-address={node.url}")
     assert (ran.code, ran.out, ran.err) == (code, expected, "")
 
@@ -131,7 +131,7 @@ def test_status_of_one_node_is_the_recorded_table(
 def test_status_exit_code_depends_on_state_and_profile(
     cli: CommandLine, seal: dict[str, object], leader: Reply, bao: int, detailed: int, nagios: int
 ) -> None:
-    with FakeNode(state(seal, leader)) as node:
+    with ScriptedServer(state(seal, leader)) as node:
         codes = [
             cli("status", f"-address={node.url}", f"--exit-codes={profile}").code
             for profile in ("bao", "detailed", "nagios")
@@ -167,7 +167,7 @@ def test_status_never_sends_the_token(cli: CommandLine) -> None:
 
 
 def test_status_as_json_has_schema_and_the_fields_of_bao(cli: CommandLine) -> None:
-    with FakeNode(state(UNSEALED, (200, STANDBY))) as node:
+    with ScriptedServer(state(UNSEALED, (200, STANDBY))) as node:
         ran = cli("status", f"-address={node.url}", "-format=json")
     data = json.loads(ran.out)
     assert data.pop("schema") == "baoha.seal-status/v1"
@@ -179,7 +179,7 @@ def test_status_as_json_has_schema_and_the_fields_of_bao(cli: CommandLine) -> No
 
 
 def test_status_in_every_format_says_the_same(cli: CommandLine) -> None:
-    with FakeNode(state(SEALED, REFUSED)) as node:
+    with ScriptedServer(state(SEALED, REFUSED)) as node:
         address = f"-address={node.url}"
         data = json.loads(cli("status", address, "-o", "json").out)
         assert yaml.safe_load(cli("status", address, "-o", "yaml").out) == data
@@ -213,17 +213,17 @@ def test_colour_is_only_added_where_it_is_wanted(cli: CommandLine) -> None:
 
 
 @pytest.fixture
-def cluster() -> Iterator[list[FakeNode]]:
+def cluster() -> Iterator[list[ScriptedServer]]:
     with nodes(active_node(), standby_node(), standby_node()) as opened:
         yield opened
 
 
-def addresses(opened: list[FakeNode]) -> str:
+def addresses(opened: list[ScriptedServer]) -> str:
     return "-address=" + ",".join(node.url for node in opened)
 
 
 def test_status_of_healthy_cluster_is_a_table_and_zero(
-    cli: CommandLine, cluster: list[FakeNode]
+    cli: CommandLine, cluster: list[ScriptedServer]
 ) -> None:
     ran = cli("status", addresses(cluster))
     lines = ran.out.splitlines()
@@ -239,7 +239,7 @@ def test_status_of_healthy_cluster_is_a_table_and_zero(
 
 
 def test_status_of_cluster_as_json_is_one_document(
-    cli: CommandLine, cluster: list[FakeNode]
+    cli: CommandLine, cluster: list[ScriptedServer]
 ) -> None:
     data = json.loads(cli("status", addresses(cluster), "-o", "json").out)
     assert data["schema"] == "baoha.status/v1"
@@ -263,7 +263,7 @@ def test_status_with_dead_blind_and_redirecting_nodes_is_degraded(cli: CommandLi
 
 
 def test_status_expectations_decide_the_exit_code(
-    cli: CommandLine, cluster: list[FakeNode]
+    cli: CommandLine, cluster: list[ScriptedServer]
 ) -> None:
     given = addresses(cluster)
     assert cli("status", given, "--expect=one-leader,forwarding,nodes=3").code == 0
@@ -295,7 +295,7 @@ def test_status_of_nodes_that_all_hang_asks_them_at_the_same_time(cli: CommandLi
 
 
 def test_address_list_can_come_from_the_environment_in_order_of_precedence(
-    cli: CommandLine, cluster: list[FakeNode]
+    cli: CommandLine, cluster: list[ScriptedServer]
 ) -> None:
     cli.setenv("VAULT_ADDR", "http://127.0.0.1:1")
     cli.setenv("BAO_ADDR", "http://127.0.0.1:2")
@@ -316,7 +316,7 @@ def test_token_is_found_in_the_order_flag_environment_file(
     file.chmod(0o600)
     other = tmp_path / "other"
     other.write_text("s.fromflag")
-    with FakeNode(active_node(**{"auth__token__lookup-self": (200, {"data": {}})})) as node:
+    with ScriptedServer(active_node(**{"auth__token__lookup-self": (200, {"data": {}})})) as node:
         cli("token", "lookup", f"-address={node.url}")
         cli.setenv("VAULT_TOKEN", "s.fromvault")
         cli("token", "lookup", f"-address={node.url}")
@@ -331,7 +331,7 @@ def test_token_file_that_others_can_read_is_warned_about(cli: CommandLine, tmp_p
     file = tmp_path / ".vault-token"
     file.write_text("s.fromfile")
     file.chmod(0o644)
-    with FakeNode(active_node(**{"auth__token__lookup-self": (200, {"data": {}})})) as node:
+    with ScriptedServer(active_node(**{"auth__token__lookup-self": (200, {"data": {}})})) as node:
         ran = cli("token", "lookup", f"-address={node.url}")
     assert "others on this machine can read" in ran.err
 
@@ -342,9 +342,9 @@ def test_token_and_data_never_go_to_a_redirect_target_that_was_not_given(
     cli: CommandLine, follow: tuple[str, ...], location: str
 ) -> None:
     cli.setenv("BAO_TOKEN", TOKEN)
-    with FakeNode(lambda _: (200, {"data": {"a": "b"}})) as target:
+    with ScriptedServer(lambda _: (200, {"data": {"a": "b"}})) as target:
         reply: Reply = (307, b"", {"Location": location.format(target=target.url)})
-        with FakeNode(lambda _: reply) as node:
+        with ScriptedServer(lambda _: reply) as node:
             ran = cli("write", f"-address={node.url}", *follow, "secret/x", "a=confidential")
         assert target.seen == []
     assert ran.code == 2
@@ -353,9 +353,9 @@ def test_token_and_data_never_go_to_a_redirect_target_that_was_not_given(
 
 def test_redirect_to_a_given_address_is_followed_when_asked(cli: CommandLine) -> None:
     cli.setenv("BAO_TOKEN", TOKEN)
-    with FakeNode(lambda _: (200, {"data": {"a": "b"}})) as target:
+    with ScriptedServer(lambda _: (200, {"data": {"a": "b"}})) as target:
         reply: Reply = (307, b"", {"Location": f"{target.url}/v1/secret/x?n=1"})
-        with FakeNode(lambda _: reply) as node:
+        with ScriptedServer(lambda _: reply) as node:
             given = ["read", f"-address={node.url}", f"-address={target.url}", "secret/x"]
             refused = cli(*given)
             followed = cli(*given, "--follow-redirects")
@@ -366,7 +366,7 @@ def test_redirect_to_a_given_address_is_followed_when_asked(cli: CommandLine) ->
 
 def test_redirect_in_a_circle_ends(cli: CommandLine) -> None:
     box: list[str] = []
-    with FakeNode(lambda _: (307, b"", {"Location": f"{box[0]}/v1/secret/x"})) as node:
+    with ScriptedServer(lambda _: (307, b"", {"Location": f"{box[0]}/v1/secret/x"})) as node:
         box.append(node.url)
         ran = cli("read", f"-address={node.url}", "secret/x", "--follow-redirects")
     assert ran.code == 2
@@ -379,7 +379,7 @@ def test_token_that_a_server_echoes_is_blanked_out_of_errors(cli: CommandLine) -
     def echo(request: Seen) -> Reply:
         return (400, {"errors": [f"bad token {request.headers.get('x-vault-token')}"]})
 
-    with FakeNode(echo) as node:
+    with ScriptedServer(echo) as node:
         for argv in (["read", "a/b"], ["kv", "get", "a/b"], ["operator", "seal"]):
             ran = cli(*argv, f"-address={node.url}", "-v", "--debug")
             assert ran.code == 2
@@ -389,7 +389,7 @@ def test_token_that_a_server_echoes_is_blanked_out_of_errors(cli: CommandLine) -
 
 def test_curl_string_masks_the_token_and_sends_nothing(cli: CommandLine) -> None:
     cli.setenv("BAO_TOKEN", TOKEN)
-    with FakeNode(active_node()) as node:
+    with ScriptedServer(active_node()) as node:
         ran = cli("write", f"-address={node.url}", "-output-curl-string", "cubbyhole/x", "a=b'c")
         assert node.seen == []
     assert ran.code == 0
@@ -403,7 +403,7 @@ def test_curl_string_masks_the_token_and_sends_nothing(cli: CommandLine) -> None
 def test_curl_string_has_the_headers_that_decide_what_happens(cli: CommandLine) -> None:
     """Goal: what is printed does what the command would have done, in the same namespace."""
     mounts = (200, {"data": {"path": "secret/", "options": {"version": "2"}}})
-    with FakeNode(lambda _: mounts) as node:
+    with ScriptedServer(lambda _: mounts) as node:
         flags = [
             f"-address={node.url}",
             "-namespace=team",
@@ -437,7 +437,7 @@ def test_success_of_something_else_is_no_success(
 ) -> None:
     """Goal: a login page in front of the server reads neither as sealed nor as done."""
     cli.setenv("BAO_TOKEN", TOKEN)
-    with FakeNode(lambda _: (200, body)) as node:
+    with ScriptedServer(lambda _: (200, body)) as node:
         ran = cli(*argv, f"-address={node.url}")
     assert ran.out == ""
     assert ran.code == (1 if "status" in argv[-1] or argv[0] == "status" else 2)
@@ -447,7 +447,7 @@ def test_success_of_something_else_is_no_success(
     "argv", [["status"], ["operator", "init", "-status"], ["operator", "init"]]
 )
 def test_answer_that_does_not_tell_is_an_error(cli: CommandLine, argv: list[str]) -> None:
-    with FakeNode(lambda _: (200, {})) as node:
+    with ScriptedServer(lambda _: (200, {})) as node:
         ran = cli(*argv, f"-address={node.url}")
     assert ran.out == ""
     assert ran.code == (2 if argv[-1] == "init" else 1)
@@ -455,7 +455,7 @@ def test_answer_that_does_not_tell_is_an_error(cli: CommandLine, argv: list[str]
 
 def test_path_that_is_no_text_names_no_other_path(cli: CommandLine) -> None:
     """Goal: a delete with a stray byte does not hit the key that a "?" would name."""
-    with FakeNode(lambda _: (204, b"")) as node:
+    with ScriptedServer(lambda _: (204, b"")) as node:
         assert cli("delete", f"-address={node.url}", "secret/\udcff", "k=\udcfe").code == 0
         assert cli("delete", f"-address={node.url}", "secret/\ud800").code == 0
     assert [seen.path for seen in node.seen] == ["/v1/secret/%FF?k=%FE", "/v1/secret/%3F"]
@@ -464,9 +464,9 @@ def test_path_that_is_no_text_names_no_other_path(cli: CommandLine) -> None:
 def test_headers_of_the_operator_go_to_given_addresses_only(cli: CommandLine) -> None:
     """Goal: an address that a server names gets no secret, be it called token or header."""
     cli.setenv("BAO_TOKEN", TOKEN)
-    with FakeNode(active_node()) as named:
+    with ScriptedServer(active_node()) as named:
         listed = (200, {"nodes": [{"api_address": named.url}]})
-        with FakeNode(active_node(sys__ha_status=listed)) as given:
+        with ScriptedServer(active_node(sys__ha_status=listed)) as given:
             script = given.script
             given.script = lambda seen: listed if "ha-status" in seen.path else script(seen)
             cli(
@@ -486,7 +486,7 @@ def test_headers_of_the_operator_go_to_given_addresses_only(cli: CommandLine) ->
 def test_login_with_a_token_that_is_none_keeps_and_prints_nothing(
     cli: CommandLine, token: str, tmp_path: Path
 ) -> None:
-    with FakeNode(lambda _: (200, {"auth": {"client_token": token}})) as node:
+    with ScriptedServer(lambda _: (200, {"auth": {"client_token": token}})) as node:
         argv = ["login", f"-address={node.url}", "-method=userpass", "username=a", "password=b"]
         for flag in ("-no-print", "-token-only"):
             ran = cli(*argv, flag)
@@ -498,13 +498,13 @@ def test_login_with_a_token_that_is_none_keeps_and_prints_nothing(
 def test_control_characters_of_a_server_never_reach_the_terminal(cli: CommandLine) -> None:
     evil = "\x1b[2J\x07\u202eevil"
     seal = {**UNSEALED, "version": evil, "cluster_name": evil}
-    with FakeNode(state(seal, (200, {**STANDBY, "leader_address": evil}))) as node:
+    with ScriptedServer(state(seal, (200, {**STANDBY, "leader_address": evil}))) as node:
         outputs = [
             cli("status", f"-address={node.url}"),
             cli("status", f"-address={node.url}", "-v"),
         ]
         outputs.append(cli("status", f"-address={node.url},http://127.0.0.1:1"))
-    with FakeNode(lambda _: (400, {"errors": [evil]})) as node:
+    with ScriptedServer(lambda _: (400, {"errors": [evil]})) as node:
         outputs.append(cli("read", "x/y", f"-address={node.url}"))
     for ran in outputs:
         assert "\x1b" not in ran.out + ran.err
@@ -512,10 +512,10 @@ def test_control_characters_of_a_server_never_reach_the_terminal(cli: CommandLin
 
 
 def test_call_goes_to_the_next_address_only_if_nothing_was_sent(cli: CommandLine) -> None:
-    with FakeNode(lambda _: (200, {"data": {"a": "b"}})) as node:
+    with ScriptedServer(lambda _: (200, {"data": {"a": "b"}})) as node:
         dead = f"http://127.0.0.1:{free_port()}"
         assert cli("read", f"-address={dead},{node.url}", "x/y").code == 0
-        with FakeNode(lambda _: b"") as cutting:
+        with ScriptedServer(lambda _: b"") as cutting:
             before = len(node.seen)
             ran = cli("write", f"-address={cutting.url},{node.url}", "x/y", "a=b")
             assert ran.code == 2

@@ -16,8 +16,8 @@ from tests.support.cli_lab import (
     ACTIVE,
     STANDBY,
     CommandLine,
-    FakeNode,
     Script,
+    ScriptedServer,
     active_node,
     nodes,
     standby_node,
@@ -68,7 +68,7 @@ def cluster() -> tuple[Script, Script]:
     return active, standby_node({**STANDBY, **address})
 
 
-def steady(text: str, opened: list[FakeNode]) -> str:
+def steady(text: str, opened: list[ScriptedServer]) -> str:
     """Blank out what differs from run to run: ports, and what is measured."""
     for number, node in enumerate(opened):
         text = text.replace(f"http://127.0.0.1:{node.port}", f"http://NODE{number}")

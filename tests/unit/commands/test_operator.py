@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli_lab import UNINITIALIZED, CommandLine, FakeNode, Ran, table
+from tests.support.cli_lab import UNINITIALIZED, CommandLine, Ran, ScriptedServer, table
 
 MADE = {"keys": ["ab"], "keys_base64": ["qw=="], "root_token": "s.root"}
 RECOVERED = {
@@ -33,7 +33,7 @@ def init(cli: CommandLine, *argv: str, recovery_seal: bool) -> tuple[Ran, dict[s
         "/v1/sys/seal-status": (200, seal),
         "/v1/sys/init": (200, RECOVERED if recovery_seal else MADE),
     }
-    with FakeNode(table(answers)) as node:
+    with ScriptedServer(table(answers)) as node:
         ran = cli("operator", "init", f"-address={node.url}", *argv)
         [sent] = [json.loads(seen.body) for seen in node.seen if seen.method == "PUT"]
     return ran, sent

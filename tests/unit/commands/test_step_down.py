@@ -19,9 +19,9 @@ from tests.support.cli_lab import (
     SEALED,
     UNSEALED,
     CommandLine,
-    FakeNode,
     Reply,
     Script,
+    ScriptedServer,
     Seen,
     free_port,
     nodes,
@@ -45,7 +45,7 @@ class ScriptedCluster:
         self.urls: list[str] = []
 
     @contextmanager
-    def running(self, count: int = 3) -> Iterator[list[FakeNode]]:
+    def running(self, count: int = 3) -> Iterator[list[ScriptedServer]]:
         """Open the nodes."""
         with nodes(*(self._script(number) for number in range(count))) as opened:
             self.urls = [node.url for node in opened]
@@ -413,7 +413,7 @@ def test_unseal_all_without_terminal_does_not_hang(cli: CommandLine) -> None:
 
 
 def test_unseal_share_that_a_server_echoes_is_not_printed(cli: CommandLine) -> None:
-    with FakeNode(lambda request: (400, {"errors": [request.body.decode()]})) as node:
+    with ScriptedServer(lambda request: (400, {"errors": [request.body.decode()]})) as node:
         ran = cli("operator", "unseal", "my-secret-share", f"-address={node.url}")
     assert ran.code == 2
     assert "my-secret-share" not in ran.out + ran.err

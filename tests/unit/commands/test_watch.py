@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.cli_lab import FakeNode, Reply, Script, Seen, active_node, nodes, standby_node
+from tests.support.cli_lab import (
+    Reply,
+    Script,
+    ScriptedServer,
+    Seen,
+    active_node,
+    nodes,
+    standby_node,
+)
 
 ARGV = [sys.executable, "-m", "baoha_cli"]
 WAIT_S = 20.0
@@ -99,7 +107,7 @@ def watching(*argv: str, terminal: bool = False) -> Iterator[Watching]:
                 os.close(master)
 
 
-def addresses(*opened: FakeNode) -> str:
+def addresses(*opened: ScriptedServer) -> str:
     return ",".join(node.url for node in opened)
 
 

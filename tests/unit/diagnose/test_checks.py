@@ -14,7 +14,7 @@ from baoha_cli.diagnose.evidence import (
     ChainEnd,
     Evidence,
     Hop,
-    Member,
+    ListedMember,
     Members,
     NameLook,
     PortKind,
@@ -24,7 +24,7 @@ from baoha_cli.diagnose.evidence import (
 )
 from baoha_cli.diagnose.gather.chains import read_location
 from baoha_cli.diagnose.gather.clocks import Offset, narrow, offset_of, sample_of
-from baoha_cli.diagnose.judgement import lasting, settle
+from baoha_cli.diagnose.judgement import drop_explained, lasting
 from baoha_cli.diagnose.run import Choice, conclude, skipped
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import ErrorKind
@@ -114,7 +114,7 @@ def chain(start: str, *locations: str, end: ChainEnd = ChainEnd.ANSWER, **reply:
 def raft(*voters: bool) -> Members:
     return Members(
         raft=tuple(
-            Member(f"n{number}", cluster_address=f"n{number}:8201", is_voter=voter)
+            ListedMember(f"n{number}", cluster_address=f"n{number}:8201", is_voter=voter)
             for number, voter in enumerate(voters)
         )
     )
@@ -421,7 +421,7 @@ def test_consequence_at_another_place_is_kept() -> None:
     expired = CODES["BH-701"].at("a", "expired")
     elsewhere = CODES["BH-207"].at("b", "unknown authority")
     same = CODES["BH-207"].at("a", "unknown authority")
-    assert settle([expired, elsewhere, same]) == [elsewhere, expired]
+    assert drop_explained([expired, elsewhere, same]) == [elsewhere, expired]
 
 
 def test_settling_orders_by_severity_then_code() -> None:
@@ -430,15 +430,15 @@ def test_settling_orders_by_severity_then_code() -> None:
         CODES["BH-309"].at("a", "x"),
         CODES["BH-302"].at("", "x"),
     ]
-    assert [item.severity for item in settle(given_)] == list(Severity)[::-1]
+    assert [item.severity for item in drop_explained(given_)] == list(Severity)[::-1]
 
 
 @given(st.lists(st.sampled_from(sorted(CODES)), max_size=12))
 def test_settling_never_leaves_nothing_of_something(found: list[str]) -> None:
     faults = [CODES[code].at("a", code) for code in found]
-    settled = settle(faults)
+    settled = drop_explained(faults)
     assert bool(settled) == bool(faults)
-    assert settle(settled) == settled
+    assert drop_explained(settled) == settled
 
 
 # --- clocks ---------------------------------------------------------------------------------------

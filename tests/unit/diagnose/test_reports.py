@@ -19,7 +19,7 @@ from baoha_cli.diagnose.report.formats import (
     render,
     write_reports,
 )
-from baoha_cli.diagnose.run import Choice, Result, assemble
+from baoha_cli.diagnose.run import Choice, Diagnosis, assemble
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.survey.look import NodeLook, Reply
@@ -68,7 +68,7 @@ FAULTS = (
 )
 
 
-def result(*faults: Finding, choice: Choice = CHOICE) -> Result:
+def result(*faults: Finding, choice: Choice = CHOICE) -> Diagnosis:
     return assemble(
         faults, choice, {"BH-318": "no token"}, evidence=EVIDENCE, took_s=2.1, nodes_total=3
     )

@@ -14,7 +14,7 @@ import trio.testing
 
 from baoha.cluster.active_listener import serve_cluster
 from baoha.cluster.network import TCPNetwork
-from baoha.cluster.standby_link import ClusterLink
+from baoha.cluster.standby_link import StandbyLink
 from baoha.core.view import LinkState
 from baoha.storage.sqlite import open_backend
 from baoha.timing import HATiming
@@ -64,7 +64,7 @@ async def test_lock_without_a_free_descriptor_still_changes_hands(tmp_path: Path
         await store.aclose()
 
 
-def is_up(link: ClusterLink) -> bool:
+def is_up(link: StandbyLink) -> bool:
     return link.state is LinkState.UP
 
 
@@ -78,7 +78,7 @@ async def test_link_that_begins_without_a_free_descriptor_comes_up_later() -> No
             partial(serve, execute=active.execute, standbys=active, timing=timing)
         )
         advertisement = advertise(host=bound[0], port=bound[1])
-        link = ClusterLink(network, advertisement, RecordingStandby(), timing=timing)
+        link = StandbyLink(network, advertisement, RecordingStandby(), timing=timing)
         with no_descriptor_free():
             nursery.start_soon(link.run)
             await trio.testing.wait_all_tasks_blocked(0.05)

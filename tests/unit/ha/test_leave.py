@@ -49,7 +49,7 @@ async def test_step_down_behind_many_to_nobody_is_done_at_once(
     Method: many misspelt wishes, then one that can be carried out; the others are told in the end.
     """
     async with lab() as here:
-        node, heir = await pair(here)
+        node, successor = await pair(here)
         vain: list[int] = []
         async with trio.open_nursery() as nursery:
             for name in VAIN_WISHES:
@@ -60,7 +60,7 @@ async def test_step_down_behind_many_to_nobody_is_done_at_once(
             await ask(here, node, to, good)
             assert good == [204]
             assert trio.current_time() - began < 0.5
-            await until(heir, Role.ACTIVE, 0.5)
+            await until(successor, Role.ACTIVE, 0.5)
         assert len(vain) == len(VAIN_WISHES)
         assert 204 not in vain
 
@@ -88,7 +88,7 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
     Method: each such wish is waited with for some seconds; a standby may be about to connect.
     """
     async with lab() as here:
-        node, heir = await pair(here)
+        node, successor = await pair(here)
         answers: list[int] = []
         async with trio.open_nursery() as nursery:
             for to in VAIN_WISHES:
@@ -102,7 +102,7 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
             else:
                 await node.seal()
             assert trio.current_time() - began < 1.0
-            await until(heir, Role.ACTIVE, 0.5)
+            await until(successor, Role.ACTIVE, 0.5)
         assert len(answers) == len(VAIN_WISHES) + 1
         if goes == "leave":
             # The wish without a name has come true; the others go to the node that leads now.
@@ -112,9 +112,9 @@ async def test_node_that_has_to_go_overtakes_step_downs_to_nobody(
 async def test_second_reason_to_go_waits_for_the_first(autojump_clock: object) -> None:
     """Goal: sealing and ending that meet are one hand-over, and neither stops the other's."""
     async with lab() as here:
-        node, heir = await pair(here)
+        node, successor = await pair(here)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.leave)
             await node.seal()
-        await until(heir, Role.ACTIVE, 0.5)
+        await until(successor, Role.ACTIVE, 0.5)
         assert node.status().role is Role.SEALED

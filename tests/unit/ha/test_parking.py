@@ -13,14 +13,14 @@ from baoha.ha.parking import ParkingLot
 from baoha.names import TOKEN_HEADER
 from baoha.sansio.shares import Claim
 from tests.support.asgi_client import call
-from tests.support.fake_node import ACTIVE, LEADERLESS, FakeNode
+from tests.support.fake_node import ACTIVE, LEADERLESS, FakeNodeView
 
 STRANGER = Claim("s")
 KNOWN = Claim("k", is_known=True)
 OTHER = Claim("o", is_known=True)
 
 
-class ParkingNode(FakeNode):
+class ParkingNode(FakeNodeView):
     """A standby without a leader, with a real parking lot."""
 
     def __init__(self, lot: ParkingLot) -> None:

@@ -11,11 +11,11 @@ from baoha.storage.base import LockRecord
 
 # The tenure that passed it on had epoch 1, so the lock as it was left has 2.
 CASES = [
-    ("heir", "", 2, "yet"),
-    ("heir", "v", 3, None),
+    ("successor", "", 2, "yet"),
+    ("successor", "v", 3, None),
     ("other", "v", 3, "another node has"),
     ("other", "v", 4, "not kept it"),
-    ("heir", "v", 4, None),
+    ("successor", "v", 4, None),
     # Taken up and passed on again, as planned.
     ("other", "", 4, None),
     ("other", "v", 5, None),
@@ -28,7 +28,9 @@ async def test_record_after_a_passed_lock_tells_whether_it_was_taken_up(
 ) -> None:
     sightings = LockSightings()
     sightings.saw(LockRecord(identity=identity, value=value, epoch=epoch, expires_in_s=1.0))
-    passed = Passed(identity="heir", name="heir", epoch=2, lapses_at=trio.current_time() + 1.2)
+    passed = Passed(
+        identity="successor", name="successor", epoch=2, lapses_at=trio.current_time() + 1.2
+    )
     if refusal is None:
         await sightings.wait_taken_up(passed, grace_s=0.5)
         return
@@ -38,7 +40,12 @@ async def test_record_after_a_passed_lock_tells_whether_it_was_taken_up(
 
 @pytest.mark.parametrize(
     ("identity", "is_reserved", "refusal"),
-    [("heir", True, None), ("heir", False, None), ("other", False, None), ("other", True, "not")],
+    [
+        ("successor", True, None),
+        ("successor", False, None),
+        ("other", False, None),
+        ("other", True, "not"),
+    ],
 )
 async def test_lock_that_was_left_for_anybody_may_be_taken_up_by_anybody(
     identity: str, is_reserved: bool, refusal: str | None, autojump_clock: object
@@ -46,8 +53,8 @@ async def test_lock_that_was_left_for_anybody_may_be_taken_up_by_anybody(
     sightings = LockSightings()
     sightings.saw(LockRecord(identity=identity, value="v", epoch=2, expires_in_s=1.0))
     passed = Passed(
-        identity="heir",
-        name="heir",
+        identity="successor",
+        name="successor",
         epoch=1,
         lapses_at=trio.current_time() + 1.2,
         is_reserved=is_reserved,

@@ -7,12 +7,12 @@ import trio
 from baoha.diagnostics.codes.forwarding import FORWARDING_OFF
 from baoha.diagnostics.codes.port import CANNOT_LISTEN, CONNECTION_REFUSED_AT_PORT
 from baoha.ha.duty import REFUSAL_SHOWN_S
-from baoha.ha.problems import ProblemList
+from baoha.ha.problems import Problems
 from tests.support.node_lab import lab
 
 
 async def test_problem_is_new_once_and_begins_with_its_code(autojump_clock: object) -> None:
-    problems = ProblemList()
+    problems = Problems()
     assert problems.report("b", CANNOT_LISTEN, "cannot listen")
     assert not problems.report("b", CANNOT_LISTEN, "cannot listen")
     assert problems.report("b", CANNOT_LISTEN, "cannot listen at all")
@@ -28,7 +28,7 @@ async def test_problem_is_new_once_and_begins_with_its_code(autojump_clock: obje
 
 
 async def test_problem_that_was_reported_for_a_time_is_forgotten(autojump_clock: object) -> None:
-    problems = ProblemList()
+    problems = Problems()
     problems.report("a", CONNECTION_REFUSED_AT_PORT, "refused", for_s=5)
     await trio.sleep(4)
     problems.report("a", CONNECTION_REFUSED_AT_PORT, "refused", for_s=5)

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from baoha.cluster.channel import LeaderNotice, NodeInfo, PrepareReply
 from baoha.errors import ForwardingError, StepDownRefused
 from baoha.ha.leave_requests import LeaveRequest
-from baoha.ha.standbys import PeerRegistry
+from baoha.ha.standbys import StandbyRegistry
 from baoha.ha.successor import prepare_successor, successor_after_drain
 from baoha.sansio.patience import PeerPatience
 from baoha.timing import PATIENCE_MAX, HATiming
@@ -65,8 +65,8 @@ class Standby:
         """Nobody reads it."""
 
 
-def registry(*standbys: Standby) -> PeerRegistry:
-    peers = PeerRegistry()
+def registry(*standbys: Standby) -> StandbyRegistry:
+    peers = StandbyRegistry()
     for standby in standbys:
         peers.joined(standby)
     return peers

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from baoha_cli.manual import reference
 from baoha_cli.manual.pages import page, page_name
-from baoha_cli.manual.tree import Node, Parameter, command_tree
+from baoha_cli.manual.tree import CommandNode, Parameter, command_tree
 from baoha_cli.registry import COMMANDS
 
 from tests.support.cli_lab import CommandLine
@@ -92,7 +92,7 @@ def test_pages_that_cannot_be_written_are_a_local_error(cli: CommandLine, tmp_pa
 
 
 @pytest.mark.parametrize("node", list(TREE.walk()), ids=lambda node: node.words)
-def test_page_holds_no_line_that_roff_would_misread(node: Node) -> None:
+def test_page_holds_no_line_that_roff_would_misread(node: CommandNode) -> None:
     macros = {".TH", ".SH", ".TP", ".PP", ".B", ".I", ".BR"}
     for line in page(node).splitlines():
         assert line
@@ -103,7 +103,9 @@ def test_page_holds_no_line_that_roff_would_misread(node: Node) -> None:
 
 def test_signs_that_roff_reads_are_escaped() -> None:
     text = ".dot 'quote' back\\slash -dash \"double\" grüße ~^`"
-    node = Node(("x",), "s", text, text, (Parameter((), "X", text, "Options"),), (), "baoha x")
+    node = CommandNode(
+        ("x",), "s", text, text, (Parameter((), "X", text, "Options"),), (), "baoha x"
+    )
     rendered = page(node)
     assert rendered.count("\\&.dot \\(aqquote\\(aq back\\eslash \\-dash \\(dqdouble\\(dq") == 3
     assert "gr\\[u00FC]\\[u00DF]e \\(ti\\(ha\\(ga" in rendered

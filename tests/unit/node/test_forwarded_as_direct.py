@@ -23,13 +23,13 @@ from baoha.node import Node
 from baoha.sansio.wire.frames import ChannelLimits
 from baoha.sansio.wire.messages import BODY_BYTES_MAX, ListenerPolicy
 from baoha.server.http.http1 import HEADERS_MAX
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
 from baoha.storage.faulty import Faults, FaultyBackend
 from tests.support.asgi_client import call
 from tests.support.node_lab import Lab, lab
 
 BODY_MAX = 100_000
-HEAD_MAX = Limits().header_bytes_max
+HEAD_MAX = ListenerLimits().header_bytes_max
 POLICY = ListenerPolicy(max_request_bytes=BODY_MAX, max_request_s=10)
 
 

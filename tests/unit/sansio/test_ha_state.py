@@ -7,12 +7,12 @@ import trio
 import trio.testing
 
 from baoha.core.view import NodeStatus, Role
-from baoha.ha.status_publisher import StatusBoard
+from baoha.ha.status_publisher import StatusPublisher
 from baoha.sansio.ha_state import TRANSITIONS, HAEvent, IllegalTransition, Phase, next_phase
 
 
-def make_board() -> StatusBoard:
-    return StatusBoard(
+def make_board() -> StatusPublisher:
+    return StatusPublisher(
         NodeStatus(
             revision=0,
             node_id="n",
@@ -46,26 +46,26 @@ def test_table_every_tenure_ends_in_standby() -> None:
 
 
 def test_board_illegal_event_changes_nothing() -> None:
-    board = make_board()
-    before = board.status
+    publisher = make_board()
+    before = publisher.status
     with pytest.raises(IllegalTransition):
-        board.fire(HAEvent.DUTY_READY, epoch=7)
-    assert board.status is before
-    assert board.phase is Phase.SEALED
+        publisher.apply(HAEvent.DUTY_READY, epoch=7)
+    assert publisher.status is before
+    assert publisher.phase is Phase.SEALED
 
 
 def test_board_publish_of_the_same_values_wakes_nobody() -> None:
-    board = make_board()
-    board.publish(initialized=True)
-    assert board.status.revision == 0
+    publisher = make_board()
+    publisher.publish(initialized=True)
+    assert publisher.status.revision == 0
 
 
 async def test_board_change_wakes_a_waiter_with_the_new_revision(autojump_clock: object) -> None:
-    board = make_board()
-    seen = board.status
+    publisher = make_board()
+    seen = publisher.status
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(board.wait_change, seen)
+        nursery.start_soon(publisher.wait_change, seen)
         await trio.testing.wait_all_tasks_blocked()
-        board.fire(HAEvent.UNSEALED)
-    assert board.status.role is Role.STANDBY
-    assert board.status.revision == 1
+        publisher.apply(HAEvent.UNSEALED)
+    assert publisher.status.role is Role.STANDBY
+    assert publisher.status.revision == 1

@@ -28,9 +28,9 @@ from baoha.core.view import Leader, NodeStatus, Role
 from baoha.errors import ConfigError, SealError, StorageUnavailable
 from baoha.server.lifecycle import (
     Parts,
+    ProcessEnvironment,
     RunnableNode,
     ServerProcess,
-    Surroundings,
     describe_status,
 )
 from baoha.server.logs import Logs
@@ -49,7 +49,7 @@ STATUS = NodeStatus(
 )
 
 
-class FakeNode:
+class FakeRunnableNode:
     """Runs until cancelled, as a node does; records what happens to it."""
 
     def __init__(self, events: list[str], *, failure: Exception | None = None) -> None:
@@ -94,7 +94,7 @@ class World:
         self.events: list[str] = []
         self.said: list[str] = []
         self.complained: list[str] = []
-        self.node = FakeNode(self.events)
+        self.node = FakeRunnableNode(self.events)
         self.config_file = folder / "a.toml"
         self.write_config()
         self.logs = Logs(level="info", format="standard", file=str(folder / "log"))
@@ -114,7 +114,7 @@ class World:
     def load(self) -> ServerConfig:
         return load([self.config_file], {})
 
-    def make(self, config: ServerConfig | None = None, **around: Any) -> ServerProcess:
+    def make(self, config: ServerConfig | None = None, **environment: Any) -> ServerProcess:
         @asynccontextmanager
         async def stores(config: ServerConfig) -> AsyncIterator[Stores]:
             async with open_stores(config) as opened:
@@ -129,12 +129,12 @@ class World:
         return ServerProcess(
             config or self.load(),
             Parts(open_stores=stores, make_node=make_node, make_app=self.make_app),
-            Surroundings(
+            ProcessEnvironment(
                 logs=self.logs,
                 notifier=Notifier({"NOTIFY_SOCKET": self.supervisor.getsockname()}),
                 say=self.said.append,
                 complain=self.complained.append,
-                **{"load_again": self.load, **around},
+                **{"load_again": self.load, **environment},
             ),
         )
 
@@ -430,7 +430,7 @@ async def test_process_sigusr2_dumps_tasks_and_threads(world: World) -> None:
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGTERM)
     text = world.log()
-    assert "FakeNode.run" in text
+    assert "FakeRunnableNode.run" in text
     assert "MainThread" in text
 
 

@@ -79,7 +79,7 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process is there, and more than a zombie that nobody has buried."""
+    """Return whether a process is there, and more than a zombie that nobody has buried."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

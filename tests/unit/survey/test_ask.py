@@ -11,7 +11,7 @@ import trustme
 from tests.support.cli_lab import (
     NO_FORWARDING,
     CommandLine,
-    FakeNode,
+    ScriptedServer,
     active_node,
     nodes,
     standby_node,
@@ -25,7 +25,7 @@ def cli(
     return CommandLine(monkeypatch, capfdbinary, str(tmp_path))
 
 
-def paths(node: FakeNode) -> list[str]:
+def paths(node: ScriptedServer) -> list[str]:
     return [seen.path.removeprefix("/v1/sys/") for seen in node.seen]
 
 
@@ -70,7 +70,7 @@ def test_node_whose_certificate_is_refused_is_down_with_a_hint_and_no_code(
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    with nodes(active_node()) as (active,), FakeNode(active_node(), context) as strange:
+    with nodes(active_node()) as (active,), ScriptedServer(active_node(), context) as strange:
         ran = cli("status", f"-address={active.url},{strange.url}")
     assert ran.code == 3
     [row] = [line for line in ran.out.splitlines() if "DOWN" in line]

@@ -7,7 +7,7 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.failures import ErrorKind, UsageFailed
 from baoha_cli.survey.conditions import MEANINGS, check, parse_condition, parse_conditions
 from baoha_cli.survey.look import link_of
-from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, Role
+from baoha_cli.survey.nodes import ClusterReport, Link, NodeReport, SeenRole
 
 SEAL = {"initialized": True, "sealed": False, "version": "2.7.2", "cluster_id": "c1"}
 
@@ -85,7 +85,7 @@ def test_role_of_node_without_ha_is_active() -> None:
     node = NodeReport(
         endpoint("a"), "a", seal=dict(SEAL), leader={"ha_enabled": False}, ha_enabled=False
     )
-    assert node.role is Role.ACTIVE
+    assert node.role is SeenRole.ACTIVE
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from baoha.core.engines.kv2.metadata import ATTEMPTS, MetadataPaths, read_secret
 from baoha.core.engines.kv2.records import KVConfig, Secret
 from baoha.core.engines.kv2.stored_secrets import decode_secret, encode_secret, with_versions
 from baoha.core.framework.engine import EngineContext
-from baoha.core.framework.fields import FieldError, Kind, to_int
-from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.fields import FieldError, FieldKind, to_int
+from baoha.core.framework.routes import Call, Route, RouteEngine
 from baoha.core.framework.stored_data import decode_any, encode_any, with_values
 from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.mounts import UPGRADING
@@ -47,7 +47,7 @@ _VERBS: Final = {
 }
 
 
-class KVEngine(PathEngine):
+class KVEngine(RouteEngine):
     """
     One KV v2 mount.
 
@@ -74,7 +74,7 @@ class KVEngine(PathEngine):
         self._generation += 1
 
     def _data_routes(self) -> list[Route]:
-        versions = {"versions": Kind.INTS}
+        versions = {"versions": FieldKind.INTS}
         return [
             Route(
                 r"data/(?P<path>.*)",
@@ -84,14 +84,14 @@ class KVEngine(PathEngine):
                     Operation.PATCH: self._patch,
                     Operation.DELETE: self._delete_latest,
                 },
-                {"data": Kind.MAP, "options": Kind.MAP, "version": Kind.INT},
+                {"data": FieldKind.MAP, "options": FieldKind.MAP, "version": FieldKind.INT},
                 payload="data",
                 exists=self._exists,
             ),
             Route(
                 r"subkeys/(?P<path>.*)",
                 {Operation.READ: self._subkeys},
-                {"version": Kind.INT, "depth": Kind.INT},
+                {"version": FieldKind.INT, "depth": FieldKind.INT},
             ),
             Route(r"delete/(?P<path>.*)", {Operation.UPDATE: self._delete}, versions),
             Route(r"undelete/(?P<path>.*)", {Operation.UPDATE: self._undelete}, versions),
@@ -100,10 +100,10 @@ class KVEngine(PathEngine):
                 r"config",
                 {Operation.READ: self._read_config, Operation.UPDATE: self._write_config},
                 {
-                    "max_versions": Kind.INT,
-                    "cas_required": Kind.BOOL,
-                    "metadata_cas_required": Kind.BOOL,
-                    "delete_version_after": Kind.DURATION_SIGNED,
+                    "max_versions": FieldKind.INT,
+                    "cas_required": FieldKind.BOOL,
+                    "metadata_cas_required": FieldKind.BOOL,
+                    "delete_version_after": FieldKind.DURATION_SIGNED,
                 },
             ),
         ]

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from baoha.core.engines.kv2.records import KVConfig, Secret
 from baoha.core.engines.kv2.stored_secrets import decode_secret, describe_secret, encode_secret
-from baoha.core.framework.fields import FieldError, Kind, to_pairs
-from baoha.core.framework.routes import Call, Route, wrapped
+from baoha.core.framework.fields import FieldError, FieldKind, to_pairs
+from baoha.core.framework.routes import Call, Route, error_list
 from baoha.core.keys.barrier import BarrierTransaction, BarrierView
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, RequestError
@@ -35,14 +35,14 @@ _CUSTOM_KEY_LENGTH_MAX: Final = 128  # bytes
 _CUSTOM_VALUE_LENGTH_MAX: Final = 512  # bytes
 _CUSTOM_FAILED: Final = "custom_metadata validation failed: "
 _FIELDS: Final = {
-    "max_versions": Kind.INT,
-    "cas_required": Kind.BOOL,
-    "metadata_cas": Kind.INT,
-    "metadata_cas_required": Kind.BOOL,
-    "delete_version_after": Kind.DURATION,
-    "custom_metadata": Kind.MAP,
+    "max_versions": FieldKind.INT,
+    "cas_required": FieldKind.BOOL,
+    "metadata_cas": FieldKind.INT,
+    "metadata_cas_required": FieldKind.BOOL,
+    "delete_version_after": FieldKind.DURATION,
+    "custom_metadata": FieldKind.MAP,
 }
-_PAGE: Final = {"after": Kind.STRING, "limit": Kind.INT}
+_PAGE: Final = {"after": FieldKind.STRING, "limit": FieldKind.INT}
 
 ReadConfig = Callable[[BarrierView], Awaitable[KVConfig]]
 
@@ -248,7 +248,7 @@ def _custom(value: Mapping[str, Any]) -> dict[str, str] | None:
         raise InvalidRequest(f"{_CUSTOM_FAILED}{exc}") from exc
     problem = _custom_problem(pairs)
     if problem:
-        raise InvalidRequest(wrapped(_CUSTOM_FAILED + problem))
+        raise InvalidRequest(error_list(_CUSTOM_FAILED + problem))
     return pairs or None  # an empty one is shown as none
 
 

@@ -62,7 +62,7 @@ class Version:
     destroyed: bool = False
 
     def is_readable(self, now: datetime) -> bool:
-        """Say whether its data may be shown."""
+        """Return whether its data may be shown."""
         if self.destroyed:
             return False
         return not self.deletion_time or now < parse_timestamp(self.deletion_time)

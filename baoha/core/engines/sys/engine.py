@@ -17,15 +17,19 @@ from typing import Any, Final
 from baoha.core.engines.sys.mounts import SUDO_PATHS, UNAUTHENTICATED_PATHS, MountPaths
 from baoha.core.engines.sys.policies import PolicyPaths
 from baoha.core.framework.engine import EngineContext
-from baoha.core.framework.fields import Kind
-from baoha.core.framework.routes import Call, PathEngine, Route
+from baoha.core.framework.fields import FieldKind
+from baoha.core.framework.routes import Call, Route, RouteEngine
 from baoha.core.keys.rotation import key_status, rotate_encryption_key, set_rotation_config
 from baoha.core.request import Operation, Response
 from baoha.core.services import Services
 from baoha.core.view import Member
 from baoha.sansio.durations import SECOND_NS, format_timestamp
 
-_ROTATION: Final = {"enabled": Kind.BOOL, "max_operations": Kind.INT64, "interval": Kind.DURATION}
+_ROTATION: Final = {
+    "enabled": FieldKind.BOOL,
+    "max_operations": FieldKind.INT64,
+    "interval": FieldKind.DURATION,
+}
 # Older forms without a token, switched off in OpenBao too; "rotate/root" has taken their place.
 _REPLACED_PATHS: Final = (
     "rekey/init",
@@ -36,7 +40,7 @@ _REPLACED_PATHS: Final = (
 )
 
 
-class SysEngine(PathEngine):
+class SysEngine(RouteEngine):
     """The system paths."""
 
     unauthenticated_paths = (*UNAUTHENTICATED_PATHS, *_REPLACED_PATHS)

@@ -20,7 +20,7 @@ from baoha.core.engines.sys.mount_config import (
     enabled_config,
     tuned_config,
 )
-from baoha.core.framework.fields import Kind
+from baoha.core.framework.fields import FieldKind
 from baoha.core.framework.mount_entry import AUTH_PATH, MountEntry
 from baoha.core.framework.routes import Call, Handler, Route
 from baoha.core.request import Operation, Response
@@ -29,25 +29,25 @@ from baoha.errors import InvalidRequest, PermissionDenied
 from baoha.sansio.policy import ACL
 
 _ENABLE: Final = {
-    "type": Kind.STRING,
-    "description": Kind.STRING,
-    "config": Kind.MAP,
-    "options": Kind.PAIRS,
-    "local": Kind.BOOL,
-    "seal_wrap": Kind.BOOL,
-    "external_entropy_access": Kind.BOOL,
-    "plugin_name": Kind.STRING,
-    "plugin_version": Kind.STRING,
+    "type": FieldKind.STRING,
+    "description": FieldKind.STRING,
+    "config": FieldKind.MAP,
+    "options": FieldKind.PAIRS,
+    "local": FieldKind.BOOL,
+    "seal_wrap": FieldKind.BOOL,
+    "external_entropy_access": FieldKind.BOOL,
+    "plugin_name": FieldKind.STRING,
+    "plugin_version": FieldKind.STRING,
 }
 _TUNE: Final = {
-    "description": Kind.STRING,
-    "default_lease_ttl": Kind.STRING,
-    "max_lease_ttl": Kind.STRING,
-    "options": Kind.PAIRS,
-    "listing_visibility": Kind.STRING,
-    "token_type": Kind.STRING,
-    "user_lockout_config": Kind.MAP,
-    **dict.fromkeys(LISTS, Kind.STRINGS),
+    "description": FieldKind.STRING,
+    "default_lease_ttl": FieldKind.STRING,
+    "max_lease_ttl": FieldKind.STRING,
+    "options": FieldKind.PAIRS,
+    "listing_visibility": FieldKind.STRING,
+    "token_type": FieldKind.STRING,
+    "user_lockout_config": FieldKind.MAP,
+    **dict.fromkeys(LISTS, FieldKind.STRINGS),
 }
 UNAUTHENTICATED_PATHS: Final = ("internal/ui/mounts", "internal/ui/mounts/*")
 SUDO_PATHS: Final = ("auth/*",)

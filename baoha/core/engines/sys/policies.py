@@ -15,21 +15,21 @@ from baoha.core.access.policies import PolicyStore, describe_policy
 from baoha.core.access.policy_rules import ask_each, described_acl
 from baoha.core.access.token_entry import TokenEntry
 from baoha.core.access.tokens import TokenStore
-from baoha.core.framework.fields import Kind
-from baoha.core.framework.routes import Call, Route, wrapped
+from baoha.core.framework.fields import FieldKind
+from baoha.core.framework.routes import Call, Route, error_list
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, RequestError
 from baoha.sansio.policy import ACL
 
 _WRITE_FIELDS: Final = {
-    "policy": Kind.STRING,
-    "cas": Kind.INT,
-    "cas_required": Kind.BOOL,
-    "ttl": Kind.DURATION,
-    "expiration": Kind.TIME,
+    "policy": FieldKind.STRING,
+    "cas": FieldKind.INT,
+    "cas_required": FieldKind.BOOL,
+    "ttl": FieldKind.DURATION,
+    "expiration": FieldKind.TIME,
 }
 _PATH_CHARS_MAX: Final = 64 * 1024  # no request could have a longer one
-_PATHS: Final = {"path": Kind.STRINGS, "paths": Kind.STRINGS}
+_PATHS: Final = {"path": FieldKind.STRINGS, "paths": FieldKind.STRINGS}
 
 
 class PolicyPaths:
@@ -45,7 +45,7 @@ class PolicyPaths:
     def routes(self) -> list[Route]:
         """Return the routes, for the engine's table."""
         read, update, delete = Operation.READ, Operation.UPDATE, Operation.DELETE
-        older = {"rules": Kind.STRING}
+        older = {"rules": FieldKind.STRING}
         return [
             Route(r"policies/acl/?", {Operation.LIST: self._list}),
             Route(
@@ -59,12 +59,16 @@ class PolicyPaths:
                 {read: self._read_older, update: self._write_older, delete: self._delete},
                 _WRITE_FIELDS | older,
             ),
-            Route(r"capabilities-self", {update: self._of_caller}, _PATHS | {"token": Kind.STRING}),
-            Route(r"capabilities", {update: self._of_token}, _PATHS | {"token": Kind.STRING}),
+            Route(
+                r"capabilities-self",
+                {update: self._of_caller},
+                _PATHS | {"token": FieldKind.STRING},
+            ),
+            Route(r"capabilities", {update: self._of_token}, _PATHS | {"token": FieldKind.STRING}),
             Route(
                 r"capabilities-accessor",
                 {update: self._of_accessor},
-                _PATHS | {"accessor": Kind.STRING},
+                _PATHS | {"accessor": FieldKind.STRING},
             ),
             Route(r"internal/ui/resultant-acl", {read: self._resultant}),
         ]
@@ -138,11 +142,11 @@ class PolicyPaths:
     async def _of_token(self, call: Call) -> Response:
         token = call.fields.get("token", "")
         if not token:
-            raise RequestError(wrapped("no token found"), status=500)
+            raise RequestError(error_list("no token found"), status=500)
         paths = _paths(call)
         entry = await self._tokens.find(token)
         if entry is None:
-            raise InvalidRequest(wrapped("invalid token"))
+            raise InvalidRequest(error_list("invalid token"))
         return await self._of_entry(entry, paths)
 
     async def _of_accessor(self, call: Call) -> Response:
@@ -151,7 +155,7 @@ class PolicyPaths:
             raise InvalidRequest("missing accessor")
         entry = await self._tokens.find_accessor(accessor)
         if entry is None:
-            raise InvalidRequest(wrapped("invalid accessor"))
+            raise InvalidRequest(error_list("invalid accessor"))
         return await self._of_entry(entry, _paths(call))
 
     async def _of_entry(self, entry: TokenEntry, paths: Sequence[str]) -> Response:
@@ -171,9 +175,9 @@ def _paths(call: Call) -> list[str]:
     if not paths:
         raise InvalidRequest("paths must be supplied")
     if any(len(path) > _PATH_CHARS_MAX for path in paths):
-        raise InvalidRequest(wrapped(f"path is longer than {_PATH_CHARS_MAX} characters"))
+        raise InvalidRequest(error_list(f"path is longer than {_PATH_CHARS_MAX} characters"))
     if "" in paths:
-        raise InvalidRequest(wrapped("missing path"))
+        raise InvalidRequest(error_list("missing path"))
     return paths
 
 

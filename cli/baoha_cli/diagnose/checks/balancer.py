@@ -24,7 +24,7 @@ from baoha.diagnostics.codes.balancer import (
 )
 from baoha_cli.diagnose.evidence import Evidence, ViaLook, origin_of
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.nodes import SeenRole
 
 _UNKNOWN_TO_BALANCERS: Final = frozenset({472, 473, 474, 530})
 
@@ -40,7 +40,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 def share_text(via: ViaLook) -> str:
     """Say where the connections led."""
-    roles = {role.value: via.count(role) for role in Role}
+    roles = {role.value: via.count(role) for role in SeenRole}
     counted = ", ".join(f"{count} {name}" for name, count in roles.items() if count)
     return f"{len(via.samples)} connections: {counted}"
 
@@ -72,7 +72,7 @@ def _via(evidence: Evidence, via: ViaLook) -> Iterator[Finding]:
     if statuses:
         text = f"sys/health answers {', '.join(map(str, sorted(statuses)))}"
         yield UNKNOWN_HEALTH_STATUS.at(via.label, text)
-    standbys = [sample for sample in via.samples if sample.role is Role.STANDBY]
+    standbys = [sample for sample in via.samples if sample.role is SeenRole.STANDBY]
     if any(sample.bare.status == 403 and sample.plain.status == 403 for sample in standbys):
         text = "X-Vault-No-Request-Forwarding is lost on the way, or redirects are followed"
         yield HEADER_LOST.at(via.label, text)
@@ -87,7 +87,7 @@ def _problem(sample: NodeLook) -> str:
     if not sample.is_api:
         refused = sample.seal.status in (400, 429)
         return "" if refused else f"dead ({sample.seal.words})"
-    if sample.role in (Role.SEALED, Role.UNINITIALIZED):
+    if sample.role in (SeenRole.SEALED, SeenRole.UNINITIALIZED):
         return sample.role.value
     return "blind" if sample.knows_no_leader else ""
 

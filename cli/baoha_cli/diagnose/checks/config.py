@@ -27,7 +27,7 @@ from baoha_cli.failures import CommandFailed
 
 if TYPE_CHECKING:
     from baoha.config import ServerConfig
-    from baoha.config.documents import Document
+    from baoha.config.documents import ConfigDocument
 
 _PLACE: Final = re.compile(r"^file (?P<file>.+?)(?::(?P<line>\d+))?$")
 # OpenBao's stores that several nodes can share: its files are read on machines without them.
@@ -170,9 +170,9 @@ def _load(path: Path, environ: Mapping[str, str]) -> ServerConfig:
             raise CommandFailed(str(first), verdict=Verdict.LOCAL) from first
 
 
-def _reduced(document: Document) -> Document:
+def _reduced(document: ConfigDocument) -> ConfigDocument:
     """Leave only what addresses are made of."""
-    from baoha.config.documents import Document as AnyDocument
+    from baoha.config.documents import ConfigDocument as AnyDocument
     from baoha.sansio.formats.hcl import Block
 
     kept = tuple(item for item in document.block.items if item.key in _ADDRESS_BLOCKS)

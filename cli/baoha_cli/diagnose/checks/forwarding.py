@@ -30,7 +30,7 @@ from baoha_cli.diagnose.checks.port import cause_of, seen_from_here
 from baoha_cli.diagnose.evidence import Evidence, PortKind
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.nodes import SeenRole
 from baoha_cli.survey.product import Product, product_of
 from baoha_cli.text import one_line
 
@@ -127,7 +127,7 @@ def _working(
 
 
 def _differs(evidence: Evidence, node: NodeLook) -> bool:
-    """Tell whether a standby answers what its leader does not."""
+    """Return whether a standby answers what its leader does not."""
     active, plain = evidence.active, node.plain
     if not plain.status or plain.status in (429, 503) or plain.mentions(*_NO_LEADER):
         return False
@@ -138,12 +138,12 @@ def _differs(evidence: Evidence, node: NodeLook) -> bool:
 
 def _facts(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
     """Say what is true of healthy clusters too; shown on request."""
-    if node.role is Role.ACTIVE and node.report.ha_enabled and evidence.standbys:
+    if node.role is SeenRole.ACTIVE and node.report.ha_enabled and evidence.standbys:
         text = (
             "sys/storage/raft/snapshot is redirected by standbys, sys/metrics is answered locally"
         )
         yield PATHS_NEVER_FORWARDED.at(node.label, text)
-    if node.role is Role.STANDBY and _may_read_locally(node):
+    if node.role is SeenRole.STANDBY and _may_read_locally(node):
         text = f"version {node.report.version} lets standbys serve reads, unless told not to"
         yield READS_ON_STANDBYS.at(node.label, text)
 

@@ -30,7 +30,7 @@ from baoha.diagnostics.codes.health import (
 from baoha_cli.diagnose.evidence import Evidence
 from baoha_cli.diagnose.gather.clocks import Offset, offset_of
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.nodes import SeenRole
 from baoha_cli.survey.product import Product, product_of
 from baoha_cli.text import one_line
 
@@ -173,7 +173,7 @@ def _health(evidence: Evidence, node: NodeLook) -> Iterator[Finding]:
         text = f"sys/health answers {node.health.status}, and a request {node.plain.status}"
         text += f" ({node.plain.words})"
         # A standby whose leader answers differently is BH-404.
-        leads = node.role is Role.ACTIVE or not node.report.leader_key
+        leads = node.role is SeenRole.ACTIVE or not node.report.leader_key
         # Without the leader's own answer, nobody can tell the two apart.
         active = evidence.active
         if leads or active is None or (active.plain.was_asked and active.plain.status != 403):

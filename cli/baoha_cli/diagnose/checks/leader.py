@@ -37,7 +37,7 @@ from baoha_cli.client.answer import as_bool
 from baoha_cli.diagnose.evidence import Evidence, origin_of
 from baoha_cli.failures import ErrorKind
 from baoha_cli.survey.look import NodeLook
-from baoha_cli.survey.nodes import Role
+from baoha_cli.survey.nodes import SeenRole
 from baoha_cli.text import one_line
 
 _GONE: Final = frozenset(
@@ -116,10 +116,10 @@ def _wrong_leader(node: NodeLook, named: NodeLook) -> Iterator[Finding]:
             return  # BH-402: frozen, not gone
         text = f"names {named.label} as leader, which does not answer ({named.seal.error})"
         yield LEADER_GONE.at(node.label, text, about=about)
-    elif named.role is Role.SEALED:
+    elif named.role is SeenRole.SEALED:
         text = f"names {named.label} as leader, which is sealed"
         yield LEADER_SEALED.at(node.label, text, about=about)
-    elif named.role is Role.STANDBY:
+    elif named.role is SeenRole.STANDBY:
         text = f"names {named.label} as leader, which says it is standby"
         yield LEADER_IS_STANDBY.at(node.label, text, about=about)
 
@@ -154,7 +154,9 @@ def _labels(nodes: list[NodeLook], cluster_id: str) -> list[str]:
 
 
 def _reserve(evidence: Evidence, unsealed: list[NodeLook]) -> Iterator[Finding]:
-    closed = [node for node in evidence.nodes if node.role in (Role.SEALED, Role.UNINITIALIZED)]
+    closed = [
+        node for node in evidence.nodes if node.role in (SeenRole.SEALED, SeenRole.UNINITIALIZED)
+    ]
     if len(unsealed) == 1 and len(evidence.nodes) == len(closed) + 1 and closed:
         text = f"only {unsealed[0].label} is unsealed: nobody can take over"
         yield ONLY_ONE_UNSEALED.at("", text)
@@ -194,7 +196,7 @@ def _members(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _knows_all(evidence: Evidence) -> bool:
-    """Tell whether given addresses and advertised ones can be compared at all."""
+    """Return whether given addresses and advertised ones can be compared at all."""
     listed = evidence.members.listed if evidence.members else ()
     return any(evidence.node_at(member.api_address) is not None for member in listed)
 

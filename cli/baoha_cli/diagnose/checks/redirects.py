@@ -119,7 +119,7 @@ def _arrived(
 
 
 def _leaves_public(chain: Chain) -> bool:
-    """Tell whether a redirect goes from a name or public address to a private address."""
+    """Return whether a redirect goes from a name or public address to a private address."""
     host = origin_of(chain.target).partition("://")[2].rpartition(":")[0].strip("[]")
     try:
         target = ip_address(host)

@@ -15,7 +15,7 @@ import trio
 
 from baoha_cli.client.address import Endpoint
 from baoha_cli.client.client import Client
-from baoha_cli.client.transport import Transport
+from baoha_cli.client.transport import ConnectionSettings
 from baoha_cli.diagnose.evidence import ViaLook
 from baoha_cli.survey.ask import (
     BARE,
@@ -34,7 +34,7 @@ _AT_ONCE: Final = 5
 
 
 async def sample(
-    transport: Transport, endpoint: Endpoint, label: str, options: AskOptions
+    transport: ConnectionSettings, endpoint: Endpoint, label: str, options: AskOptions
 ) -> ViaLook:
     """Look at one load balancer over many connections."""
     looks: list[NodeLook] = []

@@ -27,7 +27,7 @@ import trio
 from baoha_cli.client.address import Endpoint, parse_address
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
-from baoha_cli.client.transport import Transport
+from baoha_cli.client.transport import ConnectionSettings
 from baoha_cli.diagnose.evidence import (
     Chain,
     Evidence,
@@ -85,7 +85,7 @@ class Wanted:
     """
 
     nodes: Mapping[Endpoint, str]
-    transport: Transport
+    transport: ConnectionSettings
     vias: Mapping[Endpoint, str] = field(default_factory=dict)
     token: Token | None = None
     options: AskOptions = field(default_factory=lambda: AskOptions(Probe.ALL))

@@ -14,7 +14,7 @@ from baoha_cli.client.address import Endpoint
 from baoha_cli.client.answer import as_bool, as_list, as_mapping, as_text
 from baoha_cli.client.client import Client
 from baoha_cli.client.token import Token
-from baoha_cli.diagnose.evidence import Member, Members
+from baoha_cli.diagnose.evidence import ListedMember, Members
 from baoha_cli.survey.ask import HA_STATUS, ask
 from baoha_cli.survey.look import Reply
 
@@ -34,14 +34,14 @@ async def look_at_members(client: Client, endpoints: Sequence[Endpoint], token: 
     return Members(error=error)
 
 
-def _listed(reply: Reply) -> tuple[Member, ...]:
+def _listed(reply: Reply) -> tuple[ListedMember, ...]:
     nodes = reply.body.get("nodes") or as_mapping(reply.body.get("data")).get("nodes")
     found = []
     for item in map(as_mapping, as_list(nodes)):
         echo = _timestamp(as_text(item.get("last_echo")))
         api = as_text(item.get("api_address"))
         found.append(
-            Member(
+            ListedMember(
                 name=as_text(item.get("hostname")) or api,
                 api_address=api,
                 cluster_address=as_text(item.get("cluster_address")),
@@ -53,10 +53,10 @@ def _listed(reply: Reply) -> tuple[Member, ...]:
     return tuple(found)
 
 
-def _raft(reply: Reply) -> tuple[Member, ...]:
+def _raft(reply: Reply) -> tuple[ListedMember, ...]:
     config = as_mapping(as_mapping(reply.body.get("data")).get("config"))
     return tuple(
-        Member(
+        ListedMember(
             name=as_text(item.get("node_id")),
             cluster_address=as_text(item.get("address")),
             is_active=as_bool(item.get("leader")),

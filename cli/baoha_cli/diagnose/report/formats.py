@@ -20,13 +20,13 @@ from typing import Final
 from baoha.diagnostics.catalogue import CODES, group_of
 from baoha.diagnostics.code import Finding, Severity
 from baoha_cli.diagnose.checks.health import offsets
-from baoha_cli.diagnose.run import Result
+from baoha_cli.diagnose.run import Diagnosis
 from baoha_cli.exits import Verdict
 from baoha_cli.failures import CommandFailed, UsageFailed
 from baoha_cli.output.gotext import pretty_json
 from baoha_cli.output.junit import JUnitCase, render_junit
 from baoha_cli.output.report_files import write_text
-from baoha_cli.survey.nodes import Link, Role
+from baoha_cli.survey.nodes import Link, SeenRole
 from baoha_cli.text import one_line
 
 BASELINE_SCHEMA: Final = "baoha.baseline/v1"
@@ -44,7 +44,7 @@ _GITLAB_WORDS: Final = {
 _LEVELS: Final = {Severity.INFO: 1, Severity.WARNING: 2, Severity.ERROR: 3}
 
 
-def render(kind: str, result: Result, now: float) -> str:
+def render(kind: str, result: Diagnosis, now: float) -> str:
     """
     Return one report as text.
 
@@ -73,7 +73,7 @@ def parse_reports(given: Sequence[str]) -> list[tuple[str, Path]]:
     return wanted
 
 
-def write_reports(wanted: Sequence[tuple[str, Path]], result: Result, now: float) -> None:
+def write_reports(wanted: Sequence[tuple[str, Path]], result: Diagnosis, now: float) -> None:
     """
     Write each report to its file, in one step per file.
 
@@ -117,11 +117,11 @@ def read_baseline(path: Path) -> frozenset[str]:
 # --- documents ------------------------------------------------------------------------------------
 
 
-def _json(result: Result, now: float) -> str:
+def _json(result: Diagnosis, now: float) -> str:
     return pretty_json(result.as_data()) + "\n"
 
 
-def _ndjson(result: Result, now: float) -> str:
+def _ndjson(result: Diagnosis, now: float) -> str:
     records: list[dict[str, object]] = [
         {"type": "finding", **item.as_data()} for item in result.faults
     ]
@@ -130,17 +130,17 @@ def _ndjson(result: Result, now: float) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-def _baseline(result: Result, now: float) -> str:
+def _baseline(result: Diagnosis, now: float) -> str:
     keys = sorted({item.key for item in (*result.faults, *result.baselined)})
     return pretty_json({"schema": BASELINE_SCHEMA, "findings": keys}) + "\n"
 
 
-def _junit(result: Result, now: float) -> str:
+def _junit(result: Diagnosis, now: float) -> str:
     name = f"baoha diagnose {result.choice.area}"
     return render_junit(name, list(_junit_cases(result)), result.took_s, now)
 
 
-def _junit_cases(result: Result) -> Iterator[JUnitCase]:
+def _junit_cases(result: Diagnosis) -> Iterator[JUnitCase]:
     found = _by_code(result)
     failing = set(result.failing)
     for code in (*result.checked, *(code for code in found if code not in result.checked)):
@@ -164,7 +164,7 @@ def _classname(code: str) -> str:
     return f"baoha.diagnose.{group}"
 
 
-def _github(result: Result, now: float) -> str:
+def _github(result: Diagnosis, now: float) -> str:
     lines = []
     for item in result.faults:
         properties = {}
@@ -188,7 +188,7 @@ def _github_value(text: str) -> str:
     return _github_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _gitlab(result: Result, now: float) -> str:
+def _gitlab(result: Diagnosis, now: float) -> str:
     records = []
     for item in result.faults:
         place = f"{item.node}: " if item.node else ""
@@ -211,15 +211,15 @@ def _path_part(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
 
 
-def _tap(result: Result, now: float) -> str:
+def _tap(result: Diagnosis, now: float) -> str:
     return _tap_version(result, 14)
 
 
-def _tap13(result: Result, now: float) -> str:
+def _tap13(result: Diagnosis, now: float) -> str:
     return _tap_version(result, 13)
 
 
-def _tap_version(result: Result, version: int) -> str:
+def _tap_version(result: Diagnosis, version: int) -> str:
     found = _by_code(result)
     failing = set(result.failing)
     points: list[tuple[bool, str, Finding | None]] = []
@@ -254,14 +254,14 @@ def _tap_yaml(item: Finding) -> list[str]:
 # --- monitoring -----------------------------------------------------------------------------------
 
 
-def nagios_verdict(result: Result) -> Verdict:
+def nagios_verdict(result: Diagnosis) -> Verdict:
     """Return what Nagios should be told: a warning is one, whatever --fail-on says."""
     if result.verdict is not Verdict.OK:
         return result.verdict
     return Verdict.DEGRADED if result.worst is Severity.WARNING else Verdict.OK
 
 
-def _nagios(result: Result, now: float) -> str:
+def _nagios(result: Diagnosis, now: float) -> str:
     words = {Verdict.OK: "OK", Verdict.DEGRADED: "WARNING"}
     word = words.get(nagios_verdict(result), "CRITICAL")
     if result.faults:
@@ -281,7 +281,7 @@ def _nagios(result: Result, now: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _well(result: Result) -> str:
+def _well(result: Diagnosis) -> str:
     if result.evidence is None:
         return f"{result.nodes_total} configurations, {len(result.checked)} checks"
     active = result.evidence.active
@@ -295,7 +295,7 @@ def _nagios_text(text: str) -> str:
     return one_line(text, chars_max=400).replace("|", "/")
 
 
-def _perfdata(result: Result) -> str:
+def _perfdata(result: Diagnosis) -> str:
     pairs = [f"errors={result.count(Severity.ERROR)}"]
     pairs.append(f"warnings={result.count(Severity.WARNING)}")
     if result.evidence is not None:
@@ -309,7 +309,7 @@ def _perfdata(result: Result) -> str:
     return " ".join(pairs)
 
 
-def _prometheus(result: Result, now: float) -> str:
+def _prometheus(result: Diagnosis, now: float) -> str:
     families: list[tuple[str, str, list[tuple[dict[str, str], float]]]] = []
     statuses: list[tuple[dict[str, str], float]] = []
     found = _by_code(result)
@@ -332,7 +332,7 @@ def _prometheus(result: Result, now: float) -> str:
 
 
 def _cluster_families(
-    result: Result, now: float
+    result: Diagnosis, now: float
 ) -> Iterator[tuple[str, str, list[tuple[dict[str, str], float]]]]:
     evidence = result.evidence
     if evidence is None:
@@ -341,7 +341,7 @@ def _cluster_families(
     up = [({"node": node.label}, float(node.is_api)) for node in evidence.nodes]
     yield "baoha_node_up", "Whether the node answers.", up
     sealed = [
-        ({"node": node.label}, float(node.role in (Role.SEALED, Role.UNINITIALIZED)))
+        ({"node": node.label}, float(node.role in (SeenRole.SEALED, SeenRole.UNINITIALIZED)))
         for node in evidence.nodes
         if node.is_api
     ]
@@ -369,14 +369,14 @@ def _label_text(text: str) -> str:
     return one_line(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _by_code(result: Result) -> dict[str, list[Finding]]:
+def _by_code(result: Diagnosis) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     for item in result.faults:
         found.setdefault(item.code.id, []).append(item)
     return found
 
 
-KINDS: Final[dict[str, Callable[[Result, float], str]]] = {
+KINDS: Final[dict[str, Callable[[Diagnosis, float], str]]] = {
     "json": _json,
     "ndjson": _ndjson,
     "junit": _junit,

@@ -15,7 +15,7 @@ from typing import Final
 
 from baoha.diagnostics.code import SEVERITY_WORDS, Finding, Severity
 from baoha_cli.diagnose.gather.balancer import SAMPLES
-from baoha_cli.diagnose.run import Result, node_records, via_records
+from baoha_cli.diagnose.run import Diagnosis, node_records, via_records
 from baoha_cli.exits import Verdict
 from baoha_cli.output.documents import Document
 from baoha_cli.output.gotext import plain_table
@@ -30,7 +30,7 @@ _ROWS: Final = ("SEVERITY", "CODE", "NODE", "TEXT", "CAUSE", "FIX")
 _DASH: Final = "–"
 
 
-def document(result: Result, paint: Paint) -> Document:
+def document(result: Diagnosis, paint: Paint) -> Document:
     """Return the result as a document."""
     rows = [
         (item.severity.value, item.code.id, item.node, item.text, str(item.cause or ""), item.fix)
@@ -45,7 +45,7 @@ def document(result: Result, paint: Paint) -> Document:
     )
 
 
-def text_of(result: Result, paint: Paint, *, wide: bool = False) -> str:
+def text_of(result: Diagnosis, paint: Paint, *, wide: bool = False) -> str:
     """Return the whole as text."""
     lines: list[str] = []
     for item in result.faults:
@@ -68,7 +68,7 @@ def text_of(result: Result, paint: Paint, *, wide: bool = False) -> str:
     return "\n".join(lines)
 
 
-def summary_line(result: Result, paint: Paint) -> str:
+def summary_line(result: Diagnosis, paint: Paint) -> str:
     """Return the last line."""
     good = result.verdict is Verdict.OK
     word = paint("ok  ", "ok") if good else paint("FAIL", "fail")
@@ -107,7 +107,7 @@ def _paragraph(title: str, text: str) -> list[str]:
     return [f"     {title:<5} {first}", *(f"{_INDENT}{line}" for line in rest)]
 
 
-def _nodes(result: Result) -> list[str]:
+def _nodes(result: Diagnosis) -> list[str]:
     assert result.evidence is not None
     rows = [_HEADER]
     for node, record in zip(result.nodes, node_records(result.evidence), strict=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from baoha.core.framework.fields import FieldError, Kind, convert
+from baoha.core.framework.fields import FieldError, FieldKind, convert
 from baoha.errors import InvalidRequest
 from tests.support.logical import open_logical
 
@@ -29,7 +29,7 @@ SYNTAX = "'' cannot parse value as 'int': strconv.ParseInt: invalid syntax"
     ],
 )
 def test_integer_known_spellings_are_read(value: Any, number: int) -> None:
-    assert convert(Kind.INT, "n", value) == number
+    assert convert(FieldKind.INT, "n", value) == number
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_integer_known_spellings_are_read(value: Any, number: int) -> None:
 )
 def test_integer_other_spellings_are_refused(value: Any) -> None:
     with pytest.raises(FieldError) as caught:
-        convert(Kind.INT, "n", value)
+        convert(FieldKind.INT, "n", value)
 
     assert str(caught.value) == f'error converting input for field "n": {SYNTAX}'
 
@@ -54,7 +54,7 @@ BOOL_SYNTAX = "'' cannot parse value as 'bool': strconv.ParseBool: invalid synta
     ],
 )
 def test_bool_known_spellings_are_read(value: Any, truth: bool) -> None:
-    assert convert(Kind.BOOL, "b", value) is truth
+    assert convert(FieldKind.BOOL, "b", value) is truth
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_bool_known_spellings_are_read(value: Any, truth: bool) -> None:
 )
 def test_bool_other_spellings_are_refused(value: Any, problem: str) -> None:
     with pytest.raises(FieldError) as caught:
-        convert(Kind.BOOL, "b", value)
+        convert(FieldKind.BOOL, "b", value)
 
     assert str(caught.value) == f'error converting input for field "b": {problem}'
 
@@ -102,7 +102,7 @@ async def test_bool_of_every_endpoint_a_number_is_none(
 
 @pytest.mark.parametrize(("value", "seconds"), [(None, 0), (60, 60), ("60", 60), ("1.5h", 5400)])
 def test_duration_known_spellings_are_read(value: Any, seconds: int) -> None:
-    assert convert(Kind.DURATION, "d", value) == seconds
+    assert convert(FieldKind.DURATION, "d", value) == seconds
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_duration_known_spellings_are_read(value: Any, seconds: int) -> None:
 )
 def test_duration_other_spellings_are_refused(value: Any, problem: str) -> None:
     with pytest.raises(FieldError) as caught:
-        convert(Kind.DURATION, "d", value)
+        convert(FieldKind.DURATION, "d", value)
 
     assert str(caught.value) == f'error converting input for field "d": {problem}'
 
@@ -135,7 +135,7 @@ def test_duration_other_spellings_are_refused(value: Any, problem: str) -> None:
     ],
 )
 def test_map_lists_of_objects_are_merged(value: Any, expected: dict[str, Any]) -> None:
-    assert convert(Kind.MAP, "m", value) == expected
+    assert convert(FieldKind.MAP, "m", value) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_map_lists_of_objects_are_merged(value: Any, expected: dict[str, Any]) -
 )
 def test_map_other_values_are_refused_with_their_place(value: Any, place: str, kind: str) -> None:
     with pytest.raises(FieldError) as caught:
-        convert(Kind.MAP, "m", value)
+        convert(FieldKind.MAP, "m", value)
 
     assert str(caught.value) == (
         f"error converting input for field \"m\": '{place}' expected type "
@@ -167,13 +167,13 @@ def test_map_other_values_are_refused_with_their_place(value: Any, place: str, k
     ],
 )
 def test_pairs_are_read_from_objects_and_texts(value: Any, expected: dict[str, str]) -> None:
-    assert convert(Kind.PAIRS, "p", value) == expected
+    assert convert(FieldKind.PAIRS, "p", value) == expected
 
 
 @pytest.mark.parametrize("value", [{"a": [1]}, [{"a": [1]}], [{"a": 1}, "b=c"]])
 def test_pairs_other_values_are_refused_as_texts(value: Any) -> None:
     with pytest.raises(FieldError) as caught:
-        convert(Kind.PAIRS, "p", value)
+        convert(FieldKind.PAIRS, "p", value)
 
     assert str(caught.value) == (
         'error converting input for field "p": decoding failed due to the following error(s):'

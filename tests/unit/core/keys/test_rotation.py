@@ -33,7 +33,7 @@ from tests.support.sealed_node import (
     RECOVERY,
     STATIC,
     Clock,
-    Node,
+    SealedNode,
     Watcher,
     opened_node,
 )
@@ -55,7 +55,7 @@ async def test_rotate_encryption_key_is_one_transaction_and_old_data_stays_reada
     assert status.install_time == "2026-01-02T03:04:05Z"
     await node.barrier.put("b", b"2")
     assert rotation.key_status(node.barrier).encryptions == 1
-    other = Node(world)
+    other = SealedNode(world)
     assert await other.unseal(result.shares[:3])
     assert (await other.barrier.get("a"), await other.barrier.get("b")) == (b"1", b"2")
 
@@ -67,7 +67,7 @@ async def test_rotations_at_the_same_time_all_count() -> None:
         for _ in range(4):
             nursery.start_soon(node.seal.rotate_encryption_key)
     assert rotation.key_status(node.barrier).term == 5
-    other = Node(world)
+    other = SealedNode(world)
     assert await other.unseal(result.shares[:3])
     assert rotation.key_status(other.barrier).term == 5
 
@@ -75,7 +75,7 @@ async def test_rotations_at_the_same_time_all_count() -> None:
 async def test_rotate_builds_on_what_another_node_stored() -> None:
     world = World()
     first, result = await opened_node(world)
-    second = Node(world, seed=2)
+    second = SealedNode(world, seed=2)
     await second.unseal(result.shares[:3])
     second.barrier.begin_writes(None)
     await first.seal.rotate_encryption_key()
@@ -88,7 +88,7 @@ async def test_rotate_builds_on_what_another_node_stored() -> None:
 async def test_change_by_a_node_that_knows_only_older_keys_follows_first() -> None:
     world = World()
     first, result = await opened_node(world)
-    second = Node(world, seed=2)
+    second = SealedNode(world, seed=2)
     await second.unseal(result.shares[:3])
     second.barrier.begin_writes(None)
     await first.seal.rotate_encryption_key()
@@ -103,7 +103,7 @@ async def test_rotate_root_key_keeps_the_shares() -> None:
     before = node.barrier.keyring.root_key
     await rotate_root_key(node.seal)
     assert node.barrier.keyring.root_key != before
-    other = Node(world)
+    other = SealedNode(world)
     assert await other.unseal(result.shares[:3])
     assert other.barrier.keyring.root_key == node.barrier.keyring.root_key
 
@@ -120,7 +120,7 @@ async def test_rekey_replaces_the_shares() -> None:
     with pytest.raises(InvalidKeyShare, match="not enough"):
         await verify_shares(node.seal, new[:1])
     await rotate_root_key(node.seal)
-    other = Node(world)
+    other = SealedNode(world)
     with pytest.raises(InvalidKeyShare):
         await other.unseal(result.shares[:2])
     assert await other.unseal(new[1:])
@@ -155,13 +155,13 @@ async def test_key_changes_without_a_tenure_or_keys_are_refused() -> None:
 # --- following another node ---------------------------------------------------------------------
 
 
-async def standby_of(world: World, result: InitResult) -> Node:
-    node = Node(world, seed=9)
+async def standby_of(world: World, result: InitResult) -> SealedNode:
+    node = SealedNode(world, seed=9)
     await node.unseal(result.shares[:3])
     return node
 
 
-def keys_of(node: Node) -> list[tuple[int, bytes]]:
+def keys_of(node: SealedNode) -> list[tuple[int, bytes]]:
     return [(key.term, key.value) for key in node.barrier.keyring.keys]
 
 
@@ -216,10 +216,10 @@ async def test_reload_that_missed_both_keys_says_so_and_keeps_what_it_has() -> N
 
 async def test_reload_with_a_static_seal_follows_in_any_case() -> None:
     world = World()
-    active = Node(world, static_key=STATIC)
+    active = SealedNode(world, static_key=STATIC)
     await active.initialize(RECOVERY)
     await active.seal.auto_unseal()
-    standby = Node(world, static_key=STATIC)
+    standby = SealedNode(world, static_key=STATIC)
     await standby.seal.auto_unseal()
     active.barrier.begin_writes(None)
     await active.seal.rotate_encryption_key()
@@ -232,7 +232,7 @@ async def test_reload_with_a_static_seal_follows_in_any_case() -> None:
 class ChangesBetweenReads(InmemBackend):
     """A store whose root key is rotated by another node between two reads."""
 
-    active: Node
+    active: SealedNode
     moments: int = 0
 
     async def get(self, key: str) -> bytes | None:
@@ -248,7 +248,7 @@ async def test_unseal_and_reload_while_the_root_key_changes() -> None:
     active, result = await opened_node(world)
     backend = ChangesBetweenReads(world)
     backend.active = active
-    node = Node(backend, seed=9)
+    node = SealedNode(backend, seed=9)
     backend.moments = 1
     assert await node.unseal(result.shares[:3])
     assert backend.moments == 0
@@ -281,7 +281,7 @@ async def test_rotation_config_is_checked_stored_and_followed() -> None:
 
 async def test_rotation_due_names_the_reason() -> None:
     clock = Clock()
-    node = Node(World(), clock=clock)
+    node = SealedNode(World(), clock=clock)
     result = await node.initialize()
     await node.unseal(result.shares[:3])
     node.barrier.begin_writes(None)
@@ -312,7 +312,7 @@ async def test_encryptions_persisted_survive_a_restart() -> None:
         await node.barrier.put("a", b"")
     count = rotation.key_status(node.barrier).encryptions
     await rotation.persist_encryptions(node.barrier)
-    other = Node(world)
+    other = SealedNode(world)
     await other.unseal(result.shares[:3])
     assert rotation.key_status(other.barrier).encryptions == count >= 20
 
@@ -324,8 +324,8 @@ T = TypeVar("T")
 
 
 async def opens(world: World, shares: tuple[bytes, ...]) -> bool:
-    """Say whether shares open the store, with all its data."""
-    node = Node(world, seed=99)
+    """Return whether shares open the store, with all its data."""
+    node = SealedNode(world, seed=99)
     try:
         await node.unseal(shares)
     except (InvalidKeyShare, NotInitialized):
@@ -350,7 +350,7 @@ async def unless_not_applied(operation: Awaitable[T]) -> T | None:
 async def test_initialize_any_call_fails_leaves_nothing_or_a_whole_store(effect: Effect) -> None:
     for n in range(1, 20):
         world, faults = World(), Faults()
-        node = Node(FaultyStore(world.open(), faults))
+        node = SealedNode(FaultyStore(world.open(), faults))
         faults.fail_nth(n, effect)
         result = await unless_not_applied(node.initialize())
         if result is None:
@@ -364,22 +364,22 @@ async def test_initialize_any_call_fails_leaves_nothing_or_a_whole_store(effect:
     raise AssertionError("the sweep never ended")
 
 
-async def rotate_data(node: Node) -> tuple[bytes, ...]:
+async def rotate_data(node: SealedNode) -> tuple[bytes, ...]:
     await node.seal.rotate_encryption_key()
     return ()
 
 
-async def rotate_root(node: Node) -> tuple[bytes, ...]:
+async def rotate_root(node: SealedNode) -> tuple[bytes, ...]:
     await rotate_root_key(node.seal)
     return ()
 
 
-async def cut_new_shares(node: Node) -> tuple[bytes, ...]:
+async def cut_new_shares(node: SealedNode) -> tuple[bytes, ...]:
     return (await rekey(node.seal, 2, 2))[:2]
 
 
 # Returns the new shares, none where the old ones stay valid.
-Change = Callable[[Node], Awaitable[tuple[bytes, ...]]]
+Change = Callable[[SealedNode], Awaitable[tuple[bytes, ...]]]
 
 
 @pytest.mark.parametrize("effect", ["before", "after"])
@@ -391,7 +391,7 @@ async def test_key_change_any_call_fails_store_opens_with_old_or_new(
         world, faults = World(), Faults()
         _, result = await opened_node(world)
         old = result.shares[:3]
-        node = Node(FaultyStore(world.open(), faults))
+        node = SealedNode(FaultyStore(world.open(), faults))
         await node.unseal(old)
         node.barrier.begin_writes(None)
         before = dict(world.data)
@@ -403,7 +403,7 @@ async def test_key_change_any_call_fails_store_opens_with_old_or_new(
         assert await opens(world, new)
         # The node goes on with whatever is stored, and what it writes is read everywhere.
         await node.barrier.put("after", b"1")
-        fresh = Node(world)
+        fresh = SealedNode(world)
         await fresh.unseal(new)
         assert await fresh.barrier.get("after") == b"1"
         if not faults.fired:
@@ -432,7 +432,7 @@ class LosesAnswers(InmemBackend):
 async def test_rekey_lost_answers_return_the_shares_that_open(lands: list[bool]) -> None:
     world = World()
     _, result = await opened_node(world)
-    node = Node(LosesAnswers(world, []))
+    node = SealedNode(LosesAnswers(world, []))
     await node.unseal(result.shares[:3])
     node.barrier.begin_writes(None)
     assert isinstance(node.barrier.backend, LosesAnswers)
@@ -446,7 +446,7 @@ async def test_rotate_lost_answers_do_not_rotate_twice(lands: list[bool]) -> Non
     world = World()
     _, result = await opened_node(world)
     backend = LosesAnswers(world, [])
-    node = Node(backend)
+    node = SealedNode(backend)
     await node.unseal(result.shares[:3])
     node.barrier.begin_writes(None)
     backend.lands = list(lands)
@@ -458,7 +458,7 @@ async def test_rotate_lost_answers_do_not_rotate_twice(lands: list[bool]) -> Non
 async def test_initialize_without_any_answer_is_unknown(lands: list[bool]) -> None:
     world = World()
     with pytest.raises(StorageUnavailable) as caught:
-        await Node(LosesAnswers(world, list(lands))).initialize()
+        await SealedNode(LosesAnswers(world, list(lands))).initialize()
     assert caught.value.outcome == "unknown"
     assert bool(world.data) == lands[-1]
 
@@ -469,11 +469,11 @@ async def test_initialize_lost_answer_and_another_winner_is_refused() -> None:
     class LosesToAnother(LosesAnswers):
         async def apply(self, batch: Batch) -> None:
             if self.lands:
-                await Node(world, seed=5).initialize()
+                await SealedNode(world, seed=5).initialize()
             await super().apply(batch)
 
     with pytest.raises(AlreadyInitialized):
-        await Node(LosesToAnother(world, [False]), seed=6).initialize()
+        await SealedNode(LosesToAnother(world, [False]), seed=6).initialize()
 
 
 async def test_change_fenced_after_a_lost_answer_is_unknown() -> None:
@@ -486,7 +486,7 @@ async def test_change_fenced_after_a_lost_answer_is_unknown() -> None:
                 raise FencedWrite
             await super().apply(batch)
 
-    node = Node(LosesThenFences(world, [False]))
+    node = SealedNode(LosesThenFences(world, [False]))
     await node.unseal(result.shares[:3])
     node.barrier.begin_writes(None)
     with pytest.raises(BaohaError) as caught:
@@ -501,7 +501,7 @@ async def test_change_cancelled_anywhere_leaves_a_store_that_opens(
         world = World()
         _, result = await opened_node(world)
         faults = Faults(latency_s=0.5, reply_latency_s=0.5)
-        slow = Node(FaultyStore(world.open(), faults))
+        slow = SealedNode(FaultyStore(world.open(), faults))
         await slow.unseal(result.shares[:3])
         slow.barrier.begin_writes(None)
         done = False

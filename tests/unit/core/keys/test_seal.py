@@ -29,7 +29,7 @@ from tests.support.sealed_node import (
     RECOVERY,
     STATIC,
     THREE_OF_FIVE,
-    Node,
+    SealedNode,
     Watcher,
     opened_node,
 )
@@ -40,7 +40,7 @@ from tests.support.sealed_node import (
 async def test_initialize_writes_everything_in_one_transaction_and_stays_sealed() -> None:
     world, watcher = World(), Watcher()
     world.observers.append(watcher)
-    node = Node(world)
+    node = SealedNode(world)
     result = await node.initialize()
     (batch,) = watcher.batches
     assert batch.expected == {names.KEYRING: None}
@@ -69,7 +69,7 @@ async def test_initialize_populate_may_be_async_and_read() -> None:
         assert await transaction.get("a") == b"1"
         return "s.async"
 
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.seal.initialize(THREE_OF_FIVE, populate=populate_async, fence=None)
     assert result.root_token == "s.async"
 
@@ -78,7 +78,7 @@ async def test_initialize_populate_may_be_async_and_read() -> None:
 async def test_initialize_any_number_of_shares_opens(
     shares: int, threshold: int, size: int
 ) -> None:
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize(InitParameters(secret_shares=shares, secret_threshold=threshold))
     assert {len(share) for share in result.shares} == {size}
     assert await node.unseal(result.shares[-threshold:])
@@ -101,7 +101,7 @@ async def test_initialize_bad_input_is_refused_before_the_store_is_asked(
     parameters: tuple[int, int, int, int], text: str
 ) -> None:
     faults = Faults(unavailable=True)
-    node = Node(FaultyStore(World().open(), faults))
+    node = SealedNode(FaultyStore(World().open(), faults))
     shares, threshold, recovery_shares, recovery_threshold = parameters
     with pytest.raises(InvalidRequest) as caught:
         await node.initialize(
@@ -118,12 +118,12 @@ async def test_initialize_bad_input_is_refused_before_the_store_is_asked(
 
 async def test_initialize_again_is_refused_bad_input_first() -> None:
     world = World()
-    await Node(world).initialize()
+    await SealedNode(world).initialize()
     before = dict(world.data)
     with pytest.raises(AlreadyInitialized, match=r"^Vault is already initialized$"):
-        await Node(world, seed=1).initialize()
+        await SealedNode(world, seed=1).initialize()
     with pytest.raises(InvalidRequest):
-        await Node(world).initialize(InitParameters(secret_shares=0, secret_threshold=0))
+        await SealedNode(world).initialize(InitParameters(secret_shares=0, secret_threshold=0))
     assert world.data == before
 
 
@@ -134,7 +134,7 @@ async def test_initialize_race_has_one_winner_whose_shares_open() -> None:
 
     async def run(seed: int) -> None:
         try:
-            results.append(await Node(world, seed=seed).initialize())
+            results.append(await SealedNode(world, seed=seed).initialize())
         except AlreadyInitialized:
             refused.append(seed)
 
@@ -142,13 +142,13 @@ async def test_initialize_race_has_one_winner_whose_shares_open() -> None:
         for seed in range(5):
             nursery.start_soon(run, seed)
     assert (len(results), len(refused)) == (1, 4)
-    assert await Node(world).unseal(results[0].shares[:3])
+    assert await SealedNode(world).unseal(results[0].shares[:3])
 
 
 async def test_initialize_carries_the_fence() -> None:
     world = World()
     with pytest.raises(FencedWrite):
-        await Node(world).initialize(fence=Fence("core/lock", "nobody", 1))
+        await SealedNode(world).initialize(fence=Fence("core/lock", "nobody", 1))
     assert not world.data
 
 
@@ -156,7 +156,7 @@ async def test_initialize_carries_the_fence() -> None:
 
 
 async def test_unseal_takes_threshold_shares_in_any_order() -> None:
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize()
     nonces = set()
     for count, share in enumerate(result.shares[4:2:-1], 1):
@@ -172,7 +172,7 @@ async def test_unseal_takes_threshold_shares_in_any_order() -> None:
 
 
 async def test_unseal_repeated_share_is_ignored() -> None:
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize()
     for _ in range(3):
         assert not await node.seal.unseal(result.shares[0])
@@ -180,7 +180,7 @@ async def test_unseal_repeated_share_is_ignored() -> None:
 
 
 async def test_unseal_reset_forgets_and_overwrites() -> None:
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize()
     await node.seal.unseal(result.shares[0])
     buffers = list(node.seal._progress)
@@ -190,7 +190,7 @@ async def test_unseal_reset_forgets_and_overwrites() -> None:
 
 
 async def test_unseal_overwrites_shares_when_it_opens_and_when_it_fails() -> None:
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize()
     await node.seal.unseal(result.shares[0])
     await node.seal.unseal(result.shares[1])
@@ -232,7 +232,7 @@ async def test_unseal_wrong_shares_are_refused_and_forgotten(
     shares: list[bytes], text: str
 ) -> None:
     """Source: tests/conformance/recordings/04-unseal.json."""
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize()
     await node.unseal(tuple(shares[:2]))
     with pytest.raises(InvalidKeyShare) as caught:
@@ -254,7 +254,7 @@ async def test_unseal_wrong_shares_are_refused_and_forgotten(
 async def test_unseal_share_of_bad_length_is_refused_and_not_counted(
     share: bytes, text: str
 ) -> None:
-    node = Node(World())
+    node = SealedNode(World())
     await node.initialize()
     with pytest.raises(InvalidKeyShare) as caught:
         await node.seal.unseal(share)
@@ -264,7 +264,7 @@ async def test_unseal_share_of_bad_length_is_refused_and_not_counted(
 
 async def test_unseal_without_share_or_store_or_need() -> None:
     world = World()
-    node = Node(world)
+    node = SealedNode(world)
     with pytest.raises(NotInitialized, match=r"^Vault is not initialized$"):
         await node.seal.unseal(b"x" * 33)
     assert not await node.seal.unseal(None, reset=True)
@@ -278,18 +278,18 @@ async def test_unseal_without_share_or_store_or_need() -> None:
 
 async def test_unseal_notices_a_store_that_another_node_initialised() -> None:
     world = World()
-    node = Node(world)
+    node = SealedNode(world)
     await node.seal.load_config()
     assert not node.seal.initialized
-    result = await Node(world, seed=1).initialize()
+    result = await SealedNode(world, seed=1).initialize()
     assert await node.unseal(result.shares[:3])
     assert node.seal.initialized
 
 
 async def test_unseal_shares_given_at_the_same_time_open_once() -> None:
     world = World()
-    result = await Node(world).initialize()
-    node, opened = Node(world), []
+    result = await SealedNode(world).initialize()
+    node, opened = SealedNode(world), []
 
     async def give(share: bytes) -> None:
         opened.append(await node.seal.unseal(share))
@@ -316,14 +316,14 @@ async def test_seal_after_the_barrier_was_closed_has_no_keys_and_opens_again() -
 
 
 async def test_share_as_a_client_writes_it_opens() -> None:
-    node = Node(World())
+    node = SealedNode(World())
     result = await node.initialize()
     assert await node.unseal(tuple(parse_share(share.hex()) for share in result.shares[:3]))
 
 
 async def test_store_that_is_incomplete_is_called_corrupt() -> None:
     world = World()
-    node = Node(world)
+    node = SealedNode(world)
     result = await node.initialize()
     for key in (names.STORED_KEYS, names.SEAL_CONFIG):
         kept = world.data.pop(key)
@@ -336,9 +336,9 @@ async def test_store_that_is_incomplete_is_called_corrupt() -> None:
 
 async def test_seal_of_another_type_than_the_store_is_refused() -> None:
     world = World()
-    await Node(world).initialize()
+    await SealedNode(world).initialize()
     with pytest.raises(ConfigError, match="initialised with the seal type 'shamir'"):
-        await Node(world, static_key=STATIC).seal.load_config()
+        await SealedNode(world, static_key=STATIC).seal.load_config()
 
 
 async def test_cluster_info_is_made_once_and_read_back() -> None:
@@ -353,7 +353,7 @@ async def test_cluster_info_is_made_once_and_read_back() -> None:
 
 async def test_static_initialize_gives_recovery_shares_and_opens_by_itself() -> None:
     world = World()
-    node = Node(world, static_key=STATIC)
+    node = SealedNode(world, static_key=STATIC)
     assert not await node.seal.auto_unseal()
     result = await node.initialize(RECOVERY)
     assert result.shares == ()
@@ -365,13 +365,13 @@ async def test_static_initialize_gives_recovery_shares_and_opens_by_itself() -> 
     status = node.seal.status()
     assert (status.type, status.threshold, status.shares) == ("static", 2, 3)
     assert (status.recovery_seal, status.recovery_seal_type) == (True, "shamir")
-    other = Node(world, static_key=STATIC)
+    other = SealedNode(world, static_key=STATIC)
     assert await other.seal.auto_unseal()
     assert other.seal.status() == status
 
 
 async def test_static_without_recovery_shares_opens_and_takes_no_shares() -> None:
-    node = Node(World(), static_key=STATIC)
+    node = SealedNode(World(), static_key=STATIC)
     result = await node.initialize(InitParameters(secret_shares=0, secret_threshold=0))
     assert result.recovery_shares == ()
     assert (node.seal.status().shares, node.seal.status().threshold) == (0, 0)
@@ -392,7 +392,7 @@ async def test_static_initialize_with_key_shares_is_refused(
 ) -> None:
     """Source: measured on OpenBao 2.7.2."""
     with pytest.raises(InvalidRequest) as caught:
-        await Node(World(), static_key=STATIC).initialize(
+        await SealedNode(World(), static_key=STATIC).initialize(
             InitParameters(
                 secret_shares=secret[0],
                 secret_threshold=secret[1],
@@ -404,7 +404,7 @@ async def test_static_initialize_with_key_shares_is_refused(
 
 
 async def test_static_sealed_by_hand_opens_with_right_recovery_shares_only() -> None:
-    node = Node(World(), static_key=STATIC)
+    node = SealedNode(World(), static_key=STATIC)
     result = await node.initialize(RECOVERY)
     await node.seal.unseal(b"\x01" * 33)
     with pytest.raises(InvalidKeyShare) as caught:
@@ -418,9 +418,9 @@ async def test_static_sealed_by_hand_opens_with_right_recovery_shares_only() -> 
 
 async def test_static_wrong_key_is_refused_without_showing_one() -> None:
     world = World()
-    await Node(world, static_key=STATIC).initialize(RECOVERY)
+    await SealedNode(world, static_key=STATIC).initialize(RECOVERY)
     for other in (StaticSealKey("k1", b"Z" * 32), StaticSealKey("k2", b"Z" * 32)):
-        node = Node(world, static_key=other)
+        node = SealedNode(world, static_key=other)
         with pytest.raises(SealError) as caught:
             await node.seal.auto_unseal()
         assert "ZZZ" not in str(caught.value)
@@ -429,20 +429,20 @@ async def test_static_wrong_key_is_refused_without_showing_one() -> None:
 
 async def test_static_key_is_replaced_without_a_moment_closed() -> None:
     world = World()
-    result = await Node(world, static_key=STATIC).initialize(RECOVERY)
-    both = Node(world, static_key=StaticSealKey("k2", b"L" * 32, "k1", STATIC.key))
+    result = await SealedNode(world, static_key=STATIC).initialize(RECOVERY)
+    both = SealedNode(world, static_key=StaticSealKey("k2", b"L" * 32, "k1", STATIC.key))
     assert await both.seal.auto_unseal()
     both.barrier.begin_writes(None)
     assert await both.seal.upgrade_stored_keys()
     assert not await both.seal.upgrade_stored_keys()
-    new = Node(world, static_key=StaticSealKey("k2", b"L" * 32))
+    new = SealedNode(world, static_key=StaticSealKey("k2", b"L" * 32))
     assert await new.seal.auto_unseal()
     await verify_shares(new.seal, result.recovery_shares[:2])
 
 
 async def test_static_recovery_shares_are_replaced() -> None:
     world = World()
-    node = Node(world, static_key=STATIC)
+    node = SealedNode(world, static_key=STATIC)
     old = await node.initialize(RECOVERY)
     await node.seal.auto_unseal()
     node.barrier.begin_writes(None)
@@ -450,6 +450,6 @@ async def test_static_recovery_shares_are_replaced() -> None:
     await verify_shares(node.seal, new)
     with pytest.raises(InvalidKeyShare):
         await verify_shares(node.seal, old.recovery_shares[:2])
-    other = Node(world, static_key=STATIC)
+    other = SealedNode(world, static_key=STATIC)
     assert await other.seal.auto_unseal()
     assert (other.seal.status().shares, other.seal.status().threshold) == (2, 2)

@@ -14,13 +14,13 @@ from baoha.sansio.formats.json_decoder import WHOLE_BYTES_MAX, decode_object
 from baoha.sansio.formats.json_pieces import (
     NUMBER_BYTES_MAX,
     PIECE_BYTES,
-    Limits,
+    JSONLimits,
     MalformedError,
     PiecewiseDecoder,
     TooComplexError,
 )
 
-LIMITS = Limits(strings=1000, values=250_000, depth=700)
+LIMITS = JSONLimits(strings=1000, values=250_000, depth=700)
 SMALLEST = 6
 
 _json = st.recursive(

@@ -11,7 +11,7 @@ from baoha.sansio.wire.frames import (
     ChannelLimits,
     Frame,
     FrameError,
-    Kind,
+    FrameKind,
     encode_credit,
     parse_credit,
     parse_envelopes,
@@ -62,11 +62,11 @@ def progress(message: OutMessage) -> str:
 
 def test_small_messages_and_control_are_one_batch_control_first() -> None:
     rig = Rig()
-    first = rig.outbox.message(Kind.REQUEST, 1, b"h", b"body")
-    rig.outbox.message(Kind.REQUEST, 2, b"h", b"")
-    rig.outbox.control(Kind.HEARTBEAT)
+    first = rig.outbox.message(FrameKind.REQUEST, 1, b"h", b"body")
+    rig.outbox.message(FrameKind.REQUEST, 2, b"h", b"")
+    rig.outbox.control(FrameKind.HEARTBEAT)
     assert progress(first) == "waiting"
-    assert rig.kinds() == [(Kind.HEARTBEAT, 0), (Kind.REQUEST, 1), (Kind.REQUEST, 2)]
+    assert rig.kinds() == [(FrameKind.HEARTBEAT, 0), (FrameKind.REQUEST, 1), (FrameKind.REQUEST, 2)]
     assert progress(first) == "complete"
     assert rig.taken == [1, 2]
     assert rig.wakes == 3
@@ -77,7 +77,7 @@ def test_small_messages_and_control_are_one_batch_control_first() -> None:
 def test_batch_stops_growing_at_its_limit_and_nothing_is_lost() -> None:
     rig = Rig()
     for number in range(50):
-        rig.outbox.message(Kind.REQUEST, number, b"h" * 20, b"")
+        rig.outbox.message(FrameKind.REQUEST, number, b"h" * 20, b"")
     batches = []
     while batch := rig.kinds():
         batches.append(len(batch))
@@ -88,7 +88,7 @@ def test_batch_stops_growing_at_its_limit_and_nothing_is_lost() -> None:
 
 def test_large_body_waits_for_credit_and_is_cut_into_chunks() -> None:
     rig = Rig()
-    message = rig.outbox.message(Kind.REQUEST, 1, b"h", bytes(range(35)))
+    message = rig.outbox.message(FrameKind.REQUEST, 1, b"h", bytes(range(35)))
     (frame,) = rig.frames()
     assert parse_message_start(frame.payload, LIMITS) == (b"h", 35, bytes(range(10)))
     assert progress(message) == "begun"
@@ -107,16 +107,16 @@ def test_large_body_waits_for_credit_and_is_cut_into_chunks() -> None:
 def test_large_bodies_take_turns_and_small_frames_overtake_them() -> None:
     rig = Rig()
     for number in (1, 2):
-        rig.outbox.message(Kind.REQUEST, number, b"h", b"x" * 40)
+        rig.outbox.message(FrameKind.REQUEST, number, b"h", b"x" * 40)
         rig.outbox.credit(number, 40)
-    assert rig.kinds() == [(Kind.REQUEST, 1), (Kind.REQUEST, 2)]
+    assert rig.kinds() == [(FrameKind.REQUEST, 1), (FrameKind.REQUEST, 2)]
     for number in (1, 2):
         rig.outbox.credit(number, 40)
     turns = []
     for small in range(10, 16):
-        rig.outbox.message(Kind.REQUEST, small, b"h", b"")
+        rig.outbox.message(FrameKind.REQUEST, small, b"h", b"")
         kinds = rig.kinds()
-        assert kinds[0] == (Kind.REQUEST, small)
+        assert kinds[0] == (FrameKind.REQUEST, small)
         turns.append(kinds[1][1])
     assert turns == [1, 2, 1, 2, 1, 2]
     assert {1, 2} <= set(rig.taken)
@@ -125,9 +125,9 @@ def test_large_bodies_take_turns_and_small_frames_overtake_them() -> None:
 def test_small_message_passes_the_beginnings_of_large_ones_and_does_not_starve_them() -> None:
     rig = Rig(ChannelLimits(chunk_bytes=1000, batch_bytes=500))
     for number in range(5):
-        rig.outbox.message(Kind.REQUEST, number, b"h", b"x" * (5000 if number % 2 else 900))
+        rig.outbox.message(FrameKind.REQUEST, number, b"h", b"x" * (5000 if number % 2 else 900))
     for small in range(10, 30):
-        rig.outbox.message(Kind.REQUEST, small, b"h" * 100, b"")
+        rig.outbox.message(FrameKind.REQUEST, small, b"h" * 100, b"")
     first, second, *_ = batches = [rig.kinds() for _ in range(7)]
     assert [number for _, number in first] == [10, 11, 12, 13, 0]
     assert [number for _, number in second] == [14, 15, 16, 17, 1]
@@ -138,7 +138,7 @@ def test_small_message_passes_the_beginnings_of_large_ones_and_does_not_starve_t
 
 def test_message_dropped_before_its_turn_is_never_sent() -> None:
     rig = Rig()
-    message = rig.outbox.message(Kind.REQUEST, 1, b"h", b"x" * 40)
+    message = rig.outbox.message(FrameKind.REQUEST, 1, b"h", b"x" * 40)
     rig.outbox.drop(message)
     assert rig.outbox.take() == b""
     assert not message.begun
@@ -146,7 +146,7 @@ def test_message_dropped_before_its_turn_is_never_sent() -> None:
 
 def test_message_dropped_half_way_sends_no_more() -> None:
     rig = Rig()
-    message = rig.outbox.message(Kind.REQUEST, 1, b"h", b"x" * 40)
+    message = rig.outbox.message(FrameKind.REQUEST, 1, b"h", b"x" * 40)
     rig.frames()
     rig.outbox.credit(1, 40)
     rig.frames()
@@ -159,16 +159,16 @@ def test_message_dropped_half_way_sends_no_more() -> None:
 
 def test_finish_lets_all_bodies_go_then_goodbye_then_nothing() -> None:
     rig = Rig()
-    rig.outbox.message(Kind.RESPONSE, 1, b"h", b"x" * 25)
+    rig.outbox.message(FrameKind.RESPONSE, 1, b"h", b"x" * 25)
     rig.frames()
     rig.outbox.finish(b"bye")
-    rig.outbox.control(Kind.ECHO)
-    late = rig.outbox.message(Kind.RESPONSE, 2, b"h", b"")
+    rig.outbox.control(FrameKind.ECHO)
+    late = rig.outbox.message(FrameKind.RESPONSE, 2, b"h", b"")
     assert late.dropped
     assert rig.outbox.take() == b""
     rig.outbox.credit(1, 15)
-    assert rig.kinds() == [(Kind.BODY, 1)]
-    assert rig.kinds() == [(Kind.BODY, 1), (Kind.GOODBYE, 0)]
+    assert rig.kinds() == [(FrameKind.BODY, 1)]
+    assert rig.kinds() == [(FrameKind.BODY, 1), (FrameKind.GOODBYE, 0)]
     assert rig.outbox.is_closed
     rig.outbox.finish(b"again")
     assert rig.outbox.take() == b""
@@ -177,17 +177,17 @@ def test_finish_lets_all_bodies_go_then_goodbye_then_nothing() -> None:
 def test_limits_are_checked_before_anything_is_queued() -> None:
     rig = Rig()
     with pytest.raises(FrameError, match="body of 10001 bytes"):
-        rig.outbox.message(Kind.REQUEST, 1, b"h", b"x" * 10_001)
+        rig.outbox.message(FrameKind.REQUEST, 1, b"h", b"x" * 10_001)
     with pytest.raises(FrameError, match="head of 101 bytes"):
-        rig.outbox.message(Kind.REQUEST, 1, b"h" * 101, b"")
+        rig.outbox.message(FrameKind.REQUEST, 1, b"h" * 101, b"")
     with pytest.raises(FrameError, match="head of 101 bytes"):
-        rig.outbox.control(Kind.NOTICE, 0, b"n" * 101)
+        rig.outbox.control(FrameKind.NOTICE, 0, b"n" * 101)
     assert rig.outbox.take() == b""
     for _ in range(5):
-        rig.outbox.control(Kind.ECHO)
+        rig.outbox.control(FrameKind.ECHO)
     assert rig.outbox.control_frames == 5
     with pytest.raises(FrameError, match="does not read"):
-        rig.outbox.control(Kind.ECHO)
+        rig.outbox.control(FrameKind.ECHO)
 
 
 # --- assembly ------------------------------------------------------------------------------------
@@ -271,15 +271,15 @@ def test_outbox_to_assembly_every_body_arrives_whole_within_the_budget(
     assembly: Assembly[bytes] = Assembly(
         budget_bytes=budget,
         grant=lambda message_id, count: back.outbox.control(
-            Kind.CREDIT, message_id, encode_credit(count)
+            FrameKind.CREDIT, message_id, encode_credit(count)
         ),
     )
     arrived: dict[int, bytes] = {}
     for number, body in enumerate(bodies):
-        rig.outbox.message(Kind.REQUEST, number, b"h", body)
+        rig.outbox.message(FrameKind.REQUEST, number, b"h", body)
     while frames := rig.frames():
         for frame in frames:
-            if frame.kind == Kind.REQUEST:
+            if frame.kind == FrameKind.REQUEST:
                 start = parse_message_start(frame.payload, limits)
                 whole = assembly.begin(frame.id, start.head, start.body_bytes, start.first)
             else:

@@ -13,7 +13,7 @@ from baoha.asgi import DEPARTURE, ASGIApp, Departure, Receive, Scope, Send
 from baoha.core.request import Request, Response
 from baoha.server.http.app_tasks import AppTasks
 from tests.support.asgi_client import http_scope
-from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.fake_node import ACTIVE, FakeNodeView
 
 TOKEN = [("X-Vault-Token", "s.t")]
 BODY = {"type": "http.request", "body": b"", "more_body": False}
@@ -31,7 +31,7 @@ async def _leave_after_a_second(app: ASGIApp, method: str, sent: list[Any]) -> N
 
 
 async def test_read_client_leaves_is_ended_without_an_answer(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     sent: list[Any] = []
 
     async def handle(request: Request) -> Response:
@@ -47,7 +47,7 @@ async def test_read_client_leaves_is_ended_without_an_answer(autojump_clock: Moc
 
 
 async def test_write_client_leaves_is_finished(autojump_clock: MockClock) -> None:
-    node = FakeNode(ACTIVE)
+    node = FakeNodeView(ACTIVE)
     sent: list[Any] = []
 
     async def handle(request: Request) -> Response:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from baoha.server.http import arrivals
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
 from baoha.server.http.turns import Turn, Turns
 from tests.unit.server.http.test_intake import (
     HEALTH,
@@ -107,7 +107,7 @@ async def test_arrivals_body_in_pieces_reaches_the_app_whole() -> None:
 
 
 async def test_arrivals_client_that_does_not_read_refusals_is_let_go() -> None:
-    async with listening(ClosedDoor(), limits=Limits(write_stall_s=0.3)) as listener:
+    async with listening(ClosedDoor(), limits=ListenerLimits(write_stall_s=0.3)) as listener:
         port = int(listener.address.rpartition(":")[2])
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -149,7 +149,7 @@ async def test_arrivals_client_that_leaves_while_it_is_armed_is_forgotten() -> N
             assert (await client.ask(PLAIN))[0].status_code == 503
         await trio.sleep(0.2)
         assert listener.open_connections == 0
-        assert not listener._around.arrivals._armed
+        assert not listener._shared.arrivals._armed
 
 
 async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_read_it(

@@ -15,12 +15,12 @@ import pytest
 import trio
 import trustme
 
-from baoha.api.admission import Admission, Kind
+from baoha.api.admission import Admission, RequestKind
 from baoha.api.door import Door
 from baoha.config.model import ForwardedForConfig, TLSConfig
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
 from baoha.server.http.listener import APIListener
-from tests.support.fake_node import ACTIVE, FakeNode
+from tests.support.fake_node import ACTIVE, FakeNodeView
 from tests.support.listener_configs import tcp_config
 from tests.unit.server.http.test_listener import echo
 
@@ -37,20 +37,20 @@ class ClosedDoor(Door):
     """A door in a crowd that does not end."""
 
     def __init__(self) -> None:
-        node = FakeNode(ACTIVE)
+        node = FakeNodeView(ACTIVE)
         node.known_tokens.add("s.known")
         super().__init__(node, Admission())
         self.is_closed = True
-        self.asked: list[tuple[Kind, str]] = []
+        self.asked: list[tuple[RequestKind, str]] = []
 
-    def refuses(self, kind: Kind, address: str) -> bool:
+    def refuses(self, kind: RequestKind, address: str) -> bool:
         self.asked.append((kind, address))
         return self.is_closed
 
 
 @asynccontextmanager
 async def listening(
-    door: Door, *, limits: Limits | None = None, **keys: Any
+    door: Door, *, limits: ListenerLimits | None = None, **keys: Any
 ) -> AsyncIterator[APIListener]:
     listener = APIListener(echo, tcp_config(**keys), door=door, limits=limits)
     with trio.fail_after(20):
@@ -111,7 +111,7 @@ async def test_closed_door_answers_whole_requests_and_keeps_the_connection() -> 
             assert fields[b"cache-control"] == b"no-store"
             assert b"date" in fields
         assert door.asked == [
-            (Kind.READ, "127.0.0.1"), (Kind.WRITE, "127.0.0.1"), (Kind.READ, "127.0.0.1"),
+            (kind, "127.0.0.1") for kind in (RequestKind.READ, RequestKind.WRITE, RequestKind.READ)
         ]  # fmt: skip
         door.is_closed = False
         response, body = await client.ask(WITH_BODY)
@@ -201,4 +201,4 @@ async def test_crowd_new_connection_is_turned_away_without_a_task(
                     answer = b"".join([part async for part in stream])
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"connection: close" in answer
-    assert door.asked[-2:] == [(Kind.READ, "127.0.0.1"), (Kind.WRITE, "127.0.0.1")]
+    assert door.asked[-2:] == [(RequestKind.READ, "127.0.0.1"), (RequestKind.WRITE, "127.0.0.1")]

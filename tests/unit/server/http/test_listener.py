@@ -19,7 +19,7 @@ from baoha.asgi import LISTENER_EXTENSION, Receive, Scope, Send
 from baoha.config.model import ForwardedForConfig, ListenerConfig
 from baoha.errors import ConfigError
 from baoha.sansio.wire.messages import ListenerPolicy
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
 from baoha.server.http.listener import GRACEFUL_S, APIListener, serve_listener
 from tests.support.listener_configs import tcp_config
 
@@ -59,7 +59,7 @@ async def listening(
     app: Any = echo,
     config: ListenerConfig | None = None,
     *,
-    limits: Limits | None = None,
+    limits: ListenerLimits | None = None,
     policy: ListenerPolicy | None = None,
     graceful_s: float = GRACEFUL_S,
     **keys: Any,
@@ -327,7 +327,7 @@ async def test_listener_full_of_requests_cuts_none_of_them() -> None:
 
 
 async def test_listener_header_at_the_limit_passes_and_above_is_431() -> None:
-    limits = Limits(header_bytes_max=70_000)
+    limits = ListenerLimits(header_bytes_max=70_000)
     async with listening(limits=limits) as listener:
         for size, status in ((65_000, b"200"), (300_000, b"431")):
             head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-A: "

@@ -113,7 +113,7 @@ def test_evidence_folder_of_another_user_is_refused() -> None:
         os.seteuid(65534)
     try:
         with pytest.raises(StorageUnavailable, match="belongs to another user"):
-            sqlite_presence.Folder(Path("/usr"))
+            sqlite_presence.PresenceFolder(Path("/usr"))
     finally:
         if was_root:
             os.seteuid(0)

@@ -18,7 +18,13 @@ from baoha.storage.base import Fence
 from baoha.storage.sqlite import SqliteBackend, open_backend
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite import host as sqlite_host
-from baoha.storage.sqlite.host import Mount, check_clock, check_file_system, find_mount, mount_of
+from baoha.storage.sqlite.host import (
+    FileSystemMount,
+    check_clock,
+    check_file_system,
+    find_mount,
+    mount_of,
+)
 
 MOUNTINFO = """\
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
@@ -85,8 +91,10 @@ async def test_file_system_behind_a_symbolic_link_is_the_one_that_counts(
 
 
 def test_mount_of_a_folder_is_found_with_device_and_place() -> None:
-    assert find_mount(MOUNTINFO.format(kind="nfs4"), "30") == Mount("00:1b", "nfs4", "/home/a b")
-    assert find_mount(MOUNTINFO.format(kind="nfs4"), "22") == Mount("fe:00", "ext4", "/")
+    assert find_mount(MOUNTINFO.format(kind="nfs4"), "30") == FileSystemMount(
+        "00:1b", "nfs4", "/home/a b"
+    )
+    assert find_mount(MOUNTINFO.format(kind="nfs4"), "22") == FileSystemMount("fe:00", "ext4", "/")
     assert find_mount(MOUNTINFO.format(kind="nfs4"), "2") is None
 
 

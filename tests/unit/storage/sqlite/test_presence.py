@@ -12,7 +12,7 @@ import trio
 
 from baoha.storage.base import HALock
 from baoha.storage.sqlite import SqliteBackend, open_backend
-from baoha.storage.sqlite.presence import Folder
+from baoha.storage.sqlite.presence import PresenceFolder
 
 FOLDER = "baoha.db.ha"
 
@@ -74,7 +74,7 @@ async def test_what_was_removed_is_put_back_and_nobody_alive_looks_dead(
 @pytest.mark.parametrize("remove", [shutil.rmtree, put_a_file])
 async def test_folder_that_is_gone_is_no_evidence_of_death(remove: object, tmp_path: Path) -> None:
     assert callable(remove)
-    folder = Folder(tmp_path / FOLDER)
+    folder = PresenceFolder(tmp_path / FOLDER)
     try:
         assert folder.is_gone("nobody")
         remove(folder.path)
@@ -110,7 +110,7 @@ async def test_folder_is_not_made_where_the_store_was_moved_away(tmp_path: Path)
 
 
 async def test_folder_that_others_can_write_to_is_not_followed(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / FOLDER)
+    folder = PresenceFolder(tmp_path / FOLDER)
     try:
         shutil.rmtree(folder.path)
         folder.path.mkdir()

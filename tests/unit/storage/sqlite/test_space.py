@@ -27,7 +27,7 @@ from baoha.storage.sqlite import SqliteBackend, open_backend
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite import reserve as sqlite_reserve
 from baoha.storage.sqlite.lock import SqliteLock
-from baoha.storage.sqlite.presence import Folder
+from baoha.storage.sqlite.presence import PresenceFolder
 from baoha.storage.sqlite.reserve import HEADROOM, SIZE, Reserve
 from baoha.storage.sqlite.writer import Writer
 from tests.support.channel import wait_until
@@ -221,7 +221,7 @@ async def test_file_that_may_not_grow_keeps_reads_and_renewals(tmp_path: Path) -
 @pytest.mark.parametrize("left", [SIZE // 2, SIZE + HEADROOM // 2])
 def test_reserve_that_does_not_fit_with_headroom_is_not_made(left: int, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        folder = Folder(disk / "ha")
+        folder = PresenceFolder(disk / "ha")
         try:
             fill_disk(disk, leave=left)
             assert not Reserve(folder).ensure()
@@ -232,7 +232,7 @@ def test_reserve_that_does_not_fit_with_headroom_is_not_made(left: int, tmp_path
 
 def test_reserve_takes_its_space_is_private_and_is_made_again(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        folder = Folder(disk / "ha")
+        folder = PresenceFolder(disk / "ha")
         try:
             reserve = Reserve(folder)
             before = free_bytes(disk)
@@ -252,7 +252,7 @@ def test_reserve_takes_its_space_is_private_and_is_made_again(tmp_path: Path) ->
 def test_folder_that_cannot_hold_a_reserve_for_another_reason_is_no_full_disk(
     tmp_path: Path,
 ) -> None:
-    folder = Folder(tmp_path / "ha")
+    folder = PresenceFolder(tmp_path / "ha")
     try:
         (tmp_path / "ha" / "reserve").symlink_to(tmp_path / "elsewhere")
         assert Reserve(folder).ensure()

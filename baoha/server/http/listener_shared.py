@@ -20,7 +20,7 @@ from baoha.config.model import ListenerConfig
 from baoha.sansio.shares import Shares
 from baoha.server.http.arrivals import Arrivals
 from baoha.server.http.intake import Intake
-from baoha.server.http.limits import Limits
+from baoha.server.http.limits import ListenerLimits
 from baoha.server.http.refusals import Refusals
 from baoha.server.http.response_headers import CustomHeaders
 from baoha.server.http.turns import Turns
@@ -32,13 +32,13 @@ logger = logging.getLogger("baoha.server.listener")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Surroundings:
+class ListenerShared:
     """What the connections of one listener share. Made and owned by the listener."""
 
     app: ASGIApp
     extensions: dict[str, Any]  # copied into every request's scope
     listener: ListenerConfig
-    limits: Limits
+    limits: ListenerLimits
     http2: bool
     config: Config
     context: WorkerContext
@@ -51,20 +51,20 @@ class Surroundings:
 
     @property
     def stopping(self) -> bool:
-        """Tell whether the listener is going down: no connection is kept alive any more."""
+        """Return whether the listener is going down: no connection is kept alive any more."""
         return self.context.terminated.is_set()
 
 
-def surroundings(
+def listener_shared(
     app: ASGIApp,
     extensions: dict[str, Any],
     listener: ListenerConfig,
-    limits: Limits,
+    limits: ListenerLimits,
     *,
     http2: bool,
     door: Door | None,
     headers: CustomHeaders,
-) -> Surroundings:
+) -> ListenerShared:
     """Return what the connections of one listener share, hypercorn's configuration included."""
     config = Config()
     config.include_server_header = False
@@ -75,7 +75,7 @@ def surroundings(
     # Never the reason to close: the default closes a connection after 1,000 requests.
     config.keep_alive_max_requests = 2**62
     intake = _intake(door if not http2 else None, headers, config)
-    return Surroundings(
+    return ListenerShared(
         app=app,
         extensions=extensions,
         listener=listener,
