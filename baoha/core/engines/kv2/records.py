@@ -108,8 +108,12 @@ class Secret:
     def to_bytes(self) -> bytes:
         """Return the stored form."""
         # By hand: dataclasses.asdict copies every value and took half of the time of a write.
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        fields["versions"] = {n: version.describe() for n, version in self.versions.items()}
+        fields = {}
+        for name in self.__slots__:
+            fields[name] = getattr(self, name)
+        fields["versions"] = versions = {}
+        for number, version in self.versions.items():
+            versions[number] = version.describe()
         return encode_json(fields)
 
     def add_version(self, config: KVConfig, now: datetime) -> tuple[Version, list[int]]:
@@ -141,8 +145,8 @@ class Secret:
     def _lifetime_ns(self, config: KVConfig) -> int:
         if config.delete_version_after_ns < 0 or self.delete_version_after_ns < 0:
             return 0
-        both = (config.delete_version_after_ns, self.delete_version_after_ns)
-        return min((value for value in both if value), default=0)
+        given = {config.delete_version_after_ns, self.delete_version_after_ns} - {0}
+        return min(given, default=0)
 
     def describe(self) -> dict[str, Any]:
         """Return the ``data`` object of a metadata read."""
