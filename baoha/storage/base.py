@@ -193,7 +193,7 @@ class Backend(ABC):
             if not transaction.ended:
                 await transaction.commit()
         finally:
-            transaction.rollback()
+            transaction.ended = True
 
     async def detect_redirect_address(self) -> str | None:
         """Return this node's host as others see it, where ``redirect_address`` is declared."""
@@ -277,10 +277,6 @@ class Transaction:
             )
             self._backend.limits.check(batch)
             await self._backend.apply(batch)
-
-    def rollback(self) -> None:
-        """Forget the writes. Safe to call twice."""
-        self.ended = True
 
 
 def _ended() -> StorageError:

@@ -30,7 +30,7 @@ from typing import Final, TypeVar
 
 from baoha.core.keys.landed_writes import count_landed
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
-from baoha.offload import run_if_large
+from baoha.offload import COPIED_INLINE_BYTES_MAX, run_if_large
 from baoha.sansio.crypto.barrier_codec import (
     NONCE_BYTES,
     TermCipher,
@@ -204,14 +204,17 @@ class BarrierTransaction:
 
     async def put_large(self, key: str, value: bytes) -> None:
         """Buffer a write of any size, encrypted outside the event loop. Raises as ``put``."""
+        if len(value) <= COPIED_INLINE_BYTES_MAX:
+            self.put(key, value)
+            return
         path = self._require_writable(key)
-        encrypt = self._ciphers.encryption(path, value)
-        self._storage.put(path, await run_if_large(encrypt, len(value)))
+        self._storage.put(
+            path, await run_if_large(self._ciphers.encryption(path, value), len(value))
+        )
 
     def delete(self, key: str) -> None:
         """Buffer a deletion. Raises as ``put``."""
-        path = self._require_writable(key)
-        self._storage.delete(path)
+        self._storage.delete(self._require_writable(key))
 
     async def get_raw(self, key: str) -> bytes | None:
         """Return what the store holds, as it is: for the few entries that are not the barrier's."""
@@ -226,8 +229,7 @@ class BarrierTransaction:
         self._ciphers.require_open()
         if not self._writable:
             raise ReadOnly
-        path = self._prefix + key
-        require_storable(path)
+        require_storable(path := self._prefix + key)
         self._has_written[0] = True
         return path
 
@@ -400,8 +402,7 @@ class Barrier:
                 storage, ciphers, prefix=prefix, writable=permit is not None
             )
             yield transaction
-            is_write = transaction.has_written
-            if is_write:
+            if is_write := transaction.has_written:
                 ciphers.require_open()
                 if self._permit is not permit:
                     raise ReadOnly
@@ -493,9 +494,7 @@ class BarrierView:
         return self.barrier.transaction(self.prefix)
 
     async def run_transaction(
-        self,
-        body: Callable[[BarrierTransaction], Awaitable[T]],
-        attempts: int = ATTEMPTS_DEFAULT,
+        self, body: Callable[[BarrierTransaction], Awaitable[T]], attempts: int = ATTEMPTS_DEFAULT
     ) -> T:
         """Run a body in a transaction relative to the prefix, as ``Barrier.run_transaction``."""
         return await self.barrier.run_transaction(body, attempts, self.prefix)

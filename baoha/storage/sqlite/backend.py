@@ -168,10 +168,9 @@ class SqliteBackend(Backend, HABackend):
         for key in batch.writes:
             check_key(key)
             is_of_the_lock = is_of_the_lock and key.startswith(names.LEADER_PREFIX)
-
-        def run(connection: sqlite3.Connection) -> None:
-            sqlite_file.apply(connection, batch, self._boot_id, self._boot_clock())
-
+        run = partial(
+            sqlite_file.apply, batch=batch, boot_id=self._boot_id, boot_clock=self._boot_clock
+        )
         await self._writer.submit(run, urgent=is_of_the_lock)
 
     async def open_lock(self, key: str, identity: str) -> SqliteLock:

@@ -42,6 +42,7 @@ from baoha.storage import lock_rules
 from baoha.storage.base import Batch, Keys
 from baoha.storage.keys import children
 from baoha.storage.lock_rules import LockRow
+from baoha.timing import BootClock
 
 Opened = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -353,7 +354,9 @@ def _seek(connection: sqlite3.Connection, bound: str, prefix: str) -> Iterator[s
         cursor.close()
 
 
-def apply(connection: sqlite3.Connection, batch: Batch, boot_id: str, now_s: float) -> None:
+def apply(
+    connection: sqlite3.Connection, batch: Batch, boot_id: str, boot_clock: BootClock
+) -> None:
     """
     Check a batch's fence and expectations, then write it. Inside the caller's transaction.
 
@@ -362,7 +365,7 @@ def apply(connection: sqlite3.Connection, batch: Batch, boot_id: str, now_s: flo
     """
     if batch.fence is not None:
         lock = read_lock(connection, batch.fence.lock_key, boot_id)
-        if not lock_rules.fence_holds(lock, batch.fence, now_s):
+        if not lock_rules.fence_holds(lock, batch.fence, boot_clock()):
             raise FencedWrite
     for path, expected in batch.expected.items():
         if get(connection, path) != expected:

@@ -185,9 +185,9 @@ class KVEngine(RouteEngine):
     # --- writing ----------------------------------------------------------------------------
 
     async def _write(self, call: Call) -> Response:
-        path, stored = call.path["path"], await encode_any(_payload(call))
-        cas = _check_and_set(call)
+        path, payload, cas = call.path["path"], _payload(call), _check_and_set(call)
         config = await self.config(call.storage)
+        stored = await encode_any(payload)
 
         async def body(transaction: BarrierTransaction) -> Response:
             now = self._now()

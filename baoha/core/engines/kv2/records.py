@@ -124,11 +124,11 @@ class Secret:
             The version, and the numbers that are now too many: they are no longer in the record and
             their data is to be deleted.
         """
+        lifetime_ns = self._lifetime_ns(config)
         text = format_timestamp(now)
         self.current_version += 1
         self.updated_time = text
         version = Version(created_time=text)
-        lifetime_ns = self._lifetime_ns(config)
         if lifetime_ns:
             ends = now + timedelta(microseconds=lifetime_ns // 1000)
             version.deletion_time = format_timestamp(ends)
