@@ -59,9 +59,7 @@ _TIMEOUT_TEXT: Final = "the request took too long"
 class ServeRequest(Protocol):
     """``serve_request`` of one node."""
 
-    async def __call__(
-        self, request: HTTPRequest, *, is_abandoned: Callable[[], bool]
-    ) -> HTTPResponse: ...
+    async def __call__(self, request: HTTPRequest, *, departure: Departure) -> HTTPResponse: ...
 
 
 def build_app(
@@ -181,7 +179,7 @@ async def _serve_attended(
         if may_be_left:
             departure.tell(scope.cancel)
         try:
-            answer = await serve(request, is_abandoned=lambda: departure.has_come)
+            answer = await serve(request, departure=departure)
         except Exception as exc:
             answer = unforeseen(request, exc)
     if answer is None and not (departure.has_come and may_be_left):
