@@ -246,7 +246,6 @@ class PendingRequest:
             self._kind = RequestKind.HEAVY
         else:
             self._kind = RequestKind.READ if is_read(request) else RequestKind.WRITE
-        self._token = token_of(request)
         self._address = client_address(request.remote_addr)
 
     async def run(self) -> HTTPResponse:
@@ -272,7 +271,7 @@ class PendingRequest:
 
     async def _attempt(self, status: NodeStatus) -> HTTPResponse | None:
         """Execute or forward once, in a place of its lane; None: it may go round."""
-        token, kind = self._token, self._kind
+        token, kind = token_of(self._request), self._kind
         self._admission.executes(status.last_leader_addr)
         if self._admission.lanes[kind].is_contended:
             kind = await self._lane(token)
