@@ -478,12 +478,12 @@ class Connection(TCPServer):
     def _set_idle(self, idle: bool) -> None:
         self._idle = idle
         self._has_request = not idle
-        self._weigh()
         if idle:
             self._request_at = None
-            if self.shared.stopping:
-                self._reading.cancel()
         self._set_read_deadline()
+        self._weigh()
+        if idle and self.shared.stopping:
+            self._reading.cancel()
 
     async def _close(self) -> None:
         transport = getattr(self.stream, "transport_stream", self.stream)

@@ -192,7 +192,7 @@ class KVEngine(RouteEngine):
         async def body(transaction: BarrierTransaction) -> Response:
             now = self._now()
             blob = await transaction.get(f"metadata/{path}")
-            secret = Secret.new(now) if blob is None else await decode_secret(blob)
+            secret = Secret() if blob is None else await decode_secret(blob)
             _require_cas(secret, config, cas)
             return await _put_version(transaction, path, secret, config, stored, now)
 

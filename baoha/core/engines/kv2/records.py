@@ -78,10 +78,15 @@ class Version:
 
 @dataclass(slots=True, kw_only=True)
 class Secret:
-    """The record of one secret: everything but the data of its versions."""
+    """
+    The record of one secret: everything but the data of its versions.
 
-    created_time: str
-    updated_time: str
+    Attributes:
+        created_time, updated_time: RFC 3339 texts; "" before the first version of a new one.
+    """
+
+    created_time: str = ""
+    updated_time: str = ""
     current_version: int = 0
     oldest_version: int = 0
     max_versions: int = 0
@@ -123,6 +128,7 @@ class Secret:
         lifetime_ns = self._lifetime_ns(config)
         text = format_timestamp(now)
         self.current_version += 1
+        self.created_time = self.created_time or text
         self.updated_time = text
         version = Version(created_time=text)
         if lifetime_ns:
