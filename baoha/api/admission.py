@@ -85,12 +85,9 @@ def _go_on() -> None:
 class _Waiter:
     """One request before its place, or in it."""
 
-    __slots__ = ("is_displaced", "is_in", "wake")
-
-    def __init__(self) -> None:
-        self.wake = trio.Event()
-        self.is_in = False
-        self.is_displaced = False
+    wake: trio.Event  # from when it has to wait
+    is_in = False
+    is_displaced = False
 
 
 class Admission:
@@ -98,7 +95,7 @@ class Admission:
     The lanes of one node.
 
     Attributes:
-        lanes: one of each kind; to look at, not to enter.
+        lanes: one of each kind; to look at and to announce in, not to enter.
     """
 
     def __init__(self) -> None:
@@ -110,18 +107,6 @@ class Admission:
         self._reported_at = -math.inf  # on trio's clock
         self._reported: dict[RequestKind, int] = {}
 
-    def is_contended(self, kind: RequestKind) -> bool:
-        """Whether a newcomer of a lane would have to wait."""
-        return self.lanes[kind].is_contended
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether in any lane a newcomer would have to wait."""
-        for lane in self.lanes.values():  # noqa: SIM110 asked with every request: any() is slower
-            if lane.is_contended:
-                return True
-        return False
-
     def refuses(self, kind: RequestKind, address: str, *, is_here: bool = True) -> bool:
         """
         Whether a newcomer is refused now. Without looking at the request.
@@ -130,19 +115,14 @@ class Admission:
             is_here: it is the next; else it comes after those who were announced.
         """
         now = trio.current_time()
-        is_refused = self.lanes[kind].refuses(address, now, is_here=is_here)
-        if is_refused:
-            self.press(address)
-            self._report(now)
-        return is_refused
+        if not self.lanes[kind].refuses(address, now, is_here=is_here):
+            return False
+        self._note_refusal(address, now)
+        return True
 
-    def announce(self, kind: RequestKind) -> None:
-        """Take note of a request that was let in and comes to its lane soon."""
-        self.lanes[kind].announce(trio.current_time())
-
-    def arrive(self, kind: RequestKind) -> None:
-        """Take note that one that was announced is here, or is refused after all."""
-        self.lanes[kind].arrive()
+    def _note_refusal(self, address: str, now: float) -> None:
+        self.press(address)
+        self._report(now)
 
     def press(self, address: str) -> None:
         """Take note that somebody at an address was refused, here or by whoever accepts."""
@@ -208,8 +188,9 @@ class Admission:
         waiter = _Waiter()
         if returning_until is None:
             lane.arrive()
-        if returning_until is None and self.refuses(kind, address):
-            raise NotLetIn
+            if lane.refuses(address, now):
+                self._note_refusal(address, now)
+                raise NotLetIn
         if lane.enter(waiter, address, now, returning=returning_until is not None):
             waiter.is_in = True
         else:
@@ -243,6 +224,7 @@ class Admission:
         returning_until: float | None,
     ) -> None:
         began = trio.current_time()
+        waiter.wake = trio.Event()
         latest = returning_until or began + lane.limits.stall_max_s
         until = returning_until or began + lane.limits.wait_max_s
         displaced = lane.displaced()

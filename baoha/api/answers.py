@@ -65,9 +65,9 @@ def json_answer(status: int, body: Any) -> HTTPResponse:
     return HTTPResponse(status=status, headers=(JSON_TYPE,), body=encode(body))
 
 
-def no_content() -> HTTPResponse:
-    """Return 204; OpenBao names a content type here too."""
-    return HTTPResponse(status=204, headers=(JSON_TYPE,))
+def no_content(marks: Headers = ()) -> HTTPResponse:
+    """Return 204, with some headers more; OpenBao names a content type here too."""
+    return HTTPResponse(status=204, headers=(JSON_TYPE, *marks))
 
 
 def error_answer(status: int, *errors: str, retry_after_s: int = 0) -> HTTPResponse:

@@ -43,7 +43,7 @@ from baoha.api.claims import claim_of
 from baoha.api.logical import is_read
 from baoha.api.requests import DEFAULT_PARK_S, serve_request
 from baoha.api.standby_policy import RETRY_AFTER_S
-from baoha.api.uploads import ROOM_BYTES, NoRoomError, Upload, UploadRoom
+from baoha.api.uploads import ROOM_BYTES, NoRoomError, UploadRoom
 from baoha.asgi import DEPARTURE, ASGIApp, Departure, Receive, Scope, Send
 from baoha.core.view import NodeView
 from baoha.errors import Overloaded, PayloadTooLarge
@@ -59,9 +59,7 @@ _TIMEOUT_TEXT: Final = "the request took too long"
 class ServeRequest(Protocol):
     """``serve_request`` of one node."""
 
-    async def __call__(
-        self, request: HTTPRequest, *, is_abandoned: Callable[[], bool]
-    ) -> HTTPResponse: ...
+    async def __call__(self, request: HTTPRequest, *, departure: Departure) -> HTTPResponse: ...
 
 
 def build_app(
@@ -91,8 +89,7 @@ def build_app(
         elif scope["type"] == "websocket":
             await refuse_websocket(receive, send)
         else:
-            with room.visit() as upload:
-                await _serve_http(serve, scope, receive, send, upload=upload, common=common)
+            await _serve_http(serve, scope, receive, send, room=room, common=common)
 
     return app
 
@@ -103,37 +100,38 @@ async def _serve_http(
     receive: Receive,
     send: Send,
     *,
-    upload: Upload,
+    room: UploadRoom,
     common: Mapping[str, str],
 ) -> None:
     method = scope["method"]
-    request = None
-    answer: HTTPResponse | None = None
-    try:
-        request = await read_request(scope, receive, upload)
-    except UnreadablePath as exc:
-        answer = exc.answer
-    except PayloadTooLarge:
-        answer = too_large()
-    except NoRoomError:
-        answer = error_answer(503, _NO_ROOM_TEXT, retry_after_s=RETRY_AFTER_S)
-    except Overloaded as exc:
-        answer = failure_answer(exc)
-    except trio.TooSlowError:
-        answer = error_answer(408, _UPLOAD_TIMEOUT_TEXT)
-    except ClientGone:
-        return
-    if request is not None:
-        departure = scope.get(DEPARTURE)
-        if departure is None:
-            served = await _serve_watching(serve, request, receive)
-        else:
-            served = await _serve_attended(serve, request, departure)
-        if served is None:
+    with room.visit() as upload:
+        request = None
+        answer: HTTPResponse | None = None
+        try:
+            request = await read_request(scope, receive, upload)
+        except UnreadablePath as exc:
+            answer = exc.answer
+        except PayloadTooLarge:
+            answer = too_large()
+        except NoRoomError:
+            answer = error_answer(503, _NO_ROOM_TEXT, retry_after_s=RETRY_AFTER_S)
+        except Overloaded as exc:
+            answer = failure_answer(exc)
+        except trio.TooSlowError:
+            answer = error_answer(408, _UPLOAD_TIMEOUT_TEXT)
+        except ClientGone:
             return
-        answer = finished(request, served, common)
-    assert answer is not None  # either refused or served
-    await send_response(answer, send, method=method)
+        if request is not None:
+            departure = scope.get(DEPARTURE)
+            if departure is None:
+                served = await _serve_watching(serve, request, receive)
+            else:
+                served = await _serve_attended(serve, request, departure)
+            if served is None:
+                return
+            answer = finished(request, served, common)
+        assert answer is not None  # either refused or served
+        await send_response(answer, send, method=method)
 
 
 class _Watched:
@@ -181,7 +179,7 @@ async def _serve_attended(
         if may_be_left:
             departure.tell(scope.cancel)
         try:
-            answer = await serve(request, is_abandoned=lambda: departure.has_come)
+            answer = await serve(request, departure=departure)
         except Exception as exc:
             answer = unforeseen(request, exc)
     if answer is None and not (departure.has_come and may_be_left):

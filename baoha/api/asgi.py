@@ -48,13 +48,6 @@ class ClientGone(Exception):
     """The client has closed the connection before its request was complete."""
 
 
-def listener_policy(scope: Scope) -> ListenerPolicy:
-    """Return the policy of the listener that took the request."""
-    policy = (scope.get("extensions") or {}).get(LISTENER_EXTENSION, _DEFAULT_POLICY)
-    assert isinstance(policy, ListenerPolicy)
-    return policy
-
-
 class UnreadablePath(Exception):
     """
     A path that cannot be read, or not be shown.
@@ -88,19 +81,22 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
         ClientGone: the client left.
         UnreadablePath: nothing else was looked at.
     """
-    policy = listener_policy(scope)
+    extensions = scope.get("extensions") or {}
+    policy = extensions.get(LISTENER_EXTENSION, _DEFAULT_POLICY)
+    assert isinstance(policy, ListenerPolicy)
     raw_path = _raw_path(scope)
-    path = decoded_path(raw_path)
+    path = decoded_path(raw_path) if "%" in raw_path else raw_path
     if path is None or not (raw_path.startswith("/") or raw_path == "*"):
         bare = HTTPResponse(status=400, headers=(TEXT_TYPE,), body=b"400 Bad Request")
         raise UnreadablePath(bare)
     if not path.isprintable():
         raise UnreadablePath(HTTPResponse(status=400))
-    headers = end_to_end(
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    )
-    client = scope.get("client")
-    tls = (scope.get("extensions") or {}).get(TLS_EXTENSION) or {}
+    headers = end_to_end(scope["headers"])
+    remote_addr = ""
+    if client := scope.get("client"):
+        host, port = client[0], client[1]
+        remote_addr = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    tls = extensions.get(TLS_EXTENSION) or {}
     request = partial(
         HTTPRequest,
         method=scope["method"],
@@ -108,12 +104,13 @@ async def read_request(scope: Scope, receive: Receive, upload: Upload) -> HTTPRe
         raw_path=raw_path,
         query=scope.get("query_string", b"").decode("latin-1"),
         headers=headers,
-        remote_addr=_address(client) if client else "",
+        remote_addr=remote_addr,
         client_certificates=tuple(tls.get("client_cert_chain") or ()),
         listener=policy,
     )
     bytes_max = min(policy.max_request_bytes, body_bytes_max(path.removeprefix(API_PREFIX)))
-    if _declared_bytes(headers) > bytes_max:
+    declared = dict(headers).get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > bytes_max:
         raise PayloadTooLarge(TOO_LARGE_TEXT)
     with upload.reading(policy.max_request_s):
         body = await _read_body(receive, bytes_max, upload, request)
@@ -186,19 +183,6 @@ def _raw_path(scope: Scope) -> str:
     if (absolute := _ABSOLUTE_FORM.match(target)) is not None:
         return target[absolute.end() :] or "/"
     return target
-
-
-def _address(client: tuple[str, int]) -> str:
-    host, port = client[0], client[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _declared_bytes(headers: Headers) -> int:
-    declared = 0
-    for name, value in headers:
-        if name == "content-length" and value.isdecimal():
-            declared = int(value[:20])
-    return declared
 
 
 async def _read_body(

@@ -22,10 +22,13 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
+import trio
+
 from baoha.api.admission import Admission, RequestKind
 from baoha.api.answers import common_headers, overloaded
 from baoha.api.paths import API_PREFIX, is_control
 from baoha.core.view import NodeView
+from baoha.sansio.admission import is_any_contended
 
 # A head that is longer is not looked at.
 _HEAD_MAX: Final = 4096
@@ -113,7 +116,7 @@ class Door:
     @property
     def is_crowded(self) -> bool:
         """Whether anybody may be refused at all."""
-        return self._admission.is_crowded
+        return is_any_contended(self._admission.lanes.values())
 
     def refuses(self, kind: RequestKind, address: str, *, is_here: bool) -> bool:
         """
@@ -124,13 +127,16 @@ class Door:
         """
         return self._admission.refuses(kind, address, is_here=is_here)
 
-    def announce(self, kind: RequestKind) -> None:
-        """Take note of a request that was let in."""
-        self._admission.announce(kind)
+    def lets_in(self, kind: RequestKind, address: str, *, is_here: bool) -> bool:
+        """Whether a request is not refused now, see ``refuses``; its lane expects it then."""
+        if self.refuses(kind, address, is_here=is_here):
+            return False
+        self._admission.lanes[kind].announce(trio.current_time())
+        return True
 
     def arrive(self, kind: RequestKind) -> None:
-        """Take note that a request that was announced is refused after all."""
-        self._admission.arrive(kind)
+        """Take note that a request that was let in is here, or is refused after all."""
+        self._admission.lanes[kind].arrive()
 
     def press(self, address: str) -> None:
         """Take note that a client was refused for another reason: no turn came."""

@@ -28,7 +28,7 @@ from baoha import names
 from baoha.api.answers import error_answer, json_answer, no_content
 from baoha.api.logical import decode_body, decoded, token_of, wants_help
 from baoha.api.operator_input import init_parameters, unseal_input
-from baoha.api.paths import api_path
+from baoha.api.paths import API_PREFIX
 from baoha.api.query import parse_bool, parse_query
 from baoha.api.standby_policy import SEALED_TEXT
 from baoha.core.view import LinkState, NodeStatus, NodeView, Role, SealStatus
@@ -69,11 +69,6 @@ def body_bytes_max(path: str) -> float:
     return math.inf
 
 
-def is_local(path: str) -> bool:
-    """Whether every node answers requests for a path (without ``/v1/``) itself, unless for help."""
-    return path in _METHODS
-
-
 async def serve_local(view: NodeView, request: HTTPRequest) -> HTTPResponse | None:
     """
     Answer a request that every node answers itself, whatever its role; None: it is no such request.
@@ -81,7 +76,7 @@ async def serve_local(view: NodeView, request: HTTPRequest) -> HTTPResponse | No
     Raises:
         BaohaError: as ``NodeView.initialize``, ``unseal`` and ``seal``.
     """
-    path, method = api_path(request), request.method
+    path, method = request.path.removeprefix(API_PREFIX), request.method
     if path not in _METHODS or wants_help(request):
         return None
     if method not in _METHODS[path]:
@@ -258,7 +253,7 @@ _QUESTIONS: Final[Mapping[str, Callable[[NodeStatus], bool]]] = {
 def _ha_question(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     """Answer one question with 200 (yes) or 503 (no), for load balancers and probes."""
     status = view.status()
-    question = api_path(request).removeprefix("sys/ha/")
+    question = request.path.removeprefix(f"{API_PREFIX}sys/ha/")
     answer = _QUESTIONS[question](status)
     body = Fields({question: answer}, role=status.role.value)
     if question == "live":
@@ -371,3 +366,5 @@ _METHODS: Final[Mapping[str, frozenset[str]]] = {
     | (_WRITE if path in _HANDLERS else frozenset())
     for path in {*_HANDLERS, *(path for path, _ in _ANSWERERS)}
 }
+# Without ``/v1/``: every node answers requests for them itself, unless for help.
+LOCAL_PATHS: Final = _METHODS.keys()

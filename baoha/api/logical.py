@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from baoha import names, offload
 from baoha.api.answers import JSON_TYPE, error_answer, no_content
-from baoha.api.paths import api_path
+from baoha.api.paths import API_PREFIX
 from baoha.api.query import joined_values, parse_form, wanted_listing
 from baoha.core.request import Auth, Operation, Request, Response
 from baoha.core.view import NodeStatus, NodeView
@@ -143,10 +143,11 @@ async def decode_body(request: HTTPRequest) -> dict[str, Any]:
 
     Cancellation: as ``decoded``.
     """
-    decode = _decode_form if _is_form(request) else _decode_json
+    if _is_form(request):
+        return await decoded(_decode_form, request.body)
     if len(request.body) <= INLINE_BYTES_MAX:
-        return decode(request.body, _go_on)
-    return await decoded(decode, request.body)
+        return decode_object(request.body)
+    return await decoded(_decode_json, request.body)
 
 
 async def decoded(decode: Callable[[bytes, Pause], T], body: bytes) -> T:
@@ -176,7 +177,7 @@ async def logical_request(request: HTTPRequest) -> Request:
     given = request.first_values()
     if given.get(names.NAMESPACE_HEADER, "").strip("/") not in ("", "root"):
         raise NotFound("namespace not found")
-    path = api_path(request)
+    path = request.path.removeprefix(API_PREFIX)
     if path == _REPLICATION_STATUS:
         raise NotFound("unsupported path")
     query = joined_values(request.query) if request.query else {}
@@ -187,18 +188,21 @@ async def logical_request(request: HTTPRequest) -> Request:
         _require_merge_patch(given.get("content-type", "").strip())
     wrap_ttl = given.get(_WRAP_TTL_HEADER)
     wrap_ttl_s = _wrap_ttl_s(wrap_ttl) if wrap_ttl else 0.0
+    token, headers = token_of(request), dict(request.headers)
+    for name in _CREDENTIALS:
+        headers.pop(name, None)
     data = await decode_body(request) if operation in _WITH_BODY else query
     return Request(
         id=str(uuid4()),
         operation=operation,
         path=path,
         data=data,
-        token=token_of(request),
+        token=token,
         query=query,
         remote_addr=request.remote_addr,
         client_certificates=request.client_certificates,
         wrap_ttl_s=wrap_ttl_s,
-        headers={key: value for key, value in request.headers if key not in _CREDENTIALS},
+        headers=headers,
     )
 
 
@@ -215,16 +219,17 @@ def http_response(
     Raises:
         TooLargeError: its body would be larger than ``ENCODED_BYTES_MAX``.
     """
+    marks: Headers = ((names.INDEX_HEADER, index),) if index else ()
     if response.raw is not None:
-        headers: Headers = (("content-type", response.raw_content_type),)
-        status = response.status or 200
-        answer = HTTPResponse(status=status, headers=headers, body=response.raw)
-        return _with_index(answer, index)
+        kind = ("content-type", response.raw_content_type)
+        return HTTPResponse(
+            status=response.status or 200, headers=(kind, *marks), body=response.raw
+        )
     is_empty = response.data is None and response.auth is None
     if is_empty and not response.warnings and not response.lease_id:
         if response.status is not None:
             return error_answer(response.status)
-        return _with_index(no_content(), index)
+        return no_content(marks)
     body = envelope_body(
         request_id=request_id,
         data=response.data,
@@ -236,8 +241,7 @@ def http_response(
         top_level=response.top_level,
         pause=pause,
     )
-    answer = HTTPResponse(status=response.status or 200, headers=(JSON_TYPE,), body=body)
-    return _with_index(answer, index)
+    return HTTPResponse(status=response.status or 200, headers=(JSON_TYPE, *marks), body=body)
 
 
 def _operation(request: HTTPRequest, query: dict[str, str]) -> Operation:
@@ -292,9 +296,11 @@ def _wrap_ttl_s(text: str) -> float:
 
 
 def _is_form(request: HTTPRequest) -> bool:
-    content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     # Some clients post JSON with their library's default content type.
-    return content_type == _FORM and request.body[:_FIRST_BYTES].lstrip()[:1] not in (b"{", b"[")
+    if request.body[:_FIRST_BYTES].lstrip()[:1] in (b"{", b"["):
+        return False
+    content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
+    return content_type == _FORM
 
 
 def _go_on() -> None:
@@ -319,16 +325,6 @@ def _index(status: NodeStatus) -> str:
         return ""
     token = {"cluster": status.cluster_id, "value": str(status.epoch)}
     return base64.b64encode(json.dumps(token, separators=(",", ":")).encode()).decode()
-
-
-def _with_index(answer: HTTPResponse, index: str) -> HTTPResponse:
-    if not index:
-        return answer
-    return HTTPResponse(
-        status=answer.status,
-        headers=(*answer.headers, (names.INDEX_HEADER, index)),
-        body=answer.body,
-    )
 
 
 def _auth_fields(auth: Auth) -> Mapping[str, Any]:

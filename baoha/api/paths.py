@@ -66,8 +66,6 @@ _CONTROL: Final = frozenset(
 
 def decoded_path(raw_path: str) -> str | None:
     """Return a path with its escapes resolved, or None when an escape is malformed."""
-    if "%" not in raw_path:
-        return raw_path
     if is_malformed(raw_path):
         return None
     if len(raw_path) <= _UNQUOTED_CHARS_MAX or not raw_path.isascii():
@@ -78,18 +76,18 @@ def decoded_path(raw_path: str) -> str | None:
     return binascii.a2b_qp(quoted).decode(errors="replace")
 
 
-def api_path(request: HTTPRequest) -> str:
-    """Return the path after ``/v1/``, decoded."""
-    return request.path.removeprefix(API_PREFIX)
-
-
 def is_control(path: str) -> bool:
     """Whether a path (without ``/v1/``) belongs to the control of the cluster, not to its data."""
     return path in _CONTROL or path.startswith("sys/ha/")
 
 
-def refusal(request: HTTPRequest) -> HTTPResponse | None:
-    """Return the answer to a request that is wrong whatever the node's state, else None."""
+def refusal(request: HTTPRequest, given: Mapping[str, str]) -> HTTPResponse | None:
+    """
+    Return the answer to a request that is wrong whatever the node's state, else None.
+
+    Args:
+        given: ``request.first_values()``.
+    """
     if request.path in _UI_PATHS or request.path.startswith(_UI_PREFIX):
         return page_not_found()
     if not request.path.startswith(API_PREFIX):
@@ -103,11 +101,10 @@ def refusal(request: HTTPRequest) -> HTTPResponse | None:
         return error_answer(400, "relative paths not supported")
     if request.query.count("&") >= QUERY_PARAMETERS_MAX:
         return error_answer(400, "too many query parameters")
-    given = request.first_values()
     has_conditions = names.INDEX_HEADER in given or names.INCONSISTENT_HEADER in given
     if has_conditions and (answer := _consistency_refusal(given)) is not None:
         return answer
-    if given.get(names.NAMESPACE_HEADER) and _is_root_only(api_path(request)):
+    if given.get(names.NAMESPACE_HEADER) and _is_root_only(request.path.removeprefix(API_PREFIX)):
         return error_answer(400, "operation unavailable in namespaces")
     return _listing_refusal(request) if request.query else None
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -37,9 +38,9 @@ from baoha.api.answers import (
     unknown_outcome,
 )
 from baoha.api.claims import claim_of
-from baoha.api.local import is_local, serve_local
+from baoha.api.local import LOCAL_PATHS, serve_local
 from baoha.api.logical import decode_body, execute, is_read, token_of
-from baoha.api.paths import api_path, is_control, refusal
+from baoha.api.paths import API_PREFIX, is_control, refusal
 from baoha.api.standby_policy import (
     NO_ACTIVE_NODE,
     RETRY_AFTER_S,
@@ -51,6 +52,7 @@ from baoha.api.standby_policy import (
     Serve,
     decide,
 )
+from baoha.asgi import Departure
 from baoha.core.keys.landed_writes import CountedWrites
 from baoha.core.view import NodeStatus, NodeView
 from baoha.errors import (
@@ -71,6 +73,7 @@ DEFAULT_PARK_S: Final = 5.0
 RETRY_PAUSE_S: Final = 0.25
 _NODE_NAME_MAX: Final = 256  # characters; what is asked for stands in the answer and in the log
 _STEP_DOWN: Final = "sys/step-down"
+_STEP_DOWN_PATH: Final = API_PREFIX + _STEP_DOWN
 # Streams of a whole store: always the active node's own, never through the channel.
 _NEVER_FORWARDED: Final = frozenset(
     {"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"}
@@ -79,17 +82,13 @@ _NOT_EXECUTED: Final = (NotActive, FencedWrite, ReadOnly)
 _NOBODY: Final = Refuse(503, NO_ACTIVE_NODE, RETRY_AFTER_S)
 
 
-def _never() -> bool:
-    return False
-
-
 async def serve_request(
     view: NodeView,
     request: HTTPRequest,
     *,
     admission: Admission,
     park_s: float = DEFAULT_PARK_S,
-    is_abandoned: Callable[[], bool] = _never,
+    departure: Departure | None = None,
 ) -> HTTPResponse:
     """
     Answer one request of a client.
@@ -97,14 +96,15 @@ async def serve_request(
     Args:
         admission: the node's, where the request waits for its place.
         park_s: seconds to wait in all for an active node.
-        is_abandoned: whether the client has left; its request is not executed any more then.
+        departure: the client's; once it has left its request is not executed any more.
 
     Cancellation: a read is abandoned; a write may have been executed.
     """
-    if (answer := refusal(request)) is not None:
+    given = request.first_values()
+    if (answer := refusal(request, given)) is not None:
         return answer
-    path = api_path(request)
-    if is_local(path) or path == _STEP_DOWN:
+    path = request.path.removeprefix(API_PREFIX)
+    if path in LOCAL_PATHS or path == _STEP_DOWN:
         try:
             answer = await serve_local(view, request)
             if path == _STEP_DOWN and not view.status().ha_enabled:
@@ -113,7 +113,9 @@ async def serve_request(
             return failure_answer(exc)
         if answer is not None:
             return answer
-    return await PendingRequest(view, request, path, admission, park_s, is_abandoned).run()
+    declines = bool(given.get(names.NO_FORWARDING_HEADER)) or path in _NEVER_FORWARDED
+    policy = partial(decide, declines_forwarding=declines)
+    return await PendingRequest(view, request, path, policy, admission, park_s, departure).run()
 
 
 async def _idle_step_down(request: HTTPRequest) -> HTTPResponse:
@@ -134,7 +136,7 @@ async def serve_forwarded(view: NodeView, request: HTTPRequest) -> HTTPResponse:
         NotActive: nothing was executed; the standby may park the request.
         LeadershipLost: the outcome is unknown.
     """
-    if (answer := refusal(request)) is not None:
+    if (answer := refusal(request, request.first_values())) is not None:
         return answer
     if len(request.body) > request.listener.max_request_bytes:
         return error_answer(413, TOO_LARGE_TEXT)
@@ -155,7 +157,7 @@ async def serve_forwarded(view: NodeView, request: HTTPRequest) -> HTTPResponse:
 
 async def execute_active(view: NodeView, request: HTTPRequest) -> HTTPResponse:
     """Execute a request on the active node. Raises as ``logical.execute``."""
-    if api_path(request) == _STEP_DOWN:
+    if request.path == _STEP_DOWN_PATH:
         return await _step_down(view, request)
     return await execute(view, request)
 
@@ -223,24 +225,28 @@ class PendingRequest:
         view: NodeView,
         request: HTTPRequest,
         path: str,
+        policy: Callable[[NodeStatus], Decision],
         admission: Admission,
         park_s: float,
-        is_abandoned: Callable[[], bool],
+        departure: Departure | None,
     ) -> None:
         self._view = view
+        self._decide = policy
         self._request = _addressed(view, request) if path == _STEP_DOWN else request
         self._admission = admission
         self._park_s = park_s
-        self._is_abandoned = is_abandoned
+        self._departure = departure
         self._deadline = math.inf
         self._was_let_in = False
         self._decision: Decision = _NOBODY  # the last one
         self._claim: Claim | None = None
-        self._kind = _kind_of(request, path)
+        if is_control(path):
+            self._kind = RequestKind.CONTROL
+        elif len(request.body) > HEAVY_BYTES:
+            self._kind = RequestKind.HEAVY
+        else:
+            self._kind = RequestKind.READ if is_read(request) else RequestKind.WRITE
         self._address = client_address(request.remote_addr)
-        self._declines_forwarding = (
-            bool(request.header(names.NO_FORWARDING_HEADER)) or path in _NEVER_FORWARDED
-        )
 
     async def run(self) -> HTTPResponse:
         while True:
@@ -263,15 +269,11 @@ class PendingRequest:
             if answer is not None:
                 return answer
 
-    def _decide(self, status: NodeStatus) -> Decision:
-        return decide(status, declines_forwarding=self._declines_forwarding)
-
     async def _attempt(self, status: NodeStatus) -> HTTPResponse | None:
         """Execute or forward once, in a place of its lane; None: it may go round."""
-        token = token_of(self._request)
+        token, kind = token_of(self._request), self._kind
         self._admission.executes(status.last_leader_addr)
-        kind = self._kind
-        if self._admission.is_contended(kind):
+        if self._admission.lanes[kind].is_contended:
             kind = await self._lane(token)
             self._look_again()
         answer = await self._admission.run(
@@ -297,7 +299,7 @@ class PendingRequest:
 
     async def _execute(self) -> HTTPResponse | None:
         self._was_let_in = True
-        if self._is_abandoned():
+        if self._departure is not None and self._departure.has_come:
             return _refuse(_NOBODY)  # nobody reads it
         try:
             if isinstance(self._decision, Serve):
@@ -331,9 +333,8 @@ class PendingRequest:
                     with trio.move_on_at(min(self._deadline, now + limit_s)):
                         await self._change(seen)
                     is_displaced = False
-        if is_displaced or self._is_abandoned():
-            return _refuse(otherwise)
-        return None
+        has_left = self._departure is not None and self._departure.has_come
+        return _refuse(otherwise) if is_displaced or has_left else None
 
     async def _change(self, seen: NodeStatus) -> None:
         """
@@ -346,14 +347,6 @@ class PendingRequest:
             seen = self._view.status()
             if not isinstance(decision, Park) or self._decide(seen) != decision:
                 return
-
-
-def _kind_of(request: HTTPRequest, path: str) -> RequestKind:
-    if is_control(path):
-        return RequestKind.CONTROL
-    if len(request.body) > HEAVY_BYTES:
-        return RequestKind.HEAVY
-    return RequestKind.READ if is_read(request) else RequestKind.WRITE
 
 
 def _refuse(refuse: Refuse) -> HTTPResponse:

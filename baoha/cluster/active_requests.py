@@ -120,7 +120,8 @@ class ActiveRequests:
         if len(self._sizes) >= self._limits.in_flight_max or self._bytes + size > bytes_max:
             self._outbox.control(FrameKind.NOT_EXECUTED, frame.id, _BUSY)
             return
-        self._hold(frame.id, size)
+        self._sizes[frame.id] = size
+        self._bytes += size
         body = self._assembly.begin(frame.id, start.head, start.body_bytes, start.first)
         if body is not None:
             nursery.start_soon(self._execute, frame.id, decode_request(start.head, body))
@@ -178,7 +179,8 @@ class ActiveRequests:
             response = _error(f"the request was executed, but its answer cannot be sent: {exc}")
             answer = self._queue(request_id, response)
         self._answers[request_id] = answer
-        self._hold(request_id, len(response.body))
+        self._sizes[request_id] = len(response.body)
+        self._bytes += len(response.body)
 
     def _queue(self, request_id: int, response: HTTPResponse) -> OutMessage:
         return self._outbox.message(
@@ -200,10 +202,6 @@ class ActiveRequests:
     def _answer_taken(self, answer: OutMessage) -> None:
         self._answers.pop(answer.id, None)
         self._release(answer.id)
-
-    def _hold(self, request_id: int, size: int) -> None:
-        self._sizes[request_id] = size
-        self._bytes += size
 
     def _release(self, request_id: int) -> None:
         self._bytes -= self._sizes.pop(request_id, 0)

@@ -78,13 +78,13 @@ class StandbyCalls:
         except FrameError as exc:
             raise PayloadTooLarge(str(exc)) from exc  # waiting would not make it smaller
         call = _Call(head, request.body)
-        self._room.ask(call)
+        self._room.enter_or_wait(call)
         try:
             await call.settled.wait()
         finally:
-            self._room.leave(call)
             self._abandon(call)
-            if not self.in_flight:
+            self._room.leave(call)
+            if not self._room:
                 self._idle.set()
         return call.outcome()
 
@@ -97,7 +97,7 @@ class StandbyCalls:
     @property
     def in_flight(self) -> int:
         """How many callers wait for an answer, or for their turn to send."""
-        return self._room.population
+        return len(self._room)
 
     def hear(self, now: float) -> None:
         """Take note that the active node lives."""
@@ -211,11 +211,6 @@ class _Call:
         self.result: HTTPResponse | ForwardingError | None = None
 
     @property
-    def size_bytes(self) -> int:
-        """What it takes of the room."""
-        return len(self.head) + len(self.body)
-
-    @property
     def message_id(self) -> int:
         """Its id on the wire; 0 before it is sent."""
         return 0 if self.message is None else self.message.id
@@ -238,7 +233,7 @@ class _Call:
         return self.result
 
 
-class InFlightLimit:
+class InFlightLimit(Lanes[_Call]):
     """
     Bounds the requests in flight by count and bytes; small ones do not wait for large ones.
 
@@ -249,7 +244,7 @@ class InFlightLimit:
     def __init__(self, limits: ChannelLimits, enter: Callable[[_Call], None]) -> None:
         count, size = limits.in_flight_max, limits.in_flight_bytes_max
         # What fits into one frame; what is decoded in a moment; the rest.
-        self._lanes: Lanes[_Call] = Lanes(
+        super().__init__(
             (
                 Lane(limits.chunk_bytes, size // 4, count),
                 Lane(size // MEDIUM_PART, size // 4, max(1, count // 4)),
@@ -260,27 +255,18 @@ class InFlightLimit:
         )
         self._closed_because: str | None = None
 
-    @property
-    def population(self) -> int:
-        """How many calls are inside or in the line."""
-        return len(self._lanes)
-
-    def ask(self, call: _Call) -> None:
+    def enter_or_wait(self, call: _Call) -> None:
         """Let a call in, now or when its turn comes. Every call that asked must leave."""
-        self._lanes.ask(call, call.size_bytes)
+        self.ask(call, len(call.head) + len(call.body))
         if self._closed_because is not None:
             call.settle(CannotForward(self._closed_because))
-
-    def leave(self, call: _Call) -> None:
-        """Take a call out, wherever it is."""
-        self._lanes.leave(call)
 
     def close(self, cause: str) -> None:
         """Let nobody in any more; those in the line learn it at once."""
         if self._closed_because is None:
             self._closed_because = cause
-            self._lanes.is_closed = True
-            for call in self._lanes.waiting():
+            self.is_closed = True
+            for call in self.waiting():
                 call.settle(CannotForward(cause))
 
 

@@ -75,8 +75,8 @@ class Transport:
         self._stream = stream
         self._reader = reader
         self._limits = limits
-        self._work = trio.Event()
-        self.outbox: Final = Outbox(limits, wake=self._wake)
+        self._idle = trio.lowlevel.ParkingLot()  # where the writer waits for work
+        self.outbox: Final = Outbox(limits, wake=self._idle.unpark_all)
 
     async def receive(self) -> list[Frame]:
         """
@@ -102,17 +102,10 @@ class Transport:
                 if batch:
                     await self._connection.send_message(batch)
                 else:
-                    await self._wait_work()
+                    # Since the take nothing else ran, so no wake-up can have been missed.
+                    await self._idle.park()
         except _EXPECTED_ERRORS as exc:
             self._reader.fail(exc)
-
-    async def _wait_work(self) -> None:
-        self._work = trio.Event()
-        # Between the last take and here nothing ran, so no wake-up can have been missed.
-        await self._work.wait()
-
-    def _wake(self) -> None:
-        self._work.set()
 
     def _cause(self) -> str:
         return self._reader.cause(self._stream, self._connection.closed)

@@ -195,11 +195,13 @@ class Core:
             RequestError: the client's fault, with OpenBao's text.
             StorageError: as the store said; ``outcome`` says whether a write may have landed.
         """
-        await self._mounts.ensure_fresh()
-        _refuse_wrapping(request)
+        if self._mounts.is_stale:
+            await self._mounts.ensure_fresh()
         request = _normalised(request)
         match = self._mounts.match(request.path)
-        if match is not None and _needs_no_token(match):
+        if match is not None and _is_listed(
+            match.relative_path, match.target.engine.unauthenticated_paths
+        ):
             return await self._execute(match, request)
 
         async def authorised(caller: Caller) -> Response:
@@ -287,13 +289,10 @@ class Core:
             log.warning("used up token not removed: cause=%s", exc)
 
 
-def _refuse_wrapping(request: Request) -> None:
+def _normalised(request: Request) -> Request:
     # Whoever asks for a wrapped answer must not get the secret itself.
     if request.wrap_ttl_s:
         raise InvalidRequest("response wrapping is not supported by this server")
-
-
-def _normalised(request: Request) -> Request:
     path = request.path
     if request.operation in _LISTINGS and not path.endswith("/"):
         return replace(request, path=path + "/")
@@ -303,14 +302,10 @@ def _normalised(request: Request) -> Request:
 
 
 def _is_listed(path: str, patterns: Sequence[str]) -> bool:
-    return any(
-        path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
-        for pattern in patterns
-    )
-
-
-def _needs_no_token(match: Match[Mount]) -> bool:
-    return _is_listed(match.relative_path, match.target.engine.unauthenticated_paths)
+    for pattern in patterns:
+        if path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern:
+            return True
+    return False
 
 
 async def _resolve_create(match: Match[Mount] | None, request: Request, caller: Caller) -> Request:
@@ -320,11 +315,9 @@ async def _resolve_create(match: Match[Mount] | None, request: Request, caller: 
     engine = match.target.engine
     if not engine.needs_create:
         # The same rule decides about both, so its restrictions make no difference.
-        verdicts = {
-            caller.acl.decide(op.value, request.path).allowed
-            for op in (Operation.CREATE, Operation.UPDATE)
-        }
-        if len(verdicts) == 1:
+        create, _ = caller.acl.decide_path(Operation.CREATE.value, request.path)
+        update, _ = caller.acl.decide_path(Operation.UPDATE.value, request.path)
+        if create.allowed is update.allowed:
             return request
     inner = replace(request, path=match.relative_path, mount_path=match.mount_path)
     if await engine.exists(inner) is False:

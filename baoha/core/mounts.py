@@ -30,7 +30,7 @@ from baoha.core.framework.engine import Engine, EngineContext
 from baoha.core.framework.engine_type import EngineType, EngineTypes, Options
 from baoha.core.framework.mount_entry import AUTH_PATH, TABLE_PREFIXES, MountEntry, Table
 from baoha.core.framework.ttl import TTLs
-from baoha.core.keys.barrier import Barrier, BarrierTransaction, BarrierView
+from baoha.core.keys.barrier import Barrier, BarrierTransaction
 from baoha.errors import InvalidRequest, StorageCorrupt, StorageError
 from baoha.sansio.routing import Match, MountTable
 
@@ -54,11 +54,6 @@ class Mount:
     engine: Engine
     context: EngineContext
 
-    @property
-    def storage(self) -> BarrierView:
-        """The engine's data."""
-        return self.context.storage
-
 
 class MountStore:
     """
@@ -69,6 +64,8 @@ class MountStore:
 
     Attributes:
         types: the engines that there are; put in before the first ``load``.
+        is_stale: a change whose outcome is unknown was sent: the table is to be read anew before it
+            is used (``ensure_fresh``).
     """
 
     def __init__(
@@ -87,8 +84,7 @@ class MountStore:
         self._table: MountTable[Mount] = MountTable()
         # Counts what has happened to the table in memory, so that a reading notices it is outdated.
         self._changes = 0
-        # A change whose outcome is unknown was sent: the table is read anew before it is used.
-        self._is_stale = False
+        self.is_stale = False
         # How many requests use which data (by prefix), and who waits until none does any more.
         self._uses: dict[str, int] = {}
         self._unused: dict[str, trio.Event] = {}
@@ -121,7 +117,7 @@ class MountStore:
 
     async def ensure_fresh(self) -> None:
         """Read the table anew if a change of unknown outcome was sent."""
-        if self._is_stale:
+        if self.is_stale:
             await self.load()
 
     async def load(self) -> None:
@@ -137,7 +133,7 @@ class MountStore:
             if seen == self._changes:
                 break
         self._table = table
-        self._is_stale = False
+        self.is_stale = False
         self._changes += 1
         for _, mount in table:
             self._leave_former(mount.entry)
@@ -309,14 +305,14 @@ class MountStore:
         Raises:
             InvalidRequest: an upgrade has begun to move it since the request was routed.
         """
-        prefix = mount.storage.prefix
+        prefix = mount.context.storage.prefix
         if prefix in self._left:
             raise InvalidRequest(UPGRADING)
         self._uses[prefix] = self._uses.get(prefix, 0) + 1
 
     def end_use(self, mount: Mount) -> None:
         """Take note that the request is over."""
-        prefix = mount.storage.prefix
+        prefix = mount.context.storage.prefix
         self._uses[prefix] -= 1
         if not self._uses[prefix]:
             del self._uses[prefix]
@@ -339,7 +335,7 @@ class MountStore:
             yield
         except StorageError as exc:
             if exc.outcome == "unknown":
-                self._is_stale = True
+                self.is_stale = True
                 self._changes += 1
             raise
 

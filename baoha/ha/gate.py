@@ -54,26 +54,27 @@ class Admitted:
 
 
 class RequestGate:
-    """Admits requests during a tenure; counts, drains and cancels those inside."""
+    """
+    Admits requests during a tenure; counts, drains and cancels those inside.
+
+    Attributes:
+        tenure: what the gate is open for (its validity is asked at each admission); set by ``open``
+            and ``close`` alone.
+    """
 
     def __init__(self) -> None:
-        self._tenure: Tenure | None = None
+        self.tenure: Tenure | None = None
         self._inside: set[Admitted] = set()
         self._empty = trio.Event()
         self._empty.set()
 
-    @property
-    def tenure(self) -> Tenure | None:
-        """The tenure that the gate is open for (its validity is asked at each admission)."""
-        return self._tenure
-
     def open(self, tenure: Tenure) -> None:
         """Admit requests from now on, for this tenure."""
-        self._tenure = tenure
+        self.tenure = tenure
 
     def close(self) -> None:
         """Admit nobody any more; those inside go on."""
-        self._tenure = None
+        self.tenure = None
 
     @contextmanager
     def admit(self) -> Iterator[Admitted]:
@@ -86,7 +87,7 @@ class RequestGate:
             LeadershipLost: the request was cancelled because the tenure ended.
             StorageUnavailable: the outcome is unknown, also where the store failed half-way.
         """
-        tenure = self._tenure
+        tenure = self.tenure
         if tenure is None or not tenure.is_valid():
             if tenure is not None:
                 tenure.end_if_overdue()

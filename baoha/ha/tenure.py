@@ -80,11 +80,11 @@ class Tenure:
 
     def is_valid(self) -> bool:
         """Whether this node may still answer from its own state."""
-        return not self.cause and self.remaining_s > 0
+        return not self.cause and self._boot_clock() < self._deadline_boot_s
 
     def end_if_overdue(self) -> None:
         """End the tenure if its deadline has passed unnoticed: the process was suspended."""
-        if not self.cause and self.remaining_s <= 0:
+        if not self.cause and self._boot_clock() >= self._deadline_boot_s:
             self.end("the deadline of the HA lock passed while this process was suspended")
 
     def begin(self, sent_boot_s: float, ttl_s: float) -> None:

@@ -32,6 +32,7 @@ nearest to its answer. L. Brakmo and L. Peterson, "TCP Vegas".
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -198,9 +199,7 @@ class AdmissionLane(Generic[W]):
     @property
     def is_contended(self) -> bool:
         """Whether a newcomer would have to wait: for others, or with them for an active node."""
-        if self.waiting or self._returning or self.parked:
-            return True
-        return len(self._running) >= self.limit.places
+        return is_any_contended((self,))
 
     @property
     def target_s(self) -> float:
@@ -226,7 +225,7 @@ class AdmissionLane(Generic[W]):
         coming = 0 if is_here else self._count_coming(now)
         flow = self._queued.get(address) or self._quiet.get(address)
         free = self.limit.places - len(self._running)
-        if flow is None and coming < free and not self.is_contended:
+        if flow is None and coming < free and not (self.waiting or self._returning or self.parked):
             return False  # there is a place, whoever else comes
         is_shed = self._is_full_for(flow)
         if not self.is_stalled(now):
@@ -374,3 +373,13 @@ class AdmissionLane(Generic[W]):
         del self._running[oldest]
         self._long.add(oldest)
         return True
+
+
+def is_any_contended(lanes: Iterable[AdmissionLane[W]]) -> bool:
+    """Whether in any of some lanes a newcomer would have to wait. Asked with every request."""
+    for lane in lanes:
+        if lane.waiting or lane._returning or lane.parked:
+            return True
+        if len(lane._running) >= lane.limit.places:
+            return True
+    return False

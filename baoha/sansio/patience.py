@@ -56,12 +56,8 @@ class PeerPatience:
         """Take note that what was allowed has passed without an answer."""
         self._expired = min(self._expired + 1, 2 * _DOUBLINGS_MAX)
 
-    @property
-    def margin_s(self) -> float:
-        """What the measured delays add to a limit."""
-        return (self._mean_s or 0.0) + _DEVIATIONS * (self._deviation_s + self._own_s)
-
     def allow(self, base_s: float) -> float:
         """Return how long to wait for what takes ``base_s`` at most on a machine at rest."""
         longest_s = PATIENCE_MAX * base_s
-        return min(longest_s, base_s * 2.0 ** (self._expired // 2) + self.margin_s)
+        margin_s = (self._mean_s or 0.0) + _DEVIATIONS * (self._deviation_s + self._own_s)
+        return min(longest_s, base_s * 2.0 ** (self._expired // 2) + margin_s)

@@ -193,7 +193,7 @@ class Backend(ABC):
             if not transaction.ended:
                 await transaction.commit()
         finally:
-            transaction.rollback()
+            transaction.ended = True
 
     async def detect_redirect_address(self) -> str | None:
         """Return this node's host as others see it, where ``redirect_address`` is declared."""
@@ -220,7 +220,8 @@ class Transaction:
 
     async def get(self, key: str) -> bytes | None:
         """Return the value as this transaction sees it: its own writes first."""
-        self._require_open()
+        if self.ended:
+            raise _ended()
         if key in self._writes:
             return self._writes[key]
         if key not in self._reads:
@@ -229,7 +230,8 @@ class Transaction:
 
     async def list(self, prefix: str) -> Keys:
         """Return the direct children as this transaction sees them, its own writes included."""
-        self._require_open()
+        if self.ended:
+            raise _ended()
         if prefix not in self._lists:
             self._lists[prefix] = await self._backend.list(prefix)
         children = set(self._lists[prefix])
@@ -245,12 +247,14 @@ class Transaction:
 
     def put(self, key: str, value: bytes) -> None:
         """Buffer a write."""
-        self._require_open()
+        if self.ended:
+            raise _ended()
         self._writes[key] = value
 
     def delete(self, key: str) -> None:
         """Buffer a deletion."""
-        self._require_open()
+        if self.ended:
+            raise _ended()
         self._writes[key] = None
 
     async def commit(self) -> None:
@@ -261,7 +265,8 @@ class Transaction:
             TooLargeForStore: the writes are above a limit of the store (not applied).
             TransactionConflict, FencedWrite, StorageUnavailable: as ``Backend.apply``.
         """
-        self._require_open()
+        if self.ended:
+            raise _ended()
         self.ended = True
         if self._writes:
             batch = Batch(
@@ -273,13 +278,9 @@ class Transaction:
             self._backend.limits.check(batch)
             await self._backend.apply(batch)
 
-    def rollback(self) -> None:
-        """Forget the writes. Safe to call twice."""
-        self.ended = True
 
-    def _require_open(self) -> None:
-        if self.ended:
-            raise StorageError("transaction has been committed or rolled back")
+def _ended() -> StorageError:
+    return StorageError("transaction has been committed or rolled back")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

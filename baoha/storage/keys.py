@@ -34,7 +34,8 @@ def check_key(key: str) -> None:
     """
     if not key or key[0] == "/" or key[-1] == "/":
         raise StorageError("cannot use a storage key that is empty or starts or ends with '/'")
-    _check_text(key)
+    if not key.isascii():
+        _check_text(key)
 
 
 def check_prefix(prefix: str) -> None:

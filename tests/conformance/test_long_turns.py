@@ -104,7 +104,7 @@ async def with_versions(here: Lab, node: Node) -> str:
     """A secret with as many versions as one may have."""
     match = node.inspect().core._mounts.match("secret/")
     assert match is not None
-    storage = match.target.storage
+    storage = match.target.context.storage
     secret = Secret.new(EPOCH)
     for number in range(1, VERSIONS_MAX + 1):
         secret.versions[number] = Version(created_time=secret.created_time)

@@ -73,7 +73,8 @@ def _path(data: bytes) -> None:
     raw = f"/v1/{_latin(data)}"
     path = decoded_path(raw)
     if path is not None:
-        refusal(HTTPRequest(method="GET", path=path, raw_path=raw))
+        request = HTTPRequest(method="GET", path=path, raw_path=raw)
+        refusal(request, request.first_values())
 
 
 def _query(data: bytes) -> None:
@@ -85,7 +86,7 @@ def _headers(data: bytes) -> None:
     names = ("x-vault-index", "x-vault-inconsistent", "x-vault-namespace", "authorization")
     headers = tuple((name, _latin(data)) for name in names)
     request = HTTPRequest(method="GET", path="/v1/x", raw_path="/v1/x", headers=headers)
-    refusal(request)
+    refusal(request, request.first_values())
     token_of(request)
 
 

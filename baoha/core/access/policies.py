@@ -181,12 +181,11 @@ class PolicyStore:
     async def acl(self, policies: Iterable[str]) -> ACL:
         """Return what these policies allow together; one that does not exist allows nothing."""
         key = tuple(policies)
-        now = self._now()
         cached = self._acls.get(key)
-        if cached is not None and (cached.valid_until is None or now < cached.valid_until):
+        if cached is not None and (cached.valid_until is None or self._now() < cached.valid_until):
             return cached.acl
         generation = self._generation
-        built = await self._build_acl(key, now)
+        built = await self._build_acl(key, self._now())
         if generation == self._generation:
             self._keep(key, built)
         return built.acl

@@ -145,7 +145,7 @@ class TokenStore:
         """Return the entry of a valid token; None: unknown, ended, used up, or an orphaned rest."""
         if not token or len(token) > TOKEN_LENGTH_MAX:
             return None
-        return await self.find_id(await self.token_id(token))
+        return await self.find_id(hash_token(self._salt or await self._read_salt(), token))
 
     async def find_id(
         self, token_id: str, *, keep: bool = True, at: datetime | None = None
@@ -160,7 +160,11 @@ class TokenStore:
         found = await self._entry(token_id, keep=keep)
         now = self._now() if at is None else at
         link, steps = found, 0
-        while link is not None and _is_live(link, now):
+        while link is not None:
+            if link.entry.num_uses == USES_SPENT:
+                return None
+            if link.expires_at is not None and link.expires_at <= now:
+                return None
             if not link.entry.parent:
                 return None if found is None else found.entry
             steps += 1
@@ -396,9 +400,3 @@ class TokenStore:
         if unreadable:
             log.error("tokens that cannot be read were left alone: count=%d", unreadable)
         return removed
-
-
-def _is_live(cached: _Cached, now: datetime) -> bool:
-    return cached.entry.num_uses != USES_SPENT and (
-        cached.expires_at is None or now < cached.expires_at
-    )

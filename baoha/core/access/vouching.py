@@ -69,15 +69,14 @@ class TokenHints:
 
     def recalls(self, token: str) -> bool:
         """Whether a token was found valid within the last minute. From memory."""
-        token = token.strip()
-        return _is_possible(token) and self._is_known(self._name(token), STALE_S)
+        name = self._name(token)
+        return trio.current_time() < self._known.get(name, -math.inf) + STALE_S
 
     async def vouches_for(self, token: str) -> bool:
         """Return whether a token is known and has not ended, as far as that is cheap to tell."""
-        token = token.strip()
-        if self._barrier.sealed or not _is_possible(token):
+        token, name = token.strip(), self._name(token)
+        if self._barrier.sealed or not name:
             return False
-        name = self._name(token)
         with trio.move_on_after(LOOKUP_S):
             while (remembered := self._remembered(name)) is None:
                 if (asking := self._asking.get(name)) is not None:
@@ -89,6 +88,13 @@ class TokenHints:
         return self._is_known(name, STALE_S) if remembered is None else remembered
 
     def _name(self, token: str) -> bytes:
+        """
+        Return what a token is remembered as; b"" for a text that cannot be one. Clients may choose
+        theirs, so the form is wide.
+        """
+        token = token.strip()
+        if not (0 < len(token) <= TOKEN_LENGTH_MAX and token.isascii() and token.isprintable()):
+            return b""
         return hashlib.blake2b(token.encode(), key=self._key, digest_size=16).digest()
 
     def _remembered(self, name: bytes) -> bool | None:
@@ -128,8 +134,3 @@ def _remember(names: dict[bytes, float], name: bytes, count_max: int) -> None:
     if len(names) >= count_max:
         names.pop(next(iter(names)))
     names[name] = trio.current_time()
-
-
-def _is_possible(token: str) -> bool:
-    """Return whether a text can be a token. Clients may choose theirs, so the form is wide."""
-    return 0 < len(token) <= TOKEN_LENGTH_MAX and token.isascii() and token.isprintable()

@@ -109,7 +109,8 @@ class RouteEngine(Engine):
         if found is None or found[0].exists is None:
             return None
         route, captured = found
-        call = _open_call(route, captured, request, self.context.storage, prefix="")
+        sent = _sent(request)
+        call = _open_call(route, captured, request, sent, self.context.storage, prefix="")
         assert route.exists is not None
         return await route.exists(call)
 
@@ -122,24 +123,24 @@ class RouteEngine(Engine):
         handler = route.handler(request.operation)
         if handler is None:
             raise UnsupportedOperation(_below_dispatch("unsupported operation", request))
-        prefix = _validation_prefix(route, request.operation)
-        call = _open_call(route, captured, request, self.context.storage, prefix=prefix)
+        # Where existence is asked first, that question finds the fault, and does not say so.
+        checks_existence = route.exists is not None and request.operation in _CREATING
+        prefix = "" if checks_existence else "Field validation failed: "
+        sent = _sent(request)
+        call = _open_call(route, captured, request, sent, self.context.storage, prefix=prefix)
         response = await handler(call)
-        _warn_about_fields(response, route, captured, request)
+        _warn_about_fields(response, route, captured, sent)
         return response
 
     def _find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         for pattern, route in self._routes:
             match = pattern.fullmatch(path)
             if match is not None:
-                return route, {k: v for k, v in match.groupdict().items() if v is not None}
+                captured = match.groupdict()
+                if None in captured.values():
+                    captured = {k: v for k, v in captured.items() if v is not None}
+                return route, captured
         return None
-
-
-def _validation_prefix(route: Route, operation: Operation) -> str:
-    # Where existence is asked first, that question finds the fault, and does not say so.
-    checks_existence = route.exists is not None and operation in _CREATING
-    return "" if checks_existence else "Field validation failed: "
 
 
 def _below_dispatch(text: str, request: Request) -> str:
@@ -154,46 +155,47 @@ def _open_call(
     route: Route,
     captured: dict[str, str],
     request: Request,
+    sent: Mapping[str, Any],
     storage: BarrierView,
     *,
     prefix: str,
 ) -> Call:
-    if any(".." in part.split("/") for part in captured.values()):
-        raise InvalidRequest("relative paths not supported")
-    raw = {
-        name: value
-        for name, value in _sent(request).items()
-        if name in route.fields and name not in captured
-    }
-    # A payload in the form of a list is converted: one object is made of its items.
-    counted = [
-        value for name, value in raw.items() if name != route.payload or isinstance(value, list)
-    ]
-    if cost(counted) > FIELDS_BYTES_MAX:
+    for part in captured.values():
+        if ".." in part.split("/"):
+            raise InvalidRequest("relative paths not supported")
+    raw, counted = {}, []
+    for name, value in sent.items():
+        if name in route.fields and name not in captured:
+            raw[name] = value
+            # A payload in the form of a list is converted: one object is made of its items.
+            if name != route.payload or isinstance(value, list):
+                counted.append(value)
+    if counted and cost(counted) > FIELDS_BYTES_MAX:
         raise InvalidRequest(f"{prefix}fields are larger than {FIELDS_BYTES_MAX} bytes")
+    fields = {}
     try:
-        fields = {name: convert(route.fields[name], name, value) for name, value in raw.items()}
+        for name, value in raw.items():
+            fields[name] = convert(route.fields[name], name, value)
     except FieldError as exc:
         raise InvalidRequest(f"{prefix}{exc}") from exc
     return Call(request, storage, captured, fields, raw)
 
 
 def _warn_about_fields(
-    response: Response, route: Route, captured: Mapping[str, str], request: Request
+    response: Response, route: Route, captured: Mapping[str, str], sent: Mapping[str, Any]
 ) -> None:
     is_empty = response.data is None and response.auth is None and response.login is None
     # An answer with a status of its own is final, as one with a body of its own.
     is_final = response.status is not None or response.raw is not None
     if route.takes_any or is_final or (is_empty and not response.warnings):
         return
-    sent = _sent(request)
-    ignored = sorted(name for name in sent if name not in route.fields and name not in captured)
+    ignored = sent.keys() - route.fields.keys() - captured.keys()
     if ignored:
-        names = " ".join(name[:_SHOWN_NAME_CHARS_MAX] for name in ignored)
+        names = " ".join(name[:_SHOWN_NAME_CHARS_MAX] for name in sorted(ignored))
         response.warnings.append(f"Endpoint ignored these unrecognized parameters: [{names}]")
-    replaced = sorted(name for name in sent if name in captured)
+    replaced = sent.keys() & captured.keys()
     if replaced:
-        names = " ".join(replaced)
+        names = " ".join(sorted(replaced))
         response.warnings.append(
             "Endpoint replaced the value of these parameters with the values captured from the "
             f"endpoint's path: [{names}]"

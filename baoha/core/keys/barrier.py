@@ -30,7 +30,7 @@ from typing import Final, TypeVar
 
 from baoha.core.keys.landed_writes import count_landed
 from baoha.errors import ReadOnly, Sealed, TransactionConflict, UnknownTerm
-from baoha.offload import run_if_large
+from baoha.offload import COPIED_INLINE_BYTES_MAX, run_if_large
 from baoha.sansio.crypto.barrier_codec import (
     NONCE_BYTES,
     TermCipher,
@@ -63,6 +63,7 @@ class EntryCiphers:
         self._random_bytes = random_bytes
         self._keyring: Keyring | None = None
         self._ciphers: dict[int, TermCipher] = {}
+        self._newest: TermCipher | None = None  # what encrypts; None when wiped
         self._encryptions = 0
         self.load(keyring)
 
@@ -84,7 +85,7 @@ class EntryCiphers:
     @property
     def term(self) -> int:
         """The term that encrypts; 0 when wiped."""
-        return 0 if self._keyring is None else self._keyring.active_term
+        return 0 if self._newest is None else self._newest.term
 
     def load(self, keyring: Keyring) -> None:
         """Take another keyring: a newer one, or the same one as stored."""
@@ -93,11 +94,12 @@ class EntryCiphers:
         # Two nodes never encrypt at once, but a stored count may be older than ours.
         self._encryptions = max(stored, self._encryptions) if same_term else stored
         self._ciphers = {key.term: TermCipher(key.term, key.value) for key in keyring.keys}
+        self._newest = self._ciphers[keyring.active_term]
         self._keyring = keyring
 
     def wipe(self) -> None:
         """Drop every key. Immutable bytes cannot be overwritten in Python; the memory is freed."""
-        self._keyring = None
+        self._keyring = self._newest = None
         self._ciphers = {}
         self._encryptions = 0
 
@@ -113,10 +115,11 @@ class EntryCiphers:
 
     def encryption(self, path: str, plaintext: bytes) -> Callable[[], bytes]:
         """Return what makes the entry for a path, under the newest term; to be called once."""
-        self.require_open()
+        if self._newest is None:
+            raise Sealed
         self._encryptions += 1
         nonce = self._random_bytes(NONCE_BYTES)
-        return partial(self._ciphers[self.term].encrypt, path, plaintext, nonce)
+        return partial(self._newest.encrypt, path, plaintext, nonce)
 
     def decrypt(self, path: str, blob: bytes) -> bytes:
         """
@@ -201,14 +204,17 @@ class BarrierTransaction:
 
     async def put_large(self, key: str, value: bytes) -> None:
         """Buffer a write of any size, encrypted outside the event loop. Raises as ``put``."""
+        if len(value) <= COPIED_INLINE_BYTES_MAX:
+            self.put(key, value)
+            return
         path = self._require_writable(key)
-        encrypt = self._ciphers.encryption(path, value)
-        self._storage.put(path, await run_if_large(encrypt, len(value)))
+        self._storage.put(
+            path, await run_if_large(self._ciphers.encryption(path, value), len(value))
+        )
 
     def delete(self, key: str) -> None:
         """Buffer a deletion. Raises as ``put``."""
-        path = self._require_writable(key)
-        self._storage.delete(path)
+        self._storage.delete(self._require_writable(key))
 
     async def get_raw(self, key: str) -> bytes | None:
         """Return what the store holds, as it is: for the few entries that are not the barrier's."""
@@ -223,8 +229,7 @@ class BarrierTransaction:
         self._ciphers.require_open()
         if not self._writable:
             raise ReadOnly
-        path = self._prefix + key
-        require_storable(path)
+        require_storable(path := self._prefix + key)
         self._has_written[0] = True
         return path
 
@@ -374,12 +379,15 @@ class Barrier:
     # --- transactions and views -----------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[BarrierTransaction]:
+    async def transaction(self, prefix: str = "") -> AsyncIterator[BarrierTransaction]:
         """
         Open a transaction; it commits when the block ends normally, and writes nothing otherwise.
 
         It carries the fence current now. It does not commit after a seal, nor after the tenure
         ended, even if another one has begun.
+
+        Args:
+            prefix: what its keys are relative to, "" or ending in "/".
 
         Raises:
             Sealed: now, or at commit.
@@ -390,19 +398,22 @@ class Barrier:
         ciphers, permit = self._require_open(), self._permit
         fence = None if permit is None else permit.fence
         async with self.backend.transaction(fence=fence) as storage:
-            transaction = BarrierTransaction(storage, ciphers, writable=permit is not None)
+            transaction = BarrierTransaction(
+                storage, ciphers, prefix=prefix, writable=permit is not None
+            )
             yield transaction
-            if transaction.has_written:
+            if is_write := transaction.has_written:
                 ciphers.require_open()
                 if self._permit is not permit:
                     raise ReadOnly
-        if transaction.has_written:
+        if is_write:
             count_landed()
 
     async def run_transaction(
         self,
         body: Callable[[BarrierTransaction], Awaitable[T]],
         attempts: int = ATTEMPTS_DEFAULT,
+        prefix: str = "",
     ) -> T:
         """
         Run a body in a transaction, anew when it met a conflict.
@@ -410,11 +421,21 @@ class Barrier:
         Args:
             body: has no effects of its own, because it may run several times.
             attempts: at least one.
+            prefix: as for ``transaction``.
 
         Raises:
             TransactionConflict: the last attempt met one, too.
         """
-        return await _run_transaction(self.transaction, body, attempts)
+        for left in range(attempts - 1, -1, -1):
+            try:
+                async with self.transaction(prefix) as transaction:
+                    result = await body(transaction)
+            except TransactionConflict:
+                if not left:
+                    raise
+            else:
+                return result
+        raise AssertionError("attempts must be at least one")
 
     def view(self, prefix: str) -> BarrierView:
         """Return the part of the barrier below a prefix ("" or ending in "/")."""
@@ -468,33 +489,12 @@ class BarrierView:
         """Delete one key, as ``Barrier.delete``."""
         await self.barrier.delete(self.prefix + key)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[BarrierTransaction]:
+    def transaction(self) -> AbstractAsyncContextManager[BarrierTransaction]:
         """Open a transaction relative to the prefix, as ``Barrier.transaction``."""
-        async with self.barrier.transaction() as transaction:
-            yield transaction.view(self.prefix)
+        return self.barrier.transaction(self.prefix)
 
     async def run_transaction(
-        self,
-        body: Callable[[BarrierTransaction], Awaitable[T]],
-        attempts: int = ATTEMPTS_DEFAULT,
+        self, body: Callable[[BarrierTransaction], Awaitable[T]], attempts: int = ATTEMPTS_DEFAULT
     ) -> T:
         """Run a body in a transaction relative to the prefix, as ``Barrier.run_transaction``."""
-        return await _run_transaction(self.transaction, body, attempts)
-
-
-async def _run_transaction(
-    begin: Callable[[], AbstractAsyncContextManager[BarrierTransaction]],
-    body: Callable[[BarrierTransaction], Awaitable[T]],
-    attempts: int,
-) -> T:
-    for left in range(attempts - 1, -1, -1):
-        try:
-            async with begin() as transaction:
-                result = await body(transaction)
-        except TransactionConflict:
-            if not left:
-                raise
-        else:
-            return result
-    raise AssertionError("attempts must be at least one")
+        return await self.barrier.run_transaction(body, attempts, self.prefix)

@@ -21,10 +21,8 @@ class CountedWrites:
 
     __slots__ = ("_landed", "_token")
 
-    def __init__(self) -> None:
-        self._landed: list[None] = []
-
     def __enter__(self) -> list[None]:
+        self._landed: list[None] = []
         self._token: Token[list[None] | None] = _landed.set(self._landed)
         return self._landed
 

@@ -34,6 +34,8 @@ _PARTS_MAX: Final = 1024
 # Of texts that are not ASCII it takes the others, too.
 _ASCII_ESCAPES: Final = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
 _OTHER_ESCAPES: Final = (("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
+# Asked by identity only: 1 equals True.
+_WORDS: Final = {None: "null", True: "true", False: "false"}
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -151,10 +153,8 @@ def _write(value: Any, out: _Output) -> None:
             out.long_string(value)
         else:
             put(out.quoted(value))
-    elif value is None:
-        put("null")
-    elif isinstance(value, bool):
-        put("true" if value else "false")
+    elif value is None or value is True or value is False:
+        put(_WORDS[value])
     elif isinstance(value, int):
         put(str(value))
     elif isinstance(value, float):
@@ -172,8 +172,13 @@ def _write(value: Any, out: _Output) -> None:
                 put(out.quoted(key))
             put(":")
             item = value[key]
-            if isinstance(item, str) and len(item) <= _PIECE_CHARS:  # most are: no frame for them
+            # Most are one of these: no frame for them.
+            if isinstance(item, str) and len(item) <= _PIECE_CHARS:
                 put(out.quoted(item))
+            elif item is None or item is True or item is False:
+                put(_WORDS[item])
+            elif type(item) is int:
+                put(str(item))
             else:
                 _write(item, out)
             separator = ","

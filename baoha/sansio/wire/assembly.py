@@ -51,7 +51,7 @@ class Assembly(Generic[Tag]):
 
     def __init__(self, *, budget_bytes: int, grant: Callable[[int, int], None]) -> None:
         self._grant = grant
-        self._bodies: dict[int, _Body[Tag]] = {}
+        self._bodies: dict[int, _Body[Tag] | None] = {}  # None: complete, and still holds budget
         quarter = budget_bytes // 4
         self._lanes: Lanes[int] = Lanes(
             (
@@ -70,11 +70,11 @@ class Assembly(Generic[Tag]):
     @property
     def incomplete(self) -> int:
         """How many bodies are not complete."""
-        return len(self._bodies)
+        return sum(body is not None for body in self._bodies.values())
 
     def is_known(self, message_id: int) -> bool:
         """Return whether a body with this id is incomplete or still holds budget."""
-        return message_id in self._bodies or message_id in self._lanes
+        return message_id in self._bodies
 
     def begin(self, message_id: int, tag: Tag, expected_bytes: int, first: bytes) -> bytes | None:
         """
@@ -83,7 +83,7 @@ class Assembly(Generic[Tag]):
         Raises:
             FrameError: the id is in use.
         """
-        if message_id in self._bodies or message_id in self._lanes:
+        if message_id in self._bodies:
             raise FrameError("message id is in use")
         if len(first) == expected_bytes:
             return first
@@ -109,15 +109,17 @@ class Assembly(Generic[Tag]):
         body.content.write(chunk)
         if body.received_bytes < body.expected_bytes:
             return None
-        del self._bodies[message_id]
+        self._bodies[message_id] = None
         return body.tag, body.content.getvalue()
 
     def release(self, message_id: int) -> None:
         """Give a message's part of the budget back; an incomplete body is dropped."""
-        self._bodies.pop(message_id, None)
-        self._lanes.leave(message_id)
+        if message_id in self._bodies:
+            del self._bodies[message_id]
+            self._lanes.leave(message_id)
 
     def _begin_to_receive(self, message_id: int) -> None:
         body = self._bodies[message_id]
+        assert body is not None  # it waited for this, so it cannot be complete
         body.granted_bytes = body.expected_bytes - body.received_bytes
         self._grant(message_id, body.granted_bytes)

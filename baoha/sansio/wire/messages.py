@@ -8,7 +8,7 @@ Header names are lower case. Bodies are whole and already bounded by the listene
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,15 +96,16 @@ class HTTPResponse:
         return None
 
 
-def end_to_end(headers: Sequence[tuple[str, str]]) -> Headers:
+def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """
     Return the headers that may travel on, in lower case: no hop-by-hop, no internal ones.
 
     What ``Connection`` names beyond those stays, as in OpenBao: a standby and the active node are
     one server to the client, and nobody may make a proxy's ``X-Vault-Namespace`` disappear.
     """
-    return tuple(
-        (lower, value)
-        for name, value in headers
-        if (lower := name.lower()) not in HOP_BY_HOP and not lower.startswith(INTERNAL_PREFIXES)
-    )
+    kept = []
+    for raw_name, value in headers:
+        name = raw_name.decode("latin-1").lower()
+        if name not in HOP_BY_HOP and not name.startswith(INTERNAL_PREFIXES):
+            kept.append((name, value.decode("latin-1")))
+    return tuple(kept)

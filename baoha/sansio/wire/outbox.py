@@ -82,7 +82,7 @@ class Outbox:
         is_closed: the last frame has been taken; nothing will follow.
     """
 
-    def __init__(self, limits: ChannelLimits, *, wake: Callable[[], None]) -> None:
+    def __init__(self, limits: ChannelLimits, *, wake: Callable[[], object]) -> None:
         self._limits: Final = limits
         self._wake = wake
         self.taken: Callable[[OutMessage], None] | None = None

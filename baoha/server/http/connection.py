@@ -36,6 +36,7 @@ import math
 import ssl
 from typing import Any, Protocol, cast
 
+import h11
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
@@ -191,7 +192,7 @@ class Connection(TCPServer):
             return True
         if (protocol := self._http1 or self._h11()) is None:
             return False  # HTTP/2: other requests of the connection may be on their way
-        return self._sending is not None or protocol.is_receiving_body
+        return self._sending is not None or protocol.connection.their_state is h11.SEND_BODY
 
     def make_room(self) -> None:
         """Close the connection now; only for an expendable one."""
@@ -305,7 +306,8 @@ class Connection(TCPServer):
                 return
             if self._has_request:
                 self._waited_s += trio.current_time() - asked_at
-            if not await self._is_taken(data):
+            has_turn = self._seat is not None and self._seat.has_turn
+            if not has_turn and not await self._is_taken(data):
                 continue
             await self.protocol.handle(RawData(data))
             if self._has_request and not self.is_expendable:
@@ -327,8 +329,6 @@ class Connection(TCPServer):
 
     async def _is_taken(self, data: bytes) -> bool:
         """Wait for a turn to take bytes in; False: they were answered with a refusal."""
-        if self._seat is not None and self._seat.has_turn:
-            return True
         intake = self.shared.intake
         is_first = self.is_between_requests
         if is_first:
@@ -409,18 +409,18 @@ class Connection(TCPServer):
         now = trio.current_time()
         if protocol is None:  # HTTP/2: requests overlap, so only idleness is timed
             deadline = now + self._idle_s if self._idle else math.inf
-        elif protocol.is_receiving_body:
+        elif (state := protocol.connection.their_state) is h11.SEND_BODY:
             grace_s = limits.body_grace_s + self._request_bytes / limits.body_bytes_per_s
             ends_at = (self._request_at or now) + self._read_s
             deadline = min(ends_at, now + grace_s - self._waited_s)
-        elif protocol.is_receiving_head:
+        elif state is not h11.IDLE:  # complete: the app has the word, and its own time limit
+            deadline = math.inf
+        elif protocol.connection.trailing_data[0]:  # a part of a head, and no more
             self._request_at = self._request_at or now
             deadline = self._request_at + self._header_s
-        elif protocol.is_between_requests:
+        else:
             self._request_at = None
             deadline = now + self._idle_s
-        else:  # the request is complete: the app has the word, and its own time limit
-            deadline = math.inf
         self._set_deadline(deadline)
 
     def _set_deadline(self, deadline: float) -> None:
@@ -478,12 +478,12 @@ class Connection(TCPServer):
     def _set_idle(self, idle: bool) -> None:
         self._idle = idle
         self._has_request = not idle
-        self._weigh()
         if idle:
             self._request_at = None
-            if self.shared.stopping:
-                self._reading.cancel()
         self._set_read_deadline()
+        self._weigh()
+        if idle and self.shared.stopping:
+            self._reading.cancel()
 
     async def _close(self) -> None:
         transport = getattr(self.stream, "transport_stream", self.stream)

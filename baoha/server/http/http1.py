@@ -52,21 +52,6 @@ class HTTP1(H11Protocol):
     _is_head = False  # the request's method is HEAD
 
     @property
-    def is_receiving_head(self) -> bool:
-        """Return whether a part of a request's head, and no more, has arrived."""
-        return self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
-
-    @property
-    def is_receiving_body(self) -> bool:
-        """Return whether the head is complete and the body is not."""
-        return self.connection.their_state is h11.SEND_BODY
-
-    @property
-    def is_between_requests(self) -> bool:
-        """Return whether nothing of a next request has arrived."""
-        return self.connection.their_state is h11.IDLE and not self.connection.trailing_data[0]
-
-    @property
     def is_answering(self) -> bool:
         """Return whether a complete request waits for the end of its answer."""
         return self.stream is not None and self.connection.their_state not in (
@@ -104,8 +89,8 @@ class HTTP1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Hand a request to the app: its method as it was written, and never as a WebSocket."""
-        names = {name for name, _ in request.headers}
         self._is_head = request.method == b"HEAD"
+        names = dict(request.headers).keys()
         self._is_ambiguous = {b"transfer-encoding", b"content-length"} <= names
         self.stream = HTTPStream(
             self.app,

@@ -34,23 +34,29 @@ class Opening:
 NOTHING_YET: Final = Opening(b"", _UNSEEN)
 
 
+def _look_away(_: bytes) -> Look:
+    return _UNSEEN
+
+
 class Intake:
-    """The intake of one listener. ``turns.run`` must be running."""
+    """
+    The intake of one listener. ``turns.run`` must be running.
+
+    Attributes:
+        look: looks at the first bytes of a request.
+    """
 
     def __init__(self, turns: Turns, door: Door | None, refusals: Refusals | None) -> None:
         """Without a ``door`` everybody waits for a turn, and nobody is refused."""
         self.turns = turns
+        self.look = _look_away if door is None else door.look
         self._door = door
         self._refusals = refusals
-
-    def look(self, data: bytes) -> Look:
-        """Look at the first bytes of a request."""
-        return self._door.look(data) if self._door is not None else _UNSEEN
 
     @property
     def is_crowded(self) -> bool:
         """Whether anybody waits, for a turn or for a place."""
-        return self.turns.is_crowded or (self._door is not None and self._door.is_crowded)
+        return self.turns.waiting > 0 or (self._door is not None and self._door.is_crowded)
 
     async def takes(self, look: Look, address: str, size_bytes: int, *, is_first: bool) -> bool:
         """
@@ -79,20 +85,14 @@ class Intake:
         if self.turns.refuses(look.urgency, address):
             self._door.press(address)
             return False
-        if self._door.refuses(look.kind, address, is_here=False):
-            return False
-        self._door.announce(look.kind)
-        return True
+        return self._door.lets_in(look.kind, address, is_here=False)
 
     def still_lets_in(self, look: Look, address: str) -> bool:
         """Whether a request that was let in may go on now that its turn has come."""
         if self._door is None or look.kind is None or not look.is_whole:
             return True
         self._door.arrive(look.kind)
-        if self._door.refuses(look.kind, address, is_here=True):
-            return False
-        self._door.announce(look.kind)
-        return True
+        return self._door.lets_in(look.kind, address, is_here=True)
 
     def press(self, look: Look, address: str) -> None:
         """Take note that a client that was let in is refused because no turn came."""

@@ -106,11 +106,16 @@ class _TaskTurn(Turn):
 
 
 class Turns:
-    """The turns of one event loop; ``run`` must be running, or whoever queues waits in vain."""
+    """
+    The turns of one event loop; ``run`` must be running, or whoever queues waits in vain.
+
+    Attributes:
+        waiting: how many wait for a turn.
+    """
 
     def __init__(self) -> None:
         self._queues = {urgency: _Queue() for urgency in Urgency}
-        self._waiting = 0
+        self.waiting = 0
         self._taken = 0.0  # units of work, in this round or window
         self._window_ends = -math.inf
         self._allowed = _AT_FIRST
@@ -121,14 +126,9 @@ class Turns:
         # Of the queues that were long lately, the oldest first.
         self._guards: OrderedDict[tuple[Urgency, str], DelayGuard] = OrderedDict()
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether anybody waits for a turn."""
-        return self._waiting > 0
-
     def refuses(self, urgency: Urgency, address: str) -> bool:
         """Whether a newcomer should not wait for a turn: those before it have for too long."""
-        if not self._waiting and (urgency, address) not in self._guards:
+        if not self.waiting and (urgency, address) not in self._guards:
             return False  # nobody waits, nor did lately
         now = trio.current_time()
         queue = self._queues[urgency]
@@ -152,7 +152,7 @@ class Turns:
         Args:
             size_bytes: what is to be parsed.
         """
-        if self._waiting:
+        if self.waiting:
             return False
         now, units = trio.current_time(), 1 + size_bytes // _UNIT_BYTES
         if now >= self._window_ends:
@@ -174,7 +174,7 @@ class Turns:
         self._queues[urgency].add(turn)
         if expires:
             self._expiring.append(turn)
-        self._waiting += 1
+        self.waiting += 1
         self._work.set()
 
     def withdraw(self, turn: Turn) -> None:
@@ -182,7 +182,7 @@ class Turns:
         if not turn.is_over:
             turn.is_over = True
             self._queues[turn.urgency].remove(turn)
-            self._waiting -= 1
+            self.waiting -= 1
 
     async def take(
         self, urgency: Urgency, address: str, size_bytes: int = 0, *, expires: bool = False
@@ -211,7 +211,7 @@ class Turns:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            while self._waiting:
+            while self.waiting:
                 began, handed_out = time.thread_time(), self._handed_out
                 began_at = trio.current_time()
                 self._taken = 0.0
@@ -242,7 +242,7 @@ class Turns:
                 return
             turn = queue.take()
             turn.is_over = True
-            self._waiting -= 1
+            self.waiting -= 1
             if turn.come():
                 self._handed_out += 1
                 self._take(turn.units, trio.current_time())
@@ -265,7 +265,7 @@ class Turns:
             self._allowed = max(_LEAST, self._allowed // 2)
         elif took_s > ROUND_S:
             self._allowed = max(_LEAST, self._allowed - 1)
-        elif self._waiting:
+        elif self.waiting:
             self._allowed = min(_MOST, self._allowed + 1)
 
 

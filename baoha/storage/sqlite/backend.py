@@ -130,9 +130,10 @@ class SqliteBackend(Backend, HABackend):
     async def get(self, key: str) -> bytes | None:
         check_key(key)
         bytes_max = offload.COPIED_INLINE_BYTES_MAX
+        read = partial(sqlite_file.get_up_to, path=key, bytes_max=bytes_max)
         deadline = trio.current_time() + self._op_timeout_s
         while True:
-            found = await self._read(lambda shared: sqlite_file.get_up_to(shared, key, bytes_max))
+            found = await self._read(read)
             if not isinstance(found, int):
                 return found
             opened = partial(self._companions.opened, 0.0)
@@ -162,14 +163,14 @@ class SqliteBackend(Backend, HABackend):
                 return found
 
     async def apply(self, batch: Batch) -> None:
+        # A tenure is not taken up without its advertisement: it belongs to the lock.
+        is_of_the_lock = True
         for key in batch.writes:
             check_key(key)
-
-        def run(connection: sqlite3.Connection) -> None:
-            sqlite_file.apply(connection, batch, self._boot_id, self._boot_clock())
-
-        # A tenure is not taken up without its advertisement: it belongs to the lock.
-        is_of_the_lock = all(key.startswith(names.LEADER_PREFIX) for key in batch.writes)
+            is_of_the_lock = is_of_the_lock and key.startswith(names.LEADER_PREFIX)
+        run = partial(
+            sqlite_file.apply, batch=batch, boot_id=self._boot_id, boot_clock=self._boot_clock
+        )
         await self._writer.submit(run, urgent=is_of_the_lock)
 
     async def open_lock(self, key: str, identity: str) -> SqliteLock:

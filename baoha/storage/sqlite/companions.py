@@ -35,7 +35,7 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -374,12 +374,13 @@ class Companions:
         return found
 
     def _names(self) -> _Pair:
-        return _identity(f"{self._path}-wal"), _identity(f"{self._path}-shm")
+        wal, shm = _identities((f"{self._path}-wal", f"{self._path}-shm"))
+        return wal, shm
 
     def _second(self) -> _Pair:
         if self._folder is None:
             return _NONE
-        wal, shm = (_identity(self._second_name(each), self._folder.fd) for each in _SUFFIXES)
+        wal, shm = _identities(map(self._second_name, _SUFFIXES), self._folder.fd)
         return wal, shm
 
     def _second_name(self, suffix: str) -> str:
@@ -422,11 +423,19 @@ def _exclusively_opening() -> Iterator[None]:
 
 
 def _identity(name: str, folder: int | None = None) -> _Identity | None:
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    return _identities((name,), folder)[0]
+
+
+def _identities(names: Iterable[str], folder: int | None = None) -> list[_Identity | None]:
+    found: list[_Identity | None] = []
+    for name in names:
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _pair(before: set[_OwnFile], after: set[_OwnFile]) -> _Pair:

@@ -39,9 +39,10 @@ from baoha.errors import (
     TransactionConflict,
 )
 from baoha.storage import lock_rules
-from baoha.storage.base import Batch, Fence, Keys
+from baoha.storage.base import Batch, Keys
 from baoha.storage.keys import children
 from baoha.storage.lock_rules import LockRow
+from baoha.timing import BootClock
 
 Opened = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -353,15 +354,19 @@ def _seek(connection: sqlite3.Connection, bound: str, prefix: str) -> Iterator[s
         cursor.close()
 
 
-def apply(connection: sqlite3.Connection, batch: Batch, boot_id: str, now_s: float) -> None:
+def apply(
+    connection: sqlite3.Connection, batch: Batch, boot_id: str, boot_clock: BootClock
+) -> None:
     """
     Check a batch's fence and expectations, then write it. Inside the caller's transaction.
 
     Raises:
         FencedWrite, TransactionConflict: before anything was written.
     """
-    if batch.fence is not None and not fence_holds(connection, batch.fence, boot_id, now_s):
-        raise FencedWrite
+    if batch.fence is not None:
+        lock = read_lock(connection, batch.fence.lock_key, boot_id)
+        if not lock_rules.fence_holds(lock, batch.fence, boot_clock()):
+            raise FencedWrite
     for path, expected in batch.expected.items():
         if get(connection, path) != expected:
             raise TransactionConflict
@@ -413,11 +418,6 @@ def write_lock(connection: sqlite3.Connection, key: str, row: LockRow, boot_id: 
         " boot_id = excluded.boot_id",
         (key, row.identity, row.value, row.epoch, row.expires_at_s, boot_id),
     )
-
-
-def fence_holds(connection: sqlite3.Connection, fence: Fence, boot_id: str, now_s: float) -> bool:
-    """Return whether the tenure of a fence still holds its lock."""
-    return lock_rules.fence_holds(read_lock(connection, fence.lock_key, boot_id), fence, now_s)
 
 
 def read_boot_id() -> str:

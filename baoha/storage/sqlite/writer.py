@@ -289,7 +289,9 @@ class Writer:
         """Run jobs in one transaction; None: it has committed."""
         step = "begin"
         try:
-            connection = self._begin()
+            connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            self._companions.ensure_patiently()
             step = "jobs"
             for job in group:
                 job.execute(connection)
@@ -313,12 +315,6 @@ class Writer:
             self._roll_back()
             return _Failure(exc, "unknown" if step == "acknowledge" else "not_applied")
         return None
-
-    def _begin(self) -> sqlite3.Connection:
-        connection = self._connect()
-        connection.execute("BEGIN IMMEDIATE")
-        self._companions.ensure_patiently()
-        return connection
 
     def _transact_with_reserve(self, group: list[_Job[object]]) -> _Failure | None:
         """

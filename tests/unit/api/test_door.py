@@ -166,8 +166,7 @@ async def test_door_crowd_that_takes_long_to_arrive_is_served(
     async with trio.open_nursery() as nursery:
         for _ in range(2000):
             for _ in range(4):
-                if not entrance.refuses(RequestKind.READ, "a", is_here=False):
-                    entrance.announce(RequestKind.READ)
+                if entrance.lets_in(RequestKind.READ, "a", is_here=False):
                     nursery.start_soon(come)
             await trio.sleep(0.001)
     assert served > 220

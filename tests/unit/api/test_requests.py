@@ -37,6 +37,15 @@ READS = ("GET", "HEAD", "LIST", "SCAN")
 WRITES = ("POST", "PUT", "DELETE")
 
 
+class Gone:
+    """A client that has left."""
+
+    has_come = True
+
+    def tell(self, then: Callable[[], None]) -> None:
+        then()
+
+
 def make(
     method: str = "GET",
     path: str = "/v1/secret/x",
@@ -164,7 +173,7 @@ async def test_parked_write_of_a_client_that_left_is_not_executed(
             node.become(ACTIVE)
 
         nursery.start_soon(become_active)
-        await serve_request(node, make("POST"), is_abandoned=lambda: True)
+        await serve_request(node, make("POST"), departure=Gone())
 
     assert node.calls == []
 

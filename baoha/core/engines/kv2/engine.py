@@ -185,14 +185,14 @@ class KVEngine(RouteEngine):
     # --- writing ----------------------------------------------------------------------------
 
     async def _write(self, call: Call) -> Response:
-        path, stored = call.path["path"], await encode_any(_payload(call))
-        cas = _check_and_set(call)
+        path, payload, cas = call.path["path"], _payload(call), _check_and_set(call)
         config = await self.config(call.storage)
+        stored = await encode_any(payload)
 
         async def body(transaction: BarrierTransaction) -> Response:
             now = self._now()
             blob = await transaction.get(f"metadata/{path}")
-            secret = Secret.new(now) if blob is None else await decode_secret(blob)
+            secret = Secret() if blob is None else await decode_secret(blob)
             _require_cas(secret, config, cas)
             return await _put_version(transaction, path, secret, config, stored, now)
 

@@ -78,10 +78,15 @@ class Version:
 
 @dataclass(slots=True, kw_only=True)
 class Secret:
-    """The record of one secret: everything but the data of its versions."""
+    """
+    The record of one secret: everything but the data of its versions.
 
-    created_time: str
-    updated_time: str
+    Attributes:
+        created_time, updated_time: RFC 3339 texts; "" before the first version of a new one.
+    """
+
+    created_time: str = ""
+    updated_time: str = ""
     current_version: int = 0
     oldest_version: int = 0
     max_versions: int = 0
@@ -120,11 +125,12 @@ class Secret:
             The version, and the numbers that are now too many: they are no longer in the record and
             their data is to be deleted.
         """
+        lifetime_ns = self._lifetime_ns(config)
         text = format_timestamp(now)
         self.current_version += 1
+        self.created_time = self.created_time or text
         self.updated_time = text
         version = Version(created_time=text)
-        lifetime_ns = self._lifetime_ns(config)
         if lifetime_ns:
             ends = now + timedelta(microseconds=lifetime_ns // 1000)
             version.deletion_time = format_timestamp(ends)
@@ -141,8 +147,8 @@ class Secret:
     def _lifetime_ns(self, config: KVConfig) -> int:
         if config.delete_version_after_ns < 0 or self.delete_version_after_ns < 0:
             return 0
-        both = (config.delete_version_after_ns, self.delete_version_after_ns)
-        return min((value for value in both if value), default=0)
+        given = {config.delete_version_after_ns, self.delete_version_after_ns} - {0}
+        return min(given, default=0)
 
     def describe(self) -> dict[str, Any]:
         """Return the ``data`` object of a metadata read."""
