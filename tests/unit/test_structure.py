@@ -128,7 +128,6 @@ MANY_ATTRIBUTES = {
     "ActiveSession": "baoha/cluster/active_session.py",
     "SqliteBackend": "baoha/storage/sqlite/backend.py",
     "SqliteLock": "baoha/storage/sqlite/lock.py",
-    "Tenure": "baoha/ha/tenure.py",
     "Writer": "baoha/storage/sqlite/writer.py",
 }
 
