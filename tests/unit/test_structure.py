@@ -126,9 +126,6 @@ MANY_ATTRIBUTES = {
     "StandbyLink": "baoha/cluster/standby_link.py",
     "StandbyCalls": "baoha/cluster/standby_calls.py",
     "ActiveSession": "baoha/cluster/active_session.py",
-    "SqliteBackend": "baoha/storage/sqlite/backend.py",
-    "SqliteLock": "baoha/storage/sqlite/lock.py",
-    "Writer": "baoha/storage/sqlite/writer.py",
 }
 
 

@@ -24,31 +24,27 @@ Source: ours; docs/spec/libraries.md section 4: group commit is worth 12 to 21 t
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
 from baoha.diagnostics.codes.health import DISK_FULL
-from baoha.errors import BaohaError, Outcome, StorageError, StorageUnavailable
+from baoha.errors import Outcome, StorageError, StorageUnavailable
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.companions import Companions
+from baoha.storage.sqlite.connection import FileConnection
+from baoha.storage.sqlite.jobs import JobQueue, WriteJob
 from baoha.storage.sqlite.reserve import HEADROOM, SIZE, Reserve
 
 T = TypeVar("T")
 
 log: Final = logging.getLogger("baoha.storage")
-
-# One group's transaction stays short, so that a renewal behind it does not wait for long.
-_GROUP_JOBS_MAX = 512
-# Callers are bounded above this (the request gate); here it only keeps memory bounded.
-_QUEUE_JOBS_MAX = 16_384
 
 # A node that has no work for its writer must not go on saying what is over.
 _LOOK_S: Final = 2.0
@@ -56,41 +52,6 @@ _FULL: Final = DISK_FULL.sentence(
     "the disk of the sqlite store is full: reads go on, writes are refused until "
     f"{(SIZE + HEADROOM) >> 20} MiB are free"
 )
-
-
-class _Job(Generic[T]):
-    """One unit of work; ``run`` is called inside the transaction, ``after`` once it is durable."""
-
-    def __init__(
-        self,
-        run: Callable[[sqlite3.Connection], T],
-        after: Callable[[T], None] | None,
-        *,
-        urgent: bool,
-    ) -> None:
-        self._run = run
-        self._after = after
-        self.urgent = urgent
-        self.done = trio.Event()
-        self.error: BaseException | None = None
-        self._result: list[T] = []
-
-    def execute(self, connection: sqlite3.Connection) -> None:
-        self._result.clear()
-        self.error = None
-        try:
-            self._result.append(self._run(connection))
-        except BaohaError as exc:
-            self.error = exc
-
-    def committed(self) -> None:
-        if self._after is not None and self._result:
-            self._after(self._result[0])
-
-    def result(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self._result[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +106,15 @@ class Writer:
     ) -> None:
         self.problem = ""
         self._companions = companions or Companions(path, None)
+        self._file = FileConnection(
+            path, self._companions, partial(self._companions.open_patiently, busy_timeout_s)
+        )
         self._path = path
         self._reserve = reserve
-        self._busy_timeout_s = busy_timeout_s
         self._op_timeout_s = op_timeout_s
         self._token = trio.lowlevel.current_trio_token()
-        self._wake = threading.Condition()
-        self._urgent: deque[_Job[object]] = deque()
-        self._queue: deque[_Job[object]] = deque()
-        self._closing = False
+        self._jobs = JobQueue()
         self._ended = trio.Event()
-        self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
         # A daemon: a disk that never answers must not keep the process from ending.
         self._thread = threading.Thread(target=self._main, name="sqlite-writer", daemon=True)
         self._thread.start()
@@ -184,8 +142,8 @@ class Writer:
         Cancellation: before the job is queued only. Then it ends with the answer or in time.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = _Job(run, after, urgent=urgent)
-        self._enqueue(job)
+        job = WriteJob(run, after, urgent=urgent)
+        self._jobs.put(job)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
             await job.done.wait()
         if not job.done.is_set():
@@ -194,31 +152,14 @@ class Writer:
 
     async def aclose(self) -> None:
         """Finish what is queued, move the WAL into the file, end the thread. Safe to call twice."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._jobs.close()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
             await self._ended.wait()
 
     # --- the callers' side --------------------------------------------------------------------
 
-    def _enqueue(self, job: _Job[T]) -> None:
-        with self._wake:
-            if self._closing:
-                raise StorageUnavailable("cannot write sqlite storage: the store is closed")
-            if len(self._queue) >= _QUEUE_JOBS_MAX:
-                raise StorageUnavailable("cannot write sqlite storage: too many writes are waiting")
-            # A job's type only matters to the caller who gets its result.
-            (self._urgent if job.urgent else self._queue).append(job)  # type: ignore[arg-type]
-            self._wake.notify()
-
-    def _give_up(self, job: _Job[T]) -> StorageUnavailable:
-        outcome: Outcome = "unknown"
-        with self._wake:
-            for queue in (self._urgent, self._queue):
-                if job in queue:
-                    queue.remove(job)  # type: ignore[arg-type]
-                    outcome = "not_applied"
+    def _give_up(self, job: WriteJob[T]) -> StorageUnavailable:
+        outcome: Outcome = "not_applied" if self._jobs.withdraw(job) else "unknown"
         return StorageUnavailable(
             f"cannot write sqlite storage: no answer within {self._op_timeout_s:g}s",
             outcome=outcome,
@@ -227,9 +168,9 @@ class Writer:
     # --- the thread's side --------------------------------------------------------------------
 
     def _main(self) -> None:
-        group: list[_Job[object]] | None = None
+        group: list[WriteJob[Any]] | None = None
         try:
-            while (group := self._take()) is not None:
+            while (group := self._jobs.take(_LOOK_S if self.problem else None)) is not None:
                 if group:
                     self._run_group(group)
                     self._hand_back(group)
@@ -243,20 +184,12 @@ class Writer:
             # unknown state must not go on.
             self._end_broken(exc, group or [])
         finally:
-            self._disconnect(checkpoint=True)
+            if self._file.held is not None:
+                self._checkpoint()
+            self._file.drop()
             self._finish()
 
-    def _take(self) -> list[_Job[object]] | None:
-        """Wait for work; None: closing, and nothing is left; empty: time to look for space."""
-        with self._wake:
-            while not (self._urgent or self._queue or self._closing):
-                if not self._wake.wait(_LOOK_S if self.problem else None):
-                    return []
-            # Of one kind: a lock job that shared a transaction would share its fate, too.
-            queue = self._urgent or self._queue
-            return [queue.popleft() for _ in range(min(len(queue), _GROUP_JOBS_MAX))] or None
-
-    def _run_group(self, group: list[_Job[object]]) -> None:
+    def _run_group(self, group: list[WriteJob[Any]]) -> None:
         if not self._has_space(group):
             for job in group:
                 job.error = StorageUnavailable(f"cannot write sqlite storage: {_FULL}")
@@ -275,7 +208,7 @@ class Writer:
                 job.error = failure.error()
                 job.error.__cause__ = failure.cause
 
-    def _has_space(self, group: list[_Job[object]]) -> bool:
+    def _has_space(self, group: list[WriteJob[Any]]) -> bool:
         """Return whether a group may be tried; another process may have used the reserve up."""
         if self.problem or group[0].urgent:
             self._look_for_space()
@@ -285,7 +218,7 @@ class Writer:
         if self._reserve is not None:
             self._report("" if self._reserve.ensure() else _FULL)
 
-    def _transact(self, group: list[_Job[object]]) -> _Failure | None:
+    def _transact(self, group: list[WriteJob[Any]]) -> _Failure | None:
         """Run jobs in one transaction; None: it has committed."""
         step = "begin"
         try:
@@ -301,13 +234,13 @@ class Writer:
         except sqlite3.Error as exc:
             self._roll_back()
             if sqlite_file.must_reopen(exc):
-                self._disconnect()
+                self._file.drop()
             outcome: Outcome = "not_applied"
             if step == "commit":
                 outcome = sqlite_file.commit_outcome(exc)
             return _Failure(exc, outcome, is_of_a_job=step == "jobs")
         except OSError as exc:
-            self._disconnect()
+            self._file.drop()
             return _Failure(exc, "unknown" if step == "acknowledge" else "not_applied")
         except StorageUnavailable as exc:
             self._roll_back()
@@ -315,12 +248,12 @@ class Writer:
         return None
 
     def _begin(self) -> sqlite3.Connection:
-        connection = self._connect()
+        connection = self._file.get()
         connection.execute("BEGIN IMMEDIATE")
         self._companions.ensure_patiently()
         return connection
 
-    def _transact_with_reserve(self, group: list[_Job[object]]) -> _Failure | None:
+    def _transact_with_reserve(self, group: list[WriteJob[Any]]) -> _Failure | None:
         """
         Run lock jobs again for which there was no space: first with the WAL begun anew.
 
@@ -344,56 +277,33 @@ class Writer:
         elif before and not problem:
             log.info("the disk of the sqlite store has space again: path=%s", self._path)
 
-    def _connect(self) -> sqlite3.Connection:
-        # A file that was removed or replaced while we have it open would swallow acknowledged
-        # writes: nobody opens that file again.
-        status = os.stat(self._path)
-        inode = (status.st_dev, status.st_ino)
-        if self._connection is not None and inode != self._inode:
-            self._disconnect()
-        if self._connection is None:
-            self._connection = self._companions.open_patiently(self._busy_timeout_s)
-            self._inode = inode
-        return self._connection
-
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors; then there is nothing left to do.
-        connection = self._connection
+        connection = self._file.held
         try:
             if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
-            self._disconnect()
-
-    def _disconnect(self, *, checkpoint: bool = False) -> None:
-        if checkpoint and self._connection is not None:
-            self._checkpoint()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._companions.close(connection)
+            self._file.drop()
 
     def _checkpoint(self) -> None:
         """Move the WAL into the file as far as that goes without waiting for anybody."""
         try:
-            connection = self._connection or self._connect()
+            connection = self._file.held or self._file.get()
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except (sqlite3.Error, OSError, StorageUnavailable):
             # The WAL keeps everything; the next one moves it.
             return
 
-    def _hand_back(self, group: list[_Job[object]]) -> None:
+    def _hand_back(self, group: list[WriteJob[Any]]) -> None:
         def deliver() -> None:
             for job in group:
                 job.done.set()
 
         self._token.run_sync_soon(deliver)
 
-    def _end_broken(self, exc: BaseException, group: list[_Job[object]]) -> None:
-        with self._wake:
-            self._closing = True
-            left = [*self._urgent, *self._queue]
-            self._urgent.clear()
-            self._queue.clear()
+    def _end_broken(self, exc: BaseException, group: list[WriteJob[Any]]) -> None:
+        left = self._jobs.break_off()
         for job in group:
             job.error = exc
         for job in left:
