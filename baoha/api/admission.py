@@ -122,10 +122,15 @@ class Admission:
                 return True
         return False
 
-    def refuses(self, kind: RequestKind, address: str) -> bool:
-        """Whether a newcomer is refused now. Without looking at the request."""
+    def refuses(self, kind: RequestKind, address: str, *, is_here: bool = True) -> bool:
+        """
+        Whether a newcomer is refused now. Without looking at the request.
+
+        Args:
+            is_here: it is the next; else it comes after those who were announced.
+        """
         now = trio.current_time()
-        is_refused = self.lanes[kind].refuses(address, now)
+        is_refused = self.lanes[kind].refuses(address, now, is_here=is_here)
         if is_refused:
             self.press(address)
             self._report(now)

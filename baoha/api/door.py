@@ -115,9 +115,14 @@ class Door:
         """Whether anybody may be refused at all."""
         return self._admission.is_crowded
 
-    def refuses(self, kind: RequestKind, address: str) -> bool:
-        """Whether a request of a lane, from an address, is refused now."""
-        return self.is_crowded and self._admission.refuses(kind, address)
+    def refuses(self, kind: RequestKind, address: str, *, is_here: bool) -> bool:
+        """
+        Whether a request of a lane, from an address, is refused now.
+
+        Args:
+            is_here: its turn has come; else it has one after those who were let in before.
+        """
+        return self._admission.refuses(kind, address, is_here=is_here)
 
     def announce(self, kind: RequestKind) -> None:
         """Take note of a request that was let in."""

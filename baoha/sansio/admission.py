@@ -72,7 +72,7 @@ class AdmissionLimits:
     places_min: int = 12
     places_max: int = 64
     waiting_max: int = 1024
-    answer_s: float = 0.35
+    answer_s: float = 0.25
     interval_s: float = 0.2
     wait_max_s: float = 0.3
     stall_s: float = 0.3
@@ -212,19 +212,25 @@ class AdmissionLane(Generic[W]):
         """How many were let in and wait for an active node, or for a place at the new one."""
         return len(self._returning) + self.parked
 
-    def refuses(self, address: str, now: float) -> bool:
+    def refuses(self, address: str, now: float, *, is_here: bool = True) -> bool:
         """
         Whether a newcomer from an address is refused now; counted, if so.
 
         Each look moves the guard of the address's queue, also where the queue is empty.
+
+        Args:
+            is_here: it is to ``enter`` now; those who are on their way come after it. Else it would
+                come after them. Were they counted both times, a crowd on its way would be refused
+                as a whole as it arrives, while nobody runs and the next crowd is let in.
         """
+        coming = 0 if is_here else self._count_coming(now)
         flow = self._queued.get(address) or self._quiet.get(address)
         free = self.limit.places - len(self._running)
-        if flow is None and len(self._coming) < free and not self.is_contended:
+        if flow is None and coming < free and not self.is_contended:
             return False  # there is a place, whoever else comes
         is_shed = self._is_full_for(flow)
         if not self.is_stalled(now):
-            delay_s, limit_s = self._delay_s(flow, now), self.limits.wait_max_s
+            delay_s, limit_s = self._delay_s(flow, coming, now), self.limits.wait_max_s
             if flow is not None:
                 flow.guard.observe(delay_s, self.target_s, now)
                 limit_s = self.target_s if flow.guard.is_shedding else limit_s
@@ -318,15 +324,21 @@ class AdmissionLane(Generic[W]):
             served.append(waiter)
         return served
 
-    def _delay_s(self, flow: _Flow[W] | None, now: float) -> float:
-        """How long the head of a queue has waited, or a newcomer would (Little's law)."""
+    def _count_coming(self, now: float) -> int:
         while self._coming and self._coming[0] < now:
             self._coming.popleft()
+        return len(self._coming)
+
+    def _delay_s(self, flow: _Flow[W] | None, coming: int, now: float) -> float:
+        """
+        How long the head of a queue has waited, or a newcomer would behind so many others who are
+        ``coming`` (Little's law).
+        """
         free = 0 if self.is_contended else self.limit.places - len(self._running)
-        if len(self._coming) < free:
+        if coming < free:
             return 0.0
         waiting = len(flow.waiting) if flow is not None else 0
-        turns = (waiting + 1) * max(len(self._queued), 1) + len(self._coming) - free
+        turns = (waiting + 1) * max(len(self._queued), 1) + coming - free
         expected_s = (turns + self.backlog) * self.limit.typical_s / self.limit.places
         return max(flow.delay_s(now) if flow is not None else 0.0, expected_s)
 

@@ -148,18 +148,27 @@ class Arrivals:
     async def run(self) -> None:
         """Read what arrives. Never returns; closes the descriptor when it is cancelled."""
         try:
+            is_pause_due = False
             while True:
-                await trio.lowlevel.wait_readable(self._poll.fileno())
-                is_crowded = self._intake.is_crowded
-                for fileno, _ in self._poll.poll(0, _BATCH):
-                    # Whoever left since has taken its seat along.
-                    if (seat := self._armed.pop(fileno, None)) is not None:
-                        self._attend(seat)
-                if is_crowded:
+                if is_pause_due:
+                    # Then somebody has nearly always something to say: no need to have trio ask.
                     await trio.sleep(CROWD_PAUSE_S)
+                else:
+                    await trio.lowlevel.wait_readable(self._poll.fileno())
+                is_pause_due = self._read_batch()
         finally:
             trio.lowlevel.notify_closing(self._poll.fileno())
             self._poll.close()
+
+    def _read_batch(self) -> bool:
+        """Attend to some of those who have something to say; return whether a pause is due."""
+        is_crowded = self._intake.is_crowded
+        ready = self._poll.poll(0, _BATCH)
+        for fileno, _ in ready:
+            # Whoever left since has taken its seat along.
+            if (seat := self._armed.pop(fileno, None)) is not None:
+                self._attend(seat)
+        return is_crowded and bool(ready)
 
     async def _receive(self, seat: Seat) -> bytes:
         seat.task = trio.lowlevel.current_task()

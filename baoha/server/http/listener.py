@@ -161,42 +161,49 @@ class APIListener:
         self._accepting.cancel()
 
     async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+        is_pause_due = False
         while True:
-            await trio.lowlevel.wait_readable(listener)
-            is_crowded = self._shared.intake.is_crowded
-            taken = 0
-            for _ in range(ACCEPTS_PER_TURN):
-                if taken >= TAKEN_PER_TURN:
-                    break
-                cause = 0
-                try:
-                    accepted, peer = listener.accept()
-                except OSError as error:
-                    cause = error.errno or 0
-                    if cause in _LISTENER_IS_BROKEN:
-                        raise
-                if cause in _NOBODY_WAITS:
-                    break
-                if cause in _NOTHING_LEFT:
-                    await self._wait_for_descriptors(os.strerror(cause))
-                    break
-                if cause:
-                    continue  # a client that is gone already
-                claim = _claim(peer)
-                opening = self._open(accepted, claim.address)
-                if opening is None:
-                    continue
-                taken += 1
-                connection, is_placed = self._connection(accepted, claim.address, opening), False
-                try:
-                    await self._find_place(connection, claim)
-                    is_placed = True
-                finally:
-                    if not is_placed:
-                        accepted.close()
-                connections.start_soon(serve_connection, connection)
-            if is_crowded and taken < TAKEN_PER_TURN:
+            if is_pause_due:
+                # Then somebody has nearly always come: no need to have trio ask.
                 await trio.sleep(CROWD_PAUSE_S)
+            else:
+                await trio.lowlevel.wait_readable(listener)
+            is_pause_due = await self._accept_batch(listener, connections)
+
+    async def _accept_batch(self, listener: socket.socket, connections: trio.Nursery) -> bool:
+        """Take some of those who wait; return whether a pause is due before the next batch."""
+        is_crowded = self._shared.intake.is_crowded
+        taken = seen = 0
+        while seen < ACCEPTS_PER_TURN and taken < TAKEN_PER_TURN:
+            cause = 0
+            try:
+                accepted, peer = listener.accept()
+            except OSError as error:
+                cause = error.errno or 0
+                if cause in _LISTENER_IS_BROKEN:
+                    raise
+            if cause in _NOBODY_WAITS:
+                break
+            if cause in _NOTHING_LEFT:
+                await self._wait_for_descriptors(os.strerror(cause))
+                break
+            seen += 1
+            if cause:
+                continue  # a client that is gone already
+            claim = _claim(peer)
+            opening = self._open(accepted, claim.address)
+            if opening is None:
+                continue
+            taken += 1
+            connection, is_placed = self._connection(accepted, claim.address, opening), False
+            try:
+                await self._find_place(connection, claim)
+                is_placed = True
+            finally:
+                if not is_placed:
+                    accepted.close()
+            connections.start_soon(serve_connection, connection)
+        return is_crowded and seen > 0 and taken < TAKEN_PER_TURN
 
     def _open(self, accepted: socket.socket, address: str) -> Opening | None:
         if self.tls is not None:

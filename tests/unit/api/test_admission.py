@@ -39,7 +39,7 @@ def test_lane_newcomers_of_one_moment_are_counted_before_they_are_seen() -> None
     made.limit.typical_s = 0.5
     let_in = 0
     for _ in range(100):
-        if not made.refuses("a", 0.0):
+        if not made.refuses("a", 0.0, is_here=False):
             made.announce(0.0)
             let_in += 1
     assert let_in == 2 + 1
@@ -50,8 +50,8 @@ def test_lane_announced_who_do_not_come_are_forgotten() -> None:
     made.limit.typical_s = 0.5
     for _ in range(3):
         made.announce(0.0)
-    assert made.refuses("a", 0.1)
-    assert not made.refuses("a", 0.3)
+    assert made.refuses("a", 0.1, is_here=False)
+    assert not made.refuses("a", 0.3, is_here=False)
 
 
 def test_lane_announced_who_arrive_are_counted_once() -> None:
@@ -61,7 +61,15 @@ def test_lane_announced_who_arrive_are_counted_once() -> None:
         made.announce(0.0)
         made.arrive()
         assert made.enter(number, "a", 0.0)
-    assert not made.refuses("a", 0.0)  # the first to wait
+    assert not made.refuses("a", 0.0, is_here=False)  # the first to wait
+
+
+def test_lane_newcomer_that_is_here_is_not_behind_those_who_are_not() -> None:
+    made = lane()
+    made.limit.typical_s = 0.5
+    for _ in range(100):
+        made.announce(0.0)
+    assert not made.refuses("a", 0.0)
 
 
 def test_lane_arrival_without_announcement_is_no_error() -> None:

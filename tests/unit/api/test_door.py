@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 import h11
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
-from baoha.api.admission import Admission, RequestKind
+from baoha.api.admission import Admission, NotLetIn, RequestKind
 from baoha.api.door import Door, Look, Urgency
 from tests.support.fake_node import ACTIVE, FakeNodeView
 
@@ -133,7 +137,40 @@ def test_door_whole_means_what_the_parser_means(data: bytes) -> None:
 
 async def test_door_without_a_crowd_refuses_nobody() -> None:
     admission = Admission()
-    assert not any(door(admission).refuses(kind, "a") for kind in RequestKind)
+    assert not any(
+        door(admission).refuses(kind, "a", is_here=here)
+        for kind in RequestKind
+        for here in (True, False)
+    )
+
+
+async def test_door_crowd_that_takes_long_to_arrive_is_served(
+    autojump_clock: MockClock,
+) -> None:
+    """
+    Twelve places, a tenth of a second each: 240 in two seconds. A door that does not see who is on
+    the way lets too many in, and a lane that does sees too many behind whoever arrives: once the
+    places were empty, all were let in and all were refused.
+    """
+    admission = Admission()
+    entrance = door(admission)
+    served = 0
+
+    async def come() -> None:
+        nonlocal served
+        await trio.sleep(0.1)  # until its turn comes and it is parsed
+        with suppress(NotLetIn):
+            await admission.run(RequestKind.READ, "a", partial(trio.sleep, 0.1))
+            served += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2000):
+            for _ in range(4):
+                if not entrance.refuses(RequestKind.READ, "a", is_here=False):
+                    entrance.announce(RequestKind.READ)
+                    nursery.start_soon(come)
+            await trio.sleep(0.001)
+    assert served > 220
 
 
 async def test_door_refusal_says_when_to_come_again_and_that_nothing_was_done() -> None:

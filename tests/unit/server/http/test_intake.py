@@ -43,7 +43,7 @@ class ClosedDoor(Door):
         self.is_closed = True
         self.asked: list[tuple[RequestKind, str]] = []
 
-    def refuses(self, kind: RequestKind, address: str) -> bool:
+    def refuses(self, kind: RequestKind, address: str, *, is_here: bool) -> bool:
         self.asked.append((kind, address))
         return self.is_closed
 
