@@ -43,9 +43,10 @@ def conformance(session: nox.Session) -> None:
     """Every store against the contract, the HTTP API against the recordings, hostile inputs."""
     session.install("-e", ".[test]")
     # How long a turn of the event loop is, is measured with nothing beside it.
-    loop = "tests/conformance/test_hostile_requests.py"
-    session.run("pytest", "-n", "2", "tests/conformance", "--ignore", loop, *session.posargs)
-    session.run("pytest", loop, *session.posargs)
+    loop = [f"tests/conformance/test_{name}.py" for name in ("hostile_requests", "long_turns")]
+    rest = [f"--ignore={name}" for name in loop]
+    session.run("pytest", "-n", "2", "tests/conformance", *rest, *session.posargs)
+    session.run("pytest", *loop, *session.posargs)
 
 
 @nox.session
