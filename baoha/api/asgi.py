@@ -130,8 +130,9 @@ def finished(
     headers: Headers = tuple(common.items())
     if not common.keys().isdisjoint(own := dict(response.headers)):
         headers = tuple((name, value) for name, value in headers if name not in own)
-    if namespace := request.header(names.NAMESPACE_HEADER):
-        headers += ((names.NAMESPACE_HEADER, namespace),)
+    namespaces = [pair for pair in request.headers if pair[0] == names.NAMESPACE_HEADER]
+    if namespaces and namespaces[0][1]:
+        headers += (namespaces[0],)
     return HTTPResponse(
         status=response.status, headers=(*headers, *response.headers), body=response.body
     )

@@ -55,14 +55,11 @@ class ActiveSession:
         *,
         heartbeat_s: float,
     ) -> None:
-        self._heartbeat_s = heartbeat_s
-        self.patience: Final = PeerPatience()
+        self._heartbeats = _Heartbeats(heartbeat_s, wall_clock)
+        self.patience: Final = self._heartbeats.patience
         self._outbox = transport.outbox
         self._info = info
         self._standbys = standbys
-        self._wall_clock = wall_clock
-        self._echoed_at = trio.current_time()
-        self._echoed_at_unix_s = wall_clock()
         self._requests = ActiveRequests(transport, execute, limits, stuck=self._give_up)
         self._prepares = _Prepares()
         self._ended = trio.Event()
@@ -77,12 +74,12 @@ class ActiveSession:
     @property
     def echoed_s_ago(self) -> float:
         """Seconds since its last heartbeat."""
-        return trio.current_time() - self._echoed_at
+        return self._heartbeats.s_ago
 
     @property
     def echoed_at_unix_s(self) -> float:
         """Wall-clock time of its last heartbeat, for display only."""
-        return self._echoed_at_unix_s
+        return self._heartbeats.at_unix_s
 
     async def prepare(self) -> PrepareReply:
         """
@@ -150,15 +147,45 @@ class ActiveSession:
                 continue
             elif frame.kind == FrameKind.HEARTBEAT:
                 self._info = unpack(frame.payload, NodeInfo)
-                self.patience.observe(self.echoed_s_ago - self._heartbeat_s)
-                self._echoed_at = trio.current_time()
-                self._echoed_at_unix_s = self._wall_clock()
+                self._heartbeats.take()
                 self._outbox.control(FrameKind.ECHO)
             elif frame.kind == FrameKind.PREPARED:
                 self._prepares.reply(frame.id, unpack(frame.payload, PrepareReply))
             else:
                 # Kinds that nobody knows are ignored: a newer standby may send them.
                 self._requests.handle(frame)
+
+
+class _Heartbeats:
+    """
+    When the heartbeats of a standby came, and how late; its hello counts as the first.
+
+    Args:
+        interval_s: how often they are sent.
+        wall_clock: seconds of Unix time, for display only.
+
+    Attributes:
+        patience: learns from each how late they come.
+        at_unix_s: when the last one came.
+    """
+
+    def __init__(self, interval_s: float, wall_clock: Callable[[], float]) -> None:
+        self.patience: Final = PeerPatience()
+        self.at_unix_s = wall_clock()
+        self._interval_s = interval_s
+        self._wall_clock = wall_clock
+        self._came_at = trio.current_time()
+
+    @property
+    def s_ago(self) -> float:
+        """Seconds since the last one."""
+        return trio.current_time() - self._came_at
+
+    def take(self) -> None:
+        """Take note of one that has come now."""
+        self.patience.observe(self.s_ago - self._interval_s)
+        self._came_at = trio.current_time()
+        self.at_unix_s = self._wall_clock()
 
 
 class _Question:

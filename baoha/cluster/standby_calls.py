@@ -44,20 +44,15 @@ class StandbyCalls:
     Attributes:
         outbox: what is to be sent.
         parted: the active node has said goodbye.
-        heard_at: when the last frames came (trio's clock).
         preparing: this node is preparing to take over.
-        patience: how long echoes took, and how late this process's own heartbeats were.
-        beaten_at: when the heartbeats were queued that are not echoed yet.
+        pulse: whether the active node speaks.
     """
 
     def __init__(self, transport: Transport, limits: ChannelLimits) -> None:
         self.outbox = transport.outbox
         self.parted = False
         self.preparing = False
-        self.heard_at = trio.current_time()
-        self.patience = PeerPatience()
-        self.beaten_at: deque[float] = deque(maxlen=64)
-        self._heard = trio.Event()
+        self.pulse = ActivePulse()
         self._limits = limits
         self._room = InFlightLimit(limits, self._send)
         self._calls: dict[int, _Call] = {}
@@ -98,21 +93,6 @@ class StandbyCalls:
     def in_flight(self) -> int:
         """How many callers wait for an answer, or for their turn to send."""
         return len(self._room)
-
-    def hear(self, now: float) -> None:
-        """Take note that the active node lives."""
-        self.heard_at = now
-        self._heard.set()
-
-    async def wait_heard(self) -> None:
-        """Wait until the active node speaks again."""
-        self._heard = trio.Event()
-        await self._heard.wait()
-
-    def take_echo(self, now: float) -> None:
-        """Take note of the answer to the oldest heartbeat that has none."""
-        if self.beaten_at:
-            self.patience.observe(now - self.beaten_at.popleft())
 
     def handle(self, frame: Frame) -> None:
         """
@@ -196,6 +176,43 @@ class StandbyCalls:
 
     def _grant(self, message_id: int, count_bytes: int) -> None:
         self.outbox.control(FrameKind.CREDIT, message_id, encode_credit(count_bytes))
+
+
+class ActivePulse:
+    """
+    When the active node last spoke on a connection, and how long its echoes take.
+
+    Echoes come in the order of the heartbeats, so the oldest one without is what each answers.
+
+    Attributes:
+        heard_at: when the last frames came (trio's clock).
+        patience: how long echoes took, and how late this process's own heartbeats were.
+    """
+
+    def __init__(self) -> None:
+        self.heard_at = trio.current_time()
+        self.patience = PeerPatience()
+        self._heard = trio.Event()
+        self._beaten_at: deque[float] = deque(maxlen=64)
+
+    def hear(self, now: float) -> None:
+        """Take note that the active node lives."""
+        self.heard_at = now
+        self._heard.set()
+
+    async def wait_heard(self) -> None:
+        """Wait until the active node speaks again."""
+        self._heard = trio.Event()
+        await self._heard.wait()
+
+    def beat(self, now: float) -> None:
+        """Take note of a heartbeat that was queued."""
+        self._beaten_at.append(now)
+
+    def take_echo(self, now: float) -> None:
+        """Take note of the answer to the oldest heartbeat that has none."""
+        if self._beaten_at:
+            self.patience.observe(now - self._beaten_at.popleft())
 
 
 class _Call:

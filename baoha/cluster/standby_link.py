@@ -11,8 +11,8 @@ client learns of it only then). A connection that ends is dialled again at once,
 pauses; so a dead process shows as "refused" within a round trip of its death.
 
 FAILED sends clients elsewhere, so it is said only for reasons that load cannot make: the port
-refused, or nothing came of several whole attempts over a time longer than one handshake. When
-handshakes run out of time the next ones get longer, and only a long one proves anything.
+refused, or nothing came of several whole attempts (``dial_attempts``). When handshakes run out of
+time the next ones get longer, and only a long one proves anything.
 
 Source: ours; docs/spec/libraries.md section 2 for what TLS says when.
 """
@@ -33,6 +33,7 @@ import trio
 
 from baoha.cluster.certificates import TenureIdentity, identity_from_advertisement
 from baoha.cluster.channel import Hello, LeaderNotice, PrepareReply, StandbyHandler, Welcome
+from baoha.cluster.dial_attempts import DialAttempts
 from baoha.cluster.network import Network
 from baoha.cluster.standby_calls import StandbyCalls
 from baoha.cluster.tls import client_context, connect_tls
@@ -40,7 +41,6 @@ from baoha.cluster.transport import ChannelBroken, Transport, open_transport, si
 from baoha.core.view import LinkState
 from baoha.errors import BaohaError, CannotForward, ForwardingError
 from baoha.sansio.advertisement import Advertisement, cluster_endpoint
-from baoha.sansio.patience import PeerPatience
 from baoha.sansio.wire.frames import (
     PROTOCOL,
     ChannelLimits,
@@ -57,16 +57,6 @@ _logger: Final = logging.getLogger("baoha.cluster")
 
 # A connection that has been silent for so many heartbeat timeouts is given up and dialled again.
 SILENCE_FACTOR: Final = 2
-
-# So many attempts have to fail, unless the port refuses, before the active node is unreachable.
-WHOLE_ATTEMPTS: Final = 3
-
-# A handshake that ran out of time proves nothing unless it had so many times ``handshake_s``. (An
-# active node that needs longer for it hardly renews its lock.)
-PROOF_FACTOR: Final = 2.0
-
-# An attempt during which this process did not run for a larger share of the time proves nothing.
-OWN_SHARE_MAX: Final = 0.25
 
 # So many control frames in the queue mean that the writer is stuck.
 _CONTROL_FRAMES_STUCK: Final = 64
@@ -109,10 +99,7 @@ class StandbyLink:
         self._limits = limits or ChannelLimits()
         self._jitter = jitter
         self._session: StandbyCalls | None = None
-        self._handshakes = PeerPatience()
-        self._failures = _Failures(timing.handshake_s)
-        self._stalled_s = 0.0
-        self._tick_due_at = math.inf
+        self._attempts = DialAttempts(timing.handshake_s)
         self.state = LinkState.NONE
         self.refused_at: float | None = None
         self.broken_at: float | None = None
@@ -165,18 +152,9 @@ class StandbyLink:
     async def _measure_own_delay(self) -> None:
         """Take note of when this process does not run: its peers are not to blame for that."""
         while True:
-            self._tick_due_at = trio.current_time() + self._timing.heartbeat_s / 2
-            await trio.sleep_until(self._tick_due_at)
-            late_s = trio.current_time() - self._tick_due_at
-            self._stalled_s += late_s
-            self._tick_due_at = math.inf
-            self._handshakes.observe_own(late_s)
+            late_s = await self._attempts.measure_own(self._timing.heartbeat_s / 2)
             if self._session is not None:
-                self._session.patience.observe_own(late_s)
-
-    def _all_stalled_s(self) -> float:
-        """Return how long this process did not run, in all, what is not measured yet included."""
-        return self._stalled_s + max(0.0, trio.current_time() - self._tick_due_at)
+                self._session.pulse.patience.observe_own(late_s)
 
     async def forward(self, request: HTTPRequest) -> HTTPResponse:
         """
@@ -217,13 +195,13 @@ class StandbyLink:
     ) -> float | None:
         """Connect and stay connected as long as it lasts; returns since when it was up."""
         up_since: float | None = None
-        began, stalled_s = trio.current_time(), self._all_stalled_s()
+        began, stalled_s = trio.current_time(), self._attempts.stalled_s
         limit_s, doing = self._timing.handshake_s, "connecting"
         proves = True
         try:
             with trio.CancelScope(deadline=began + limit_s) as handshake:
                 stream = await self._network.connect(host, port)
-                limit_s, doing = self._handshakes.allow(self._timing.handshake_s), "handshake"
+                limit_s, doing = self._attempts.handshake_max_s, "handshake"
                 handshake.deadline = trio.current_time() + limit_s
                 async with _closing(stream):
                     secure = await connect_tls(stream, context, identity)
@@ -233,7 +211,7 @@ class StandbyLink:
                         welcome = await self._greet(transport)
                         handshake.deadline = math.inf
                         up_since = trio.current_time()
-                        self._handshakes.observe(up_since - began)
+                        self._attempts.succeeded(up_since - began)
                         await self._stay(transport, self._session_limits(welcome))
         except ConnectionRefusedError:
             self.refused_at = trio.current_time()
@@ -246,14 +224,12 @@ class StandbyLink:
         else:
             cause = f"{doing} timed out after {limit_s:.3g} s"
             if doing == "handshake":  # connecting is the kernel's, whatever a process does
-                proves = limit_s >= PROOF_FACTOR * self._timing.handshake_s
-                self._handshakes.expired()
+                proves = self._attempts.ran_out(limit_s)
         if up_since is not None:
             self._fail(cause, LinkState.CONNECTING)  # the first moment after a good one
             return up_since
-        if self._all_stalled_s() - stalled_s > OWN_SHARE_MAX * limit_s:
-            proves = False
-        self._fail(cause, self._failures.verdict(began, proves=proves))
+        verdict = self._attempts.verdict(began, limit_s=limit_s, stalled_s=stalled_s, proves=proves)
+        self._fail(cause, verdict)
         return None
 
     async def _greet(self, transport: Transport) -> Welcome:
@@ -287,7 +263,6 @@ class StandbyLink:
                     self._session = session
                     self.refused_at = self.broken_at = None
                     self.last_error = ""
-                    self._failures.reset()
                     self._change(LinkState.UP)
                     nursery.start_soon(self._beat, session)
                     nursery.start_soon(self._watch_silence, session)
@@ -317,7 +292,7 @@ class StandbyLink:
                 if trio.current_time() - silence.deadline > self._timing.heartbeat_s:
                     continue  # it was this process that did not run: listen again first
                 raise ChannelBroken(f"the active node was silent for {silence_max_s:g} s")
-            session.hear(trio.current_time())
+            session.pulse.hear(trio.current_time())
             if self.state is LinkState.SUSPECT:
                 self._change(LinkState.UP)
             for frame in frames:
@@ -326,7 +301,7 @@ class StandbyLink:
                 elif frame.kind == FrameKind.PREPARE:
                     nursery.start_soon(self._prepare, session, frame.id)
                 elif frame.kind == FrameKind.ECHO:
-                    session.take_echo(trio.current_time())
+                    session.pulse.take_echo(trio.current_time())
                 elif frame.kind == FrameKind.GOODBYE:
                     session.part(frame.payload.decode(errors="replace"))
                     raise ChannelBroken(_goodbye(frame))
@@ -352,19 +327,19 @@ class StandbyLink:
             # A peer that does not read needs no second heartbeat in the queue.
             if session.outbox.control_frames < _CONTROL_FRAMES_STUCK:
                 session.outbox.control(FrameKind.HEARTBEAT, 0, pack(self._handler.node_info()))
-                session.beaten_at.append(trio.current_time())
+                session.pulse.beat(trio.current_time())
 
     async def _watch_silence(self, session: StandbyCalls) -> None:
         while True:
-            quiet_at = session.heard_at + self._quiet_s(session)
+            quiet_at = session.pulse.heard_at + self._quiet_s(session)
             await trio.sleep_until(quiet_at)
             now = trio.current_time()
             if now - quiet_at > self._timing.heartbeat_s:
                 # It was this process that did not run: no verdict before it has listened again.
-                session.hear(now)
-            elif session.heard_at + self._quiet_s(session) <= now:
+                session.pulse.hear(now)
+            elif session.pulse.heard_at + self._quiet_s(session) <= now:
                 self._change(LinkState.SUSPECT)
-                await session.wait_heard()
+                await session.pulse.wait_heard()
 
     def _pause_s(self, failures: int) -> float:
         doubled_s = self._timing.reconnect_s * 2.0 ** min(failures, 30)
@@ -373,7 +348,7 @@ class StandbyLink:
 
     def _quiet_s(self, session: StandbyCalls) -> float:
         """Return for how long the active node may be silent without being suspect."""
-        return session.patience.allow(self._timing.heartbeat_timeout_s)
+        return session.pulse.patience.allow(self._timing.heartbeat_timeout_s)
 
     def _fail(self, cause: str, state: LinkState) -> None:
         """Note why there is no connection."""
@@ -386,39 +361,6 @@ class StandbyLink:
         if state is not self.state:
             self.state = state
             self._handler.link_changed()
-
-
-class _Failures:
-    """
-    The failed attempts since the link was last up, and what they say.
-
-    Args:
-        handshake_s: only attempts over a longer time than one handshake say anything.
-    """
-
-    def __init__(self, handshake_s: float) -> None:
-        self._handshake_s = handshake_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget them: the link is up."""
-        self._count = 0
-        self._since: float | None = None
-
-    def verdict(self, began: float, *, proves: bool = True) -> LinkState:
-        """
-        Take note of an attempt that began then and has failed without being refused.
-
-        Args:
-            proves: False when it may have failed for want of CPU time.
-        """
-        if self._since is None:
-            self._since = began
-        self._count += 1
-        lasts_s = trio.current_time() - self._since
-        if proves and self._count >= WHOLE_ATTEMPTS and lasts_s > self._handshake_s:
-            return LinkState.FAILED
-        return LinkState.CONNECTING
 
 
 @asynccontextmanager

@@ -37,8 +37,10 @@ from baoha.config.sections import Section
 from baoha.config.sockaddr import HostAddresses, render
 from baoha.config.storage_blocks import (
     StorageDraft,
+    VariablesOf,
     apply_storage_environment,
     check_storage,
+    no_variables,
     read_storage,
 )
 from baoha.config.values import BadValue
@@ -54,6 +56,7 @@ def load(
     paths: Sequence[Path],
     environ: Mapping[str, str],
     *,
+    variables_of: VariablesOf = no_variables,
     read_secrets: bool = True,
     host_addresses: HostAddresses = read_host_addresses,
 ) -> ServerConfig:
@@ -62,6 +65,8 @@ def load(
 
     Args:
         paths: files (``*.toml``; any other name is HCL or JSON) and directories of them.
+        variables_of: the environment variables of a store, by its name; a store's row tells
+            (``baoha.storage.registry``), and this package knows no stores.
         read_secrets: False leaves the keys of a static seal unread, so that a configuration can be
             checked on another machine.
         host_addresses: asked only if an address holds a template.
@@ -70,7 +75,11 @@ def load(
         ConfigError: something is missing, malformed, unknown or contradictory.
     """
     return build(
-        read_documents(paths), environ, read_secrets=read_secrets, host_addresses=host_addresses
+        read_documents(paths),
+        environ,
+        variables_of=variables_of,
+        read_secrets=read_secrets,
+        host_addresses=host_addresses,
     )
 
 
@@ -78,6 +87,7 @@ def build(
     documents: Sequence[ConfigDocument],
     environ: Mapping[str, str],
     *,
+    variables_of: VariablesOf = no_variables,
     read_secrets: bool = True,
     host_addresses: HostAddresses = read_host_addresses,
 ) -> ServerConfig:
@@ -90,7 +100,7 @@ def build(
     draft = _Draft()
     for document in documents:
         draft.read(document)
-    draft.read_environment(environ)
+    draft.read_environment(environ, variables_of)
     return draft.finish(environ, read_secrets=read_secrets, host_addresses=host_addresses)
 
 
@@ -119,11 +129,11 @@ class _Draft:
         except HCLError as exc:
             document.fail(exc)
 
-    def read_environment(self, environ: Mapping[str, str]) -> None:
+    def read_environment(self, environ: Mapping[str, str], variables_of: VariablesOf) -> None:
         for section in (self.top, self.ha, self.seal):
             section.read_environment(environ)
         for key, store in self.stores.items():
-            apply_storage_environment(store, key, environ)
+            apply_storage_environment(store, key, environ, variables_of)
 
     def finish(
         self, environ: Mapping[str, str], *, read_secrets: bool, host_addresses: HostAddresses

@@ -50,15 +50,6 @@ SECTIONS: Final[Mapping[str, Mapping[str, Option]]] = MappingProxyType(
     }
 )
 
-# (storage type, key) to the environment variable that replaces it.
-STORAGE_ENV: Final = MappingProxyType(
-    {
-        ("raft", "path"): "RAFT_PATH",
-        ("raft", "node_id"): "RAFT_NODE_ID",
-        ("postgresql", "connection_url"): "PG_CONNECTION_URL",
-    }
-)
-
 REDIRECT_ENV: Final = ("API_ADDR", "REDIRECT_ADDR", "ADVERTISE_ADDR")
 
 # Blocks that are not plain keys: read by the loader one by one.

@@ -9,7 +9,7 @@ Source: docs/spec/openbao-ha.md sections 6.1 and 6.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -17,11 +17,13 @@ from typing import Final
 from baoha.config.documents import ConfigDocument
 from baoha.config.environment import lookup
 from baoha.config.model import Source, StorageConfig
-from baoha.config.schema import STORAGE_ADDRESSES, STORAGE_ENV
+from baoha.config.schema import STORAGE_ADDRESSES
 from baoha.config.sections import Section
 from baoha.errors import ConfigError
 from baoha.sansio.formats.hcl import Block, HCLError, Item, Value
 
+# A store's name to the environment variables that replace its settings: key to name without prefix.
+VariablesOf = Callable[[str], Mapping[str, str]]
 OLD_NAMES: Final = MappingProxyType({"storage": "backend", "ha_storage": "ha_backend"})
 
 
@@ -70,12 +72,21 @@ def read_storage(document: ConfigDocument, key: str) -> StorageDraft | None:
     return None
 
 
-def apply_storage_environment(draft: StorageDraft, key: str, environ: Mapping[str, str]) -> None:
+def no_variables(store: str) -> Mapping[str, str]:
     """
-    Let the environment replace settings of this block.
+    Return the variables of a store for a reader who knows no stores: none.
     """
-    for (store, setting), name in STORAGE_ENV.items():
-        found = lookup(environ, name) if store == draft.type else None
+    return MappingProxyType({})
+
+
+def apply_storage_environment(
+    draft: StorageDraft, key: str, environ: Mapping[str, str], variables_of: VariablesOf
+) -> None:
+    """
+    Let the environment replace settings of this block, by the variables that its store names.
+    """
+    for setting, name in variables_of(draft.type).items():
+        found = lookup(environ, name)
         if found is None:
             continue
         variable, value = found

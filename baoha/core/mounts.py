@@ -36,10 +36,6 @@ from baoha.sansio.routing import Match, MountTable
 
 # Nothing else is mounted at or below these. Source: OpenBao's protected mounts.
 RESERVED_PATHS: Final = ("auth/", "sys/", "cubbyhole/", "identity/", "audit/")
-UPGRADING: Final = (
-    "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief "
-    "period and will resume service shortly."
-)
 # Built in as in OpenBao, and not there yet.
 _ABSENT_TYPES: Final = frozenset({"cubbyhole", "identity"})
 _PATH_CHARS_MAX: Final = 1024  # of a new mount: every request looks so far into its own path
@@ -307,7 +303,7 @@ class MountStore:
         """
         prefix = mount.context.storage.prefix
         if prefix in self._left:
-            raise InvalidRequest(UPGRADING)
+            raise InvalidRequest(self._type(mount.entry).moving)
         self._uses[prefix] = self._uses.get(prefix, 0) + 1
 
     def end_use(self, mount: Mount) -> None:

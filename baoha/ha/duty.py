@@ -131,7 +131,7 @@ async def _take_up(
                 )
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
     # Last of all: who freezes before this has the lock for a short time only.
-    await tenure.confirm()
+    await tenure.confirmation.ask()
     await trio.lowlevel.checkpoint_if_cancelled()  # the tenure may have ended in the very last step
     ctx.gate.open(tenure)
     ctx.publisher.apply(

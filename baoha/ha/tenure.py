@@ -30,6 +30,34 @@ from baoha.timing import BootClock, HATiming
 log = logging.getLogger("baoha.ha")
 
 
+class Confirmation:
+    """
+    Whether the lock is known to be held for its whole ttl, and who waits for that. Given once.
+    """
+
+    def __init__(self) -> None:
+        self._asked = trio.Event()
+        self._given = trio.Event()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self._given.is_set()
+
+    def give(self) -> None:
+        """Let everybody on who waits; again is no harm."""
+        self._given.set()
+
+    async def ask(self) -> None:
+        """Have it given soon, unless it was before; returns when it is."""
+        self._asked.set()
+        await self._given.wait()
+
+    async def wait_asked(self) -> None:
+        """Wait until somebody wants it."""
+        await self._asked.wait()
+
+
 class Tenure:
     """
     One tenure. Without an HA lock (``fence`` None) it has no deadline and no epoch.
@@ -39,7 +67,7 @@ class Tenure:
         scope: what the duty runs in.
         cause: why it ended; "" while it lasts.
         failure: why active duty could not be taken up; None if it could.
-        confirmed: the lock was renewed for its whole ttl (set at once without an HA lock).
+        confirmation: that the lock was renewed for its whole ttl (at once without an HA lock).
         is_given_back: the release of the lock is on its way: that it is lost is no news any more.
     """
 
@@ -59,10 +87,9 @@ class Tenure:
         self.cause = ""
         self.failure: StorageError | None = None
         self.is_given_back = False
-        self.confirmed = trio.Event()
-        self.confirmation_wanted = trio.Event()
+        self.confirmation = Confirmation()
         if fence is None:
-            self.confirmed.set()
+            self.confirmation.give()
         self.on_end: Callable[[], None] = lambda: None
         self._boot_clock = boot_clock
         self._timing = timing
@@ -102,16 +129,11 @@ class Tenure:
     def extend(self, sent_boot_s: float) -> None:
         """Move the deadline: a request sent at ``sent_boot_s`` got the lock for its whole ttl."""
         self._set_deadline(sent_boot_s + self._timing.lock_ttl_s - self._timing.expiry_margin_s)
-        self.confirmed.set()
+        self.confirmation.give()
 
     def _set_deadline(self, deadline_boot_s: float) -> None:
         self._deadline_boot_s = deadline_boot_s
         self.scope.deadline = trio.current_time() + self.remaining_s
-
-    async def confirm(self) -> None:
-        """Have the lock renewed now, unless it was confirmed already; returns when it is."""
-        self.confirmation_wanted.set()
-        await self.confirmed.wait()
 
     def finish(self, cause: str) -> None:
         """End the tenure as planned: publish it, but let the scope's tasks end by themselves."""
@@ -149,12 +171,12 @@ async def run_renewal(
     fence = tenure.fence
     assert fence is not None
     failing = False
-    if tenure.confirmed.is_set():
+    if tenure.confirmation.is_given:
         await trio.sleep(timing.renew_interval_s)
     else:
         # A take-up that lasts longer than this (a slow store) must not lose its lock.
         with trio.move_on_after(timing.handover_ttl_s / 3):
-            await tenure.confirmation_wanted.wait()
+            await tenure.confirmation.wait_asked()
     while not (tenure.cause or tenure.is_given_back):
         sent_boot_s = boot_clock()
         problem = "no answer in time"

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baoha.config.load import load
+from baoha.config.model import ServerConfig
 from baoha.errors import ConfigError
 from baoha.server.process import complain, run
+from baoha.storage.registry import variables_of
 
 EXIT_USAGE = 64  # Source: sysexits.h EX_USAGE; 2 means "sealed" to those who ask a status
 USAGE = "usage: python -m baoha.server --config FILE [--exit-with-parent FD]"
@@ -37,12 +39,16 @@ def main(arguments: Sequence[str]) -> int:
     if not paths:
         complain(USAGE)
         return EXIT_USAGE
+
+    def read() -> ServerConfig:
+        return load(paths, os.environ, variables_of=variables_of)
+
     try:
-        config = load(paths, os.environ)
+        config = read()
     except ConfigError as error:
         complain(str(error))
         return 1
-    return run(config, load_again=lambda: load(paths, os.environ), exit_with_parent=parent)
+    return run(config, load_again=read, exit_with_parent=parent)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,12 @@ def secrets_of(name: str) -> frozenset[str]:
     return frozenset(one.key for one in row.settings if one.secret) if row else frozenset()
 
 
+def variables_of(name: str) -> Mapping[str, str]:
+    """Return the environment variables of a store's settings, by key, without their prefix."""
+    row = find_type(name)
+    return {one.key: one.env for one in row.settings if one.env} if row else {}
+
+
 async def open_backend(
     name: str, settings: Mapping[str, object], *, boot_clock: BootClock = boot_time_s
 ) -> Backend:

@@ -43,6 +43,7 @@ class StoreSetting:
         default: None makes the key required. Durations are seconds.
         secret: no text shows its value.
         env: name of the environment variable that replaces it, without prefix (``BAOHA_``); or "".
+            What it says is text, so a flag has none.
     """
 
     key: str

@@ -47,7 +47,7 @@ T = TypeVar("T")
 # No watch: nobody announces a change of the lock, standbys poll. No session_lock: nothing proves
 # that a process has ended, its lock expires.
 CAPABILITIES = Capabilities(ha=True, fencing=True, hand_over=True)
-SETTINGS = (StoreSetting(key="path", kind=SettingKind.PATH, doc="the file"),)
+SETTINGS = (StoreSetting(key="path", kind=SettingKind.PATH, doc="the file", env="ONEFILE_PATH"),)
 
 
 @dataclass

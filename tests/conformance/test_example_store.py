@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from baoha.storage.exercise import exercise_backend, exercise_ha_backend
 from baoha.storage.exercise.data import DATA_PARTS
 from baoha.storage.registry import is_ha, load_type, store_names
 from baoha.timing import boot_time_s
+from tests.support.cli_lab import CommandLine
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "store"
 
@@ -60,14 +62,34 @@ async def test_example_store_is_found_and_passes_the_shipped_suites(
     assert "the_writes_of_a_predecessor_are_refused" in report.passed
 
 
-def test_example_store_is_known_to_the_check_of_a_configuration(name: str, tmp_path: Path) -> None:
+def config(tmp_path: Path, name: str) -> Path:
     file = tmp_path / "config.toml"
     file.write_text(
         'api_addr = "http://127.0.0.1:8200"\ncluster_addr = "https://127.0.0.1:8201"\n'
         '[[listener.tcp]]\naddress = "127.0.0.1:8200"\ntls_disable = true\n'
         f'[storage.{name}]\npath = "{tmp_path}/file.json"\n'
     )
+    return file
+
+
+def test_example_store_is_known_to_the_check_of_a_configuration(name: str, tmp_path: Path) -> None:
+    file = config(tmp_path, name)
     check_stores(load([file], {}))
     file.write_text(file.read_text().replace("path =", "paht ="))
     with pytest.raises(ConfigError, match="path is required"):
         check_stores(load([file], {}))
+
+
+def test_environment_replaces_the_setting_of_the_example_store_that_names_a_variable(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    cli = CommandLine(monkeypatch, capfdbinary, str(tmp_path))
+    cli.setenv("BAOHA_ONEFILE_PATH", "/elsewhere.json")
+    file = config(tmp_path, name)
+    ran = cli("server", f"-config={file}", "--print-effective-config", "-format=json")
+    rows = {row["key"]: row for row in json.loads(ran.out)["settings"]}
+    assert rows["storage.path"]["value"] == "/elsewhere.json"
+    assert rows["storage.path"]["source"].startswith("env BAOHA_ONEFILE_PATH")

@@ -122,14 +122,6 @@ MANY_ATTRIBUTES = {
     "_Gathering": "cli/baoha_cli/diagnose/gather/gather.py",
     # hypercorn's class, whose attributes it has to set.
     "Connection": "baoha/server/http/connection.py",
-    # Larger than they should be; to be taken apart.
-    "StandbyLink": "baoha/cluster/standby_link.py",
-    "StandbyCalls": "baoha/cluster/standby_calls.py",
-    "ActiveSession": "baoha/cluster/active_session.py",
-    "SqliteBackend": "baoha/storage/sqlite/backend.py",
-    "SqliteLock": "baoha/storage/sqlite/lock.py",
-    "Tenure": "baoha/ha/tenure.py",
-    "Writer": "baoha/storage/sqlite/writer.py",
 }
 
 

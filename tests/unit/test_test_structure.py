@@ -34,8 +34,6 @@ EXEMPT = {
     "tests/unit/core/keys/test_seal.py": 3,
     "tests/unit/server/http/test_arrivals.py": 3,
     "tests/unit/server/test_lifecycle.py": 1,
-    "tests/unit/server/test_logs.py": 1,
-    "tests/unit/storage/sqlite/test_companions.py": 2,
     "tests/unit/storage/sqlite/test_host.py": 2,
     "tests/unit/storage/sqlite/test_stopped.py": 1,
 }

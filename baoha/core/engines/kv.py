@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from baoha.core.engines.kv1 import PlainKVEngine
-from baoha.core.engines.kv2.engine import KVEngine
+from baoha.core.engines.kv2.engine import UPGRADING, KVEngine
 from baoha.core.engines.kv2.upgrade import KVUpgrades
 from baoha.core.framework.engine import Engine, EngineContext
 from baoha.core.framework.engine_type import EngineType, Options
@@ -45,6 +45,7 @@ def kv_types(services: Services) -> Sequence[EngineType]:
             check_options=_check_version,
             merge_options=merge_versions,
             moves_data=_gets_versions,
+            moving=UPGRADING,
             warn_options=upgrade_warnings,
             background=upgrades.run,
         ),
@@ -56,6 +57,7 @@ def kv_types(services: Services) -> Sequence[EngineType]:
             check_options=_refuse_version,
             merge_options=merge_versions,
             moves_data=_gets_versions,
+            moving=UPGRADING,
             warn_options=upgrade_warnings,
             # It was there before plug-ins had a status.
             shows_status=False,

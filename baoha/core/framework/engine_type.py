@@ -58,6 +58,7 @@ class EngineType:
             raises InvalidRequest.
         moves_data: whether a change of options means another layout. The mount then gets a new
             folder, and ``background`` moves what is in the former one (``MountStore.wait_moving``).
+        moving: what a client is told whose request comes too late for the former folder.
         warn_options: what a client is told of changed options.
         background: runs on the active node for as long as it is active, for what cannot wait for a
             tick.
@@ -73,6 +74,7 @@ class EngineType:
     check_options: Callable[[Options], None] = field(default=accept_options, repr=False)
     merge_options: Callable[[Options, Options], Options] = field(default=merge_options, repr=False)
     moves_data: Callable[[Options, Options], bool] = field(default=never_moves, repr=False)
+    moving: str = "the data of this mount is being moved; try again"
     warn_options: Callable[[Options, Options], list[str]] = field(default=no_warnings, repr=False)
     background: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
     built_in: bool = False

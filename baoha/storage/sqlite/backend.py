@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,8 @@ from baoha.storage.sqlite.companions import Companions, Removed
 from baoha.storage.sqlite.host import check_clock, check_file_system
 from baoha.storage.sqlite.lock import SqliteLock
 from baoha.storage.sqlite.obstacle import Obstacle
-from baoha.storage.sqlite.presence import SUFFIX, ChangeListener, PresenceFolder, PresenceLock
+from baoha.storage.sqlite.presence import SUFFIX, Presence, PresenceFolder
+from baoha.storage.sqlite.reader import BUSY_RETRY_S, Reader
 from baoha.storage.sqlite.reserve import Reserve
 from baoha.storage.sqlite.writer import Writer
 from baoha.storage.store_type import LockTraits, StoreType
@@ -55,7 +56,6 @@ T = TypeVar("T")
 # Below the caller's own time, so that a caller learns that nothing was written.
 _BUSY_TIMEOUT_S = 1.5
 _OP_TIMEOUT_S = 2.0
-_BUSY_RETRY_S = 0.005
 # About one millisecond of listing, then others run.
 _LIST_PAGE = 256
 
@@ -105,15 +105,13 @@ class SqliteBackend(Backend, HABackend):
     ) -> None:
         self.path = settings.path
         companions = Companions(self.path, folder)
-        self.op_timeout_s = self._op_timeout_s = settings.op_timeout_s
+        self.op_timeout_s = settings.op_timeout_s
         self.capabilities = replace(CAPABILITIES, watch=folder.can_bind())
         self._may_kill = settings.fence_by_kill
         self._boot_clock = boot_clock
         self._boot_id = sqlite_file.read_boot_id()
         self._folder = folder
-        self._inode: tuple[int, int] | None = None
         self._locks: list[SqliteLock] = []
-        self._closed = False
         self._writer = Writer(
             self.path,
             busy_timeout_s=settings.busy_timeout_s,
@@ -122,7 +120,7 @@ class SqliteBackend(Backend, HABackend):
             companions=companions,
         )
         self._companions = companions
-        self._reader: sqlite3.Connection | None = None
+        self._reader = Reader(self.path, companions, op_timeout_s=settings.op_timeout_s)
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self.path}>"
@@ -131,9 +129,9 @@ class SqliteBackend(Backend, HABackend):
         check_key(key)
         bytes_max = offload.COPIED_INLINE_BYTES_MAX
         read = partial(sqlite_file.get_up_to, path=key, bytes_max=bytes_max)
-        deadline = trio.current_time() + self._op_timeout_s
+        deadline = trio.current_time() + self._reader.op_timeout_s
         while True:
-            found = await self._read(read)
+            found = await self._reader.run(read)
             if not isinstance(found, int):
                 return found
             opened = partial(self._companions.opened, 0.0)
@@ -147,7 +145,7 @@ class SqliteBackend(Backend, HABackend):
             except sqlite3.Error as exc:
                 if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
                     raise sqlite_file.map_error(exc, "read") from exc
-            await trio.sleep(_BUSY_RETRY_S)
+            await trio.sleep(BUSY_RETRY_S)
 
     async def list(self, prefix: str) -> Keys:
         return await self.list_page(prefix, "", -1)
@@ -174,14 +172,9 @@ class SqliteBackend(Backend, HABackend):
         await self._writer.submit(run, urgent=is_of_the_lock)
 
     async def open_lock(self, key: str, identity: str) -> SqliteLock:
-        self._require_open()
+        self._reader.require_open()
         self._folder.sweep()
-        session = await PresenceLock.open(self._folder, identity)
-        try:
-            ear = ChangeListener(self._folder, identity) if self.capabilities.watch else None
-        except StorageUnavailable:
-            session.close()
-            raise
+        presence = await Presence.open(self._folder, identity, hears=self.capabilities.watch)
         lock = SqliteLock(
             key,
             identity,
@@ -191,26 +184,23 @@ class SqliteBackend(Backend, HABackend):
                 may_kill=self._may_kill,
                 boot_clock=self._boot_clock,
             ),
-            read=self._read,
+            reader=self._reader,
             writer=self._writer,
-            folder=self._folder,
-            session=session,
-            ear=ear,
+            presence=presence,
             boot_clock=self._boot_clock,
             boot_id=self._boot_id,
         )
-        self._locks = [*(known for known in self._locks if not known.closed), lock]
+        self._locks = [*(known for known in self._locks if not known.is_closed), lock]
         return lock
 
     async def aclose(self) -> None:
         """Finish queued writes, then let go of threads, files and locks. Safe to call twice."""
-        if self._closed:
+        if self._reader.is_closed:
             await trio.lowlevel.checkpoint()
             return
-        self._closed = True
         for lock in self._locks:
             lock.close()
-        self._drop_reader()
+        self._reader.close()
         try:
             await self._writer.aclose()
         finally:
@@ -219,53 +209,9 @@ class SqliteBackend(Backend, HABackend):
     # --- reading ------------------------------------------------------------------------------
 
     async def _list_page(self, prefix: str, after: str, limit: int) -> Keys:
-        return await self._read(
+        return await self._reader.run(
             lambda connection: sqlite_file.list_children(connection, prefix, after, limit)
         )
-
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query here and now, in trio's thread; wait, asleep, while SQLite says busy."""
-        await trio.lowlevel.checkpoint()
-        deadline = trio.current_time() + self._op_timeout_s
-        while True:
-            self._require_open()
-            try:
-                reader = self._connect_reader()
-                self._companions.ensure()
-                return query(reader)
-            except Removed as exc:
-                if trio.current_time() >= deadline:
-                    raise StorageUnavailable(f"cannot read sqlite storage: {exc}") from exc
-            except OSError as exc:
-                self._drop_reader()
-                raise StorageUnavailable(f"cannot read sqlite storage: {exc.strerror}") from exc
-            except sqlite3.Error as exc:
-                if sqlite_file.must_reopen(exc):
-                    self._drop_reader()
-                if not sqlite_file.is_busy(exc) or trio.current_time() >= deadline:
-                    raise sqlite_file.map_error(exc, "read") from exc
-            await trio.sleep(_BUSY_RETRY_S)
-
-    def _connect_reader(self) -> sqlite3.Connection:
-        # The same file as the writer's: a file that was moved away is not answered from.
-        status = os.stat(self.path)
-        inode = (status.st_dev, status.st_ino)
-        if inode != self._inode:
-            self._drop_reader()
-        if self._reader is None:
-            # No busy handler: it would sleep in trio's thread.
-            self._reader = self._companions.open(0.0)
-            self._inode = inode
-        return self._reader
-
-    def _drop_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            self._companions.close(reader)
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StorageUnavailable("cannot use sqlite storage: the store is closed")
 
 
 @dataclass(frozen=True, slots=True)

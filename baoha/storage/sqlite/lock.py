@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import trio
 
@@ -32,7 +32,8 @@ from baoha.storage.base import Fence, HALock, LockRecord
 from baoha.storage.lock_rules import LockRow
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.obstacle import Obstacle
-from baoha.storage.sqlite.presence import ChangeListener, PresenceFolder, PresenceLock
+from baoha.storage.sqlite.presence import Presence
+from baoha.storage.sqlite.reader import Reader
 from baoha.storage.sqlite.writer import Writer
 from baoha.timing import BootClock
 
@@ -41,13 +42,6 @@ T = TypeVar("T")
 # Another examiner may hold the flock for some microseconds, which looks like life.
 _EVIDENCE_TRIES = 3
 _EVIDENCE_RETRY_S = 0.002
-
-
-class Reader(Protocol):
-    """Runs a query on a reading connection."""
-
-    def __call__(self, query: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]:
-        """Return what the query returned."""
 
 
 class ForeignBoot(StorageUnavailable):
@@ -67,7 +61,7 @@ class SqliteLock(HALock):
     """
     A contender's handle on a lock. Made by ``SqliteBackend.open_lock``.
 
-    Owns: its session and its socket, until ``aclose``.
+    Owns: its presence, until ``aclose``.
     """
 
     def __init__(
@@ -76,28 +70,28 @@ class SqliteLock(HALock):
         identity: str,
         *,
         obstacle: Obstacle,
-        read: Reader,
+        reader: Reader,
         writer: Writer,
-        folder: PresenceFolder,
-        session: PresenceLock,
-        ear: ChangeListener | None,
+        presence: Presence,
         boot_clock: BootClock,
         boot_id: str,
     ) -> None:
         self.key = key
         self.identity = identity
         self._obstacle = obstacle
-        self._read = read
+        self._reader = reader
         self._writer = writer
-        self._folder = folder
-        self._session = session
-        self._ear = ear
+        self._presence = presence
         self._boot_clock = boot_clock
         self._boot_id = boot_id
         self._last_row: LockRow | None = None
         self._foreign_boot = ""
         self._epoch_seen = 0  # of any holder: no tenure gets a lower one, whatever the row says
-        self.closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed: its file is no sign of life any more."""
+        return self._presence.is_closed
 
     def __repr__(self) -> str:
         return f"<SqliteLock {self.key} of {self.identity}>"
@@ -111,7 +105,7 @@ class SqliteLock(HALock):
         ):
             return None
         # Others look for it from now on.
-        self._show_life()
+        self._presence.show()
         # Who gave the lock away or passed it to us was running then; looking takes milliseconds.
         ran_out = row.identity not in ("", self.identity)
         if ran_out:
@@ -138,7 +132,7 @@ class SqliteLock(HALock):
 
     async def renew(self, fence: Fence, *, ttl_s: float) -> None:
         # A sign of life that somebody removed is put back before it is missed for long.
-        self._show_life()
+        self._presence.show()
 
         def run(connection: sqlite3.Connection) -> None:
             row = sqlite_file.read_lock(connection, self.key, self._boot_id)
@@ -167,20 +161,16 @@ class SqliteLock(HALock):
     async def read(self) -> LockRecord | None:
         row = await self._row()
         # A standby waits for announcements after this, and gets the lock without having asked.
-        self._show_life()
-        if self._ear is not None:
-            self._ear.ensure()
+        self._presence.show()
+        self._presence.listen()
         return lock_rules.record(row, self._boot_clock())
 
     async def wait_change(self) -> None:
-        if self._ear is None:
-            await trio.sleep_forever()
-        else:
-            await self._ear.wait()
+        await self._presence.wait_change()
 
     async def holder_is_gone(self, record: LockRecord) -> bool:
         for _ in range(_EVIDENCE_TRIES):
-            if self._folder.is_gone(record.identity):
+            if self._presence.folder.is_gone(record.identity):
                 return True
             await trio.sleep(_EVIDENCE_RETRY_S)
         return False
@@ -195,14 +185,7 @@ class SqliteLock(HALock):
 
     def close(self) -> None:
         """Do what ``aclose`` does, without a checkpoint."""
-        self.closed = True
-        self._session.close()
-        if self._ear is not None:
-            self._ear.close()
-
-    def _show_life(self) -> None:
-        self._folder.ensure()
-        self._session.ensure()
+        self._presence.close()
 
     async def _submit(
         self, run: Callable[[sqlite3.Connection], T], *, after: Callable[[T], None] | None = None
@@ -217,7 +200,7 @@ class SqliteLock(HALock):
 
     async def _row(self) -> LockRow:
         try:
-            row = await self._read(self._read_row)
+            row = await self._reader.run(self._read_row)
         except ForeignBoot as exc:
             self._foreign_boot = str(exc)
             raise
@@ -233,19 +216,19 @@ class SqliteLock(HALock):
 
     def _read_row(self, connection: sqlite3.Connection) -> LockRow:
         holder = sqlite_file.foreign_holder(connection, self.key, self._boot_id)
-        if holder and not self._folder.is_gone(holder):
+        if holder and not self._presence.folder.is_gone(holder):
             raise ForeignBoot(holder)
         return sqlite_file.read_lock(connection, self.key, self._boot_id)
 
     def _announce(self, changed: Fence | bool | None) -> None:
         # Announcing an attempt that changed nothing would wake the others for their own attempts.
         if changed:
-            self._folder.announce()
+            self._presence.folder.announce()
 
     def _is_gone_now(self, identity: str) -> bool:
         """Gather the evidence anew, in the writer thread, inside the transaction."""
         for _ in range(_EVIDENCE_TRIES):
-            if self._folder.is_gone(identity):
+            if self._presence.folder.is_gone(identity):
                 return True
             time.sleep(_EVIDENCE_RETRY_S)
         return False

@@ -347,6 +347,66 @@ class ChangeListener:
             return
 
 
+class Presence:
+    """
+    What one handle has in the folder: its sign of life, and its ear where announcements are heard.
+
+    Attributes:
+        folder: where others look for it.
+        is_closed: it has let go.
+
+    Owns: both, until ``close``.
+    """
+
+    def __init__(self, session: PresenceLock, ear: ChangeListener | None) -> None:
+        self.folder = session.folder
+        self.is_closed = False
+        self._session = session
+        self._ear = ear
+
+    @classmethod
+    async def open(cls, folder: PresenceFolder, identity: str, *, hears: bool) -> Presence:
+        """
+        Show that a contender lives.
+
+        Args:
+            hears: whether announcements can be heard here.
+
+        Raises:
+            StorageUnavailable: the identity is no file name, or a file or socket cannot be made.
+        """
+        session = await PresenceLock.open(folder, identity)
+        try:
+            return cls(session, ChangeListener(folder, identity) if hears else None)
+        except StorageUnavailable:
+            session.close()
+            raise
+
+    def show(self) -> None:
+        """Put the sign of life back if somebody has removed it."""
+        self.folder.ensure()
+        self._session.ensure()
+
+    def listen(self) -> None:
+        """Put the ear back if somebody has removed it, and no task is in ``wait_change``."""
+        if self._ear is not None:
+            self._ear.ensure()
+
+    async def wait_change(self) -> None:
+        """Wait until something was announced since the last wait; for ever without an ear."""
+        if self._ear is None:
+            await trio.sleep_forever()
+        else:
+            await self._ear.wait()
+
+    def close(self) -> None:
+        """Let go of both. Safe to call twice."""
+        self.is_closed = True
+        self._session.close()
+        if self._ear is not None:
+            self._ear.close()
+
+
 def _refuse_strangers_folder(path: Path, folder: os.stat_result) -> None:
     """Whoever can remove files there can make a living node look dead."""
     if folder.st_mode & stat.S_IWOTH:

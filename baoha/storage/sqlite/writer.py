@@ -9,6 +9,8 @@ Rules of this file:
 3. The write lock of the file is never held while the thread waits for work.
 4. Jobs of the HA lock ("urgent") go first, and do not share the fate of the others: on a full disk
    they get the space that is kept for them (``reserve``), and data jobs are refused.
+5. A job waits in the queue, or it was taken: only who withdraws a waiting one knows that it will
+   not be run. A closed queue lets nothing in; what waited before is still taken, or broken off.
 
 Theory of operation. ``submit`` appends a job and sleeps. The thread takes everything of one kind
 that is queued (lock jobs first), runs it inside one ``BEGIN IMMEDIATE .. COMMIT``, and hands all
@@ -24,14 +26,14 @@ Source: ours; docs/spec/libraries.md section 4: group commit is worth 12 to 21 t
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 
@@ -39,6 +41,7 @@ from baoha.diagnostics.codes.health import DISK_FULL
 from baoha.errors import BaohaError, Outcome, StorageError, StorageUnavailable
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.companions import Companions
+from baoha.storage.sqlite.reader import FileConnection
 from baoha.storage.sqlite.reserve import HEADROOM, SIZE, Reserve
 
 T = TypeVar("T")
@@ -46,51 +49,15 @@ T = TypeVar("T")
 log: Final = logging.getLogger("baoha.storage")
 
 # One group's transaction stays short, so that a renewal behind it does not wait for long.
-_GROUP_JOBS_MAX = 512
+_GROUP_JOBS_MAX: Final = 512
 # Callers are bounded above this (the request gate); here it only keeps memory bounded.
-_QUEUE_JOBS_MAX = 16_384
-
+_QUEUE_JOBS_MAX: Final = 16_384
 # A node that has no work for its writer must not go on saying what is over.
 _LOOK_S: Final = 2.0
 _FULL: Final = DISK_FULL.sentence(
     "the disk of the sqlite store is full: reads go on, writes are refused until "
     f"{(SIZE + HEADROOM) >> 20} MiB are free"
 )
-
-
-class _Job(Generic[T]):
-    """One unit of work; ``run`` is called inside the transaction, ``after`` once it is durable."""
-
-    def __init__(
-        self,
-        run: Callable[[sqlite3.Connection], T],
-        after: Callable[[T], None] | None,
-        *,
-        urgent: bool,
-    ) -> None:
-        self._run = run
-        self._after = after
-        self.urgent = urgent
-        self.done = trio.Event()
-        self.error: BaseException | None = None
-        self._result: list[T] = []
-
-    def execute(self, connection: sqlite3.Connection) -> None:
-        self._result.clear()
-        self.error = None
-        try:
-            self._result.append(self._run(connection))
-        except BaohaError as exc:
-            self.error = exc
-
-    def committed(self) -> None:
-        if self._after is not None and self._result:
-            self._after(self._result[0])
-
-    def result(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self._result[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +82,114 @@ class _Failure:
             return sqlite_file.map_error(self.cause, "write", self.outcome)
         cause = self.cause.strerror if isinstance(self.cause, OSError) else self.cause
         return StorageUnavailable(f"cannot write sqlite storage: {cause}", outcome=self.outcome)
+
+
+class WriteJob(Generic[T]):
+    """One unit of work; ``run`` is called inside the transaction, ``after`` once it is durable."""
+
+    def __init__(
+        self,
+        run: Callable[[sqlite3.Connection], T],
+        after: Callable[[T], None] | None,
+        *,
+        urgent: bool,
+    ) -> None:
+        self._run = run
+        self._after = after
+        self.urgent = urgent
+        self.done = trio.Event()
+        self.error: BaseException | None = None
+        self._result: list[T] = []
+
+    def execute(self, connection: sqlite3.Connection) -> None:
+        """Run it inside the transaction, possibly once more; a refusal is kept."""
+        self._result.clear()
+        self.error = None
+        try:
+            self._result.append(self._run(connection))
+        except BaohaError as exc:
+            self.error = exc
+
+    def committed(self) -> None:
+        """Do what follows, now that it is durable."""
+        if self._after is not None and self._result:
+            self._after(self._result[0])
+
+    def result(self) -> T:
+        """Return or raise what came of it. Only once it is done."""
+        if self.error is not None:
+            raise self.error
+        return self._result[0]
+
+
+class JobQueue:
+    """
+    The jobs that wait. ``take`` belongs to the writing thread, the rest to any.
+    """
+
+    def __init__(self) -> None:
+        self._wake = threading.Condition()
+        # A job's type only matters to the caller who gets its result.
+        self._urgent: deque[WriteJob[Any]] = deque()
+        self._others: deque[WriteJob[Any]] = deque()
+        self._is_closed = False
+
+    def put(self, job: WriteJob[T]) -> None:
+        """
+        Let a job wait.
+
+        Raises:
+            StorageUnavailable: the queue is closed or full.
+        """
+        with self._wake:
+            if self._is_closed:
+                raise StorageUnavailable("cannot write sqlite storage: the store is closed")
+            if len(self._others) >= _QUEUE_JOBS_MAX:
+                raise StorageUnavailable("cannot write sqlite storage: too many writes are waiting")
+            (self._urgent if job.urgent else self._others).append(job)
+            self._wake.notify()
+
+    def withdraw(self, job: WriteJob[T]) -> bool:
+        """Return whether a job still waited, and does not any more; else it was taken."""
+        with self._wake:
+            for jobs in (self._urgent, self._others):
+                if job in jobs:
+                    jobs.remove(job)
+                    return True
+        return False
+
+    def take(self, patience_s: float | None) -> list[WriteJob[Any]] | None:
+        """
+        Wait for work, and take what belongs into one transaction.
+
+        Args:
+            patience_s: for how long to wait at most; None: for ever.
+
+        Returns:
+            None: the queue is closed, and nothing is left. Empty: nothing came in that time.
+        """
+        with self._wake:
+            while not (self._urgent or self._others or self._is_closed):
+                if not self._wake.wait(patience_s):
+                    return []
+            # Of one kind: a lock job that shared a transaction would share its fate, too.
+            jobs = self._urgent or self._others
+            return [jobs.popleft() for _ in range(min(len(jobs), _GROUP_JOBS_MAX))] or None
+
+    def close(self) -> None:
+        """Let nothing in any more; what waits is still taken."""
+        with self._wake:
+            self._is_closed = True
+            self._wake.notify()
+
+    def break_off(self) -> list[WriteJob[Any]]:
+        """Let nothing in any more, and return what nobody will take."""
+        with self._wake:
+            self._is_closed = True
+            left = [*self._urgent, *self._others]
+            self._urgent.clear()
+            self._others.clear()
+        return left
 
 
 class Writer:
@@ -145,18 +220,15 @@ class Writer:
     ) -> None:
         self.problem = ""
         self._companions = companions or Companions(path, None)
+        self._file = FileConnection(
+            path, self._companions, partial(self._companions.open_patiently, busy_timeout_s)
+        )
         self._path = path
         self._reserve = reserve
-        self._busy_timeout_s = busy_timeout_s
         self._op_timeout_s = op_timeout_s
         self._token = trio.lowlevel.current_trio_token()
-        self._wake = threading.Condition()
-        self._urgent: deque[_Job[object]] = deque()
-        self._queue: deque[_Job[object]] = deque()
-        self._closing = False
+        self._jobs = JobQueue()
         self._ended = trio.Event()
-        self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
         # A daemon: a disk that never answers must not keep the process from ending.
         self._thread = threading.Thread(target=self._main, name="sqlite-writer", daemon=True)
         self._thread.start()
@@ -184,8 +256,8 @@ class Writer:
         Cancellation: before the job is queued only. Then it ends with the answer or in time.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = _Job(run, after, urgent=urgent)
-        self._enqueue(job)
+        job = WriteJob(run, after, urgent=urgent)
+        self._jobs.put(job)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
             await job.done.wait()
         if not job.done.is_set():
@@ -194,31 +266,14 @@ class Writer:
 
     async def aclose(self) -> None:
         """Finish what is queued, move the WAL into the file, end the thread. Safe to call twice."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._jobs.close()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._op_timeout_s):
             await self._ended.wait()
 
     # --- the callers' side --------------------------------------------------------------------
 
-    def _enqueue(self, job: _Job[T]) -> None:
-        with self._wake:
-            if self._closing:
-                raise StorageUnavailable("cannot write sqlite storage: the store is closed")
-            if len(self._queue) >= _QUEUE_JOBS_MAX:
-                raise StorageUnavailable("cannot write sqlite storage: too many writes are waiting")
-            # A job's type only matters to the caller who gets its result.
-            (self._urgent if job.urgent else self._queue).append(job)  # type: ignore[arg-type]
-            self._wake.notify()
-
-    def _give_up(self, job: _Job[T]) -> StorageUnavailable:
-        outcome: Outcome = "unknown"
-        with self._wake:
-            for queue in (self._urgent, self._queue):
-                if job in queue:
-                    queue.remove(job)  # type: ignore[arg-type]
-                    outcome = "not_applied"
+    def _give_up(self, job: WriteJob[T]) -> StorageUnavailable:
+        outcome: Outcome = "not_applied" if self._jobs.withdraw(job) else "unknown"
         return StorageUnavailable(
             f"cannot write sqlite storage: no answer within {self._op_timeout_s:g}s",
             outcome=outcome,
@@ -227,9 +282,9 @@ class Writer:
     # --- the thread's side --------------------------------------------------------------------
 
     def _main(self) -> None:
-        group: list[_Job[object]] | None = None
+        group: list[WriteJob[Any]] | None = None
         try:
-            while (group := self._take()) is not None:
+            while (group := self._jobs.take(_LOOK_S if self.problem else None)) is not None:
                 if group:
                     self._run_group(group)
                     self._hand_back(group)
@@ -243,20 +298,12 @@ class Writer:
             # unknown state must not go on.
             self._end_broken(exc, group or [])
         finally:
-            self._disconnect(checkpoint=True)
+            if self._file.held is not None:
+                self._checkpoint()
+            self._file.drop()
             self._finish()
 
-    def _take(self) -> list[_Job[object]] | None:
-        """Wait for work; None: closing, and nothing is left; empty: time to look for space."""
-        with self._wake:
-            while not (self._urgent or self._queue or self._closing):
-                if not self._wake.wait(_LOOK_S if self.problem else None):
-                    return []
-            # Of one kind: a lock job that shared a transaction would share its fate, too.
-            queue = self._urgent or self._queue
-            return [queue.popleft() for _ in range(min(len(queue), _GROUP_JOBS_MAX))] or None
-
-    def _run_group(self, group: list[_Job[object]]) -> None:
+    def _run_group(self, group: list[WriteJob[Any]]) -> None:
         if not self._has_space(group):
             for job in group:
                 job.error = StorageUnavailable(f"cannot write sqlite storage: {_FULL}")
@@ -275,7 +322,7 @@ class Writer:
                 job.error = failure.error()
                 job.error.__cause__ = failure.cause
 
-    def _has_space(self, group: list[_Job[object]]) -> bool:
+    def _has_space(self, group: list[WriteJob[Any]]) -> bool:
         """Return whether a group may be tried; another process may have used the reserve up."""
         if self.problem or group[0].urgent:
             self._look_for_space()
@@ -285,11 +332,11 @@ class Writer:
         if self._reserve is not None:
             self._report("" if self._reserve.ensure() else _FULL)
 
-    def _transact(self, group: list[_Job[object]]) -> _Failure | None:
+    def _transact(self, group: list[WriteJob[Any]]) -> _Failure | None:
         """Run jobs in one transaction; None: it has committed."""
         step = "begin"
         try:
-            connection = self._connect()
+            connection = self._file.get()
             connection.execute("BEGIN IMMEDIATE")
             self._companions.ensure_patiently()
             step = "jobs"
@@ -303,20 +350,20 @@ class Writer:
         except sqlite3.Error as exc:
             self._roll_back()
             if sqlite_file.must_reopen(exc):
-                self._disconnect()
+                self._file.drop()
             outcome: Outcome = "not_applied"
             if step == "commit":
                 outcome = sqlite_file.commit_outcome(exc)
             return _Failure(exc, outcome, is_of_a_job=step == "jobs")
         except OSError as exc:
-            self._disconnect()
+            self._file.drop()
             return _Failure(exc, "unknown" if step == "acknowledge" else "not_applied")
         except StorageUnavailable as exc:
             self._roll_back()
             return _Failure(exc, "unknown" if step == "acknowledge" else "not_applied")
         return None
 
-    def _transact_with_reserve(self, group: list[_Job[object]]) -> _Failure | None:
+    def _transact_with_reserve(self, group: list[WriteJob[Any]]) -> _Failure | None:
         """
         Run lock jobs again for which there was no space: first with the WAL begun anew.
 
@@ -340,56 +387,33 @@ class Writer:
         elif before and not problem:
             log.info("the disk of the sqlite store has space again: path=%s", self._path)
 
-    def _connect(self) -> sqlite3.Connection:
-        # A file that was removed or replaced while we have it open would swallow acknowledged
-        # writes: nobody opens that file again.
-        status = os.stat(self._path)
-        inode = (status.st_dev, status.st_ino)
-        if self._connection is not None and inode != self._inode:
-            self._disconnect()
-        if self._connection is None:
-            self._connection = self._companions.open_patiently(self._busy_timeout_s)
-            self._inode = inode
-        return self._connection
-
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors; then there is nothing left to do.
-        connection = self._connection
+        connection = self._file.held
         try:
             if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
-            self._disconnect()
-
-    def _disconnect(self, *, checkpoint: bool = False) -> None:
-        if checkpoint and self._connection is not None:
-            self._checkpoint()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._companions.close(connection)
+            self._file.drop()
 
     def _checkpoint(self) -> None:
         """Move the WAL into the file as far as that goes without waiting for anybody."""
         try:
-            connection = self._connection or self._connect()
+            connection = self._file.held or self._file.get()
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except (sqlite3.Error, OSError, StorageUnavailable):
             # The WAL keeps everything; the next one moves it.
             return
 
-    def _hand_back(self, group: list[_Job[object]]) -> None:
+    def _hand_back(self, group: list[WriteJob[Any]]) -> None:
         def deliver() -> None:
             for job in group:
                 job.done.set()
 
         self._token.run_sync_soon(deliver)
 
-    def _end_broken(self, exc: BaseException, group: list[_Job[object]]) -> None:
-        with self._wake:
-            self._closing = True
-            left = [*self._urgent, *self._queue]
-            self._urgent.clear()
-            self._queue.clear()
+    def _end_broken(self, exc: BaseException, group: list[WriteJob[Any]]) -> None:
+        left = self._jobs.break_off()
         for job in group:
             job.error = exc
         for job in left:

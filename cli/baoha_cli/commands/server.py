@@ -174,11 +174,12 @@ def _serve(cli: Cli, paths: list[Path], *, log_level: str | None, strict: bool) 
 
     from baoha.config.load import load
     from baoha.server.process import run
+    from baoha.storage.registry import variables_of
 
     begin()
 
     def read() -> ServerConfig:
-        loaded = load(paths, cli.environ)
+        loaded = load(paths, cli.environ, variables_of=variables_of)
         return replace(loaded, log_level=log_level) if log_level else loaded
 
     loaded = read()
@@ -192,9 +193,9 @@ def _examine(cli: Cli, paths: list[Path], *, effective: bool, strict: bool) -> V
     from baoha.config.effective import effective as effective_rows
     from baoha.config.load import load
     from baoha.server.stores import check_stores
-    from baoha.storage.registry import secrets_of
+    from baoha.storage.registry import secrets_of, variables_of
 
-    loaded = load(paths, cli.environ, read_secrets=False)
+    loaded = load(paths, cli.environ, variables_of=variables_of, read_secrets=False)
     check_stores(loaded)
     findings = _judged(loaded)
     rows = effective_rows(loaded, secrets_of) if effective else []

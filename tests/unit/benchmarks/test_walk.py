@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.walk import Step, Tracer, Walk, listing, measure, report
 
 CALLS_MAX = {"direct": 290, "forwarded": 380}
-SWITCHES_MAX = {"direct": 175, "forwarded": 228}
+SWITCHES_MAX = {"direct": 168, "forwarded": 220}
 
 
 async def test_write_direct_and_forwarded_takes_no_more_calls_than_it_did(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from baoha.cluster.standby_link import WHOLE_ATTEMPTS, StandbyLink
+from baoha.cluster.dial_attempts import WHOLE_ATTEMPTS
+from baoha.cluster.standby_link import StandbyLink
 from baoha.core.view import LinkState
 from baoha.timing import HATiming
 from tests.support.channel import ACTIVE_PORT, RecordingStandby, advertise, open_channel

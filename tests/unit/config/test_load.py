@@ -34,7 +34,16 @@ listener "tcp" { tls_disable = 1 }
 def config_of(
     text: str, name: str = "x.toml", environ: Mapping[str, str] | None = None
 ) -> ServerConfig:
-    return build([parse_document(text, name)], environ or {})
+    return build([parse_document(text, name)], environ or {}, variables_of=variables_of)
+
+
+def variables_of(store: str) -> Mapping[str, str]:
+    """Return the variables of stores that are not installed, as their rows would name them."""
+    known = {
+        "postgresql": {"connection_url": "PG_CONNECTION_URL"},
+        "raft": {"path": "RAFT_PATH", "node_id": "RAFT_NODE_ID"},
+    }
+    return known.get(store, {})
 
 
 def refusal_of(text: str, name: str = "x.toml", environ: Mapping[str, str] | None = None) -> str:

@@ -154,10 +154,12 @@ def test_logs_fifo_that_nobody_reads_never_blocks_the_caller(tmp_path: Path, is_
 
 def test_logs_without_standard_error_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
+    before = set(threading.enumerate())
     logs = Logs(level="info", format="standard")
+    (thread,) = set(threading.enumerate()) - before
     logging.getLogger("baoha.test").info("said to nobody")
     logs.close()
-    assert not logs._thread.is_alive()
+    assert not thread.is_alive()
 
 
 def test_logs_blocked_output_never_blocks_the_caller() -> None:

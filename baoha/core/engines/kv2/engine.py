@@ -27,12 +27,15 @@ from baoha.core.framework.fields import FieldError, FieldKind, to_int
 from baoha.core.framework.routes import Call, Route, RouteEngine
 from baoha.core.framework.stored_data import decode_any, encode_any, with_values
 from baoha.core.keys.barrier import BarrierTransaction, BarrierView
-from baoha.core.mounts import UPGRADING
 from baoha.core.request import Operation, Response
 from baoha.errors import InvalidRequest, NotFound, PayloadTooLarge
 from baoha.sansio.durations import SECOND_NS, format_timestamp
 from baoha.sansio.formats.json_encoder import ENCODED_BYTES_MAX
 
+UPGRADING: Final = (
+    "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief "
+    "period and will resume service shortly."
+)
 _UINT32: Final = 1 << 32
 # A secret grows patch by patch; one that is larger than an answer may be could not be read.
 SECRET_BYTES_MAX: Final = ENCODED_BYTES_MAX

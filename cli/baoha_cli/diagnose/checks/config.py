@@ -17,6 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -156,16 +157,18 @@ def _split(text: str) -> tuple[str, int]:
 def _load(path: Path, environ: Mapping[str, str]) -> ServerConfig:
     from baoha.config import build, read_documents
     from baoha.errors import ConfigError
+    from baoha.storage.registry import variables_of
 
+    load = partial(build, environ=environ, variables_of=variables_of, read_secrets=False)
     try:
         documents = read_documents([path])
     except ConfigError as exc:
         raise CommandFailed(str(exc), verdict=Verdict.LOCAL) from exc
     try:
-        return build(documents, environ, read_secrets=False)
+        return load(documents)
     except ConfigError as first:
         try:
-            return build([_reduced(one) for one in documents], environ, read_secrets=False)
+            return load([_reduced(one) for one in documents])
         except ConfigError:
             raise CommandFailed(str(first), verdict=Verdict.LOCAL) from first
 

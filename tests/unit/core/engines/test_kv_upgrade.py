@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from baoha.core.mounts import UPGRADING
+from baoha.core.engines.kv2.engine import UPGRADING
 from baoha.core.view import Role
 from baoha.errors import InvalidRequest, NotFound, StorageError
 from baoha.storage.base import Backend, Batch

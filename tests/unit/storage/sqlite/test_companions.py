@@ -7,14 +7,16 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from baoha.errors import StorageUnavailable
+from baoha.storage.base import Batch
 from baoha.storage.sqlite import SqliteBackend, open_backend
 from baoha.storage.sqlite import file as sqlite_file
 from baoha.storage.sqlite.writer import Writer
@@ -141,12 +143,26 @@ async def test_files_that_are_removed_before_the_end_are_saved_by_it(tmp_path: P
     assert run(tmp_path, READ) == "['before']"
 
 
+def interfere(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """Have something done in the transaction of each batch, before its commit."""
+    apply = sqlite_file.apply
+
+    def apply_and_interfere(connection: sqlite3.Connection, batch: Batch, **known: Any) -> None:
+        apply(connection, batch, **known)
+        meanwhile()
+
+    monkeypatch.setattr(sqlite_file, "apply", apply_and_interfere)
+
+
 async def test_files_that_are_removed_inside_a_transaction_are_back_when_it_is_acknowledged(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    removals: list[None] = []
     async with store_at(tmp_path) as backend:
         before = files(tmp_path)
-        await backend._writer.submit(lambda _: remove(tmp_path, BOTH))
+        interfere(monkeypatch, lambda: removals.append(remove(tmp_path, BOTH)))
+        await backend.put("key", b"")
+        assert len(removals) == 1
         assert files(tmp_path) == before
 
 
@@ -245,15 +261,16 @@ async def test_other_commits_under_the_names_end_all_use_and_an_orderly_end_save
 
 
 async def test_write_whose_files_were_replaced_before_its_commit_is_of_unknown_outcome(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def replace(connection: sqlite3.Connection) -> None:
+    def replace() -> None:
         remove(tmp_path, BOTH)
         (tmp_path / "baoha.db-wal").write_bytes(bytes(100))
 
     async with store_at(tmp_path) as backend:
+        interfere(monkeypatch, replace)
         with pytest.raises(StorageUnavailable, match="SIGTERM") as caught:
-            await backend._writer.submit(replace)
+            await backend.put("key", b"")
         assert caught.value.outcome == "unknown"
 
 
