@@ -255,6 +255,11 @@ async def measure_overload(cluster: Cluster, settings: Settings) -> list[Report]
             if peak
             else f"{cluster.name}, {kind}: nothing was answered"
         )
+        # The load takes its own part of the machine, the more the more is offered; not of this.
+        notes.append(
+            f"{cluster.name}, {kind}: answers within 1 s, for each CPU second of the nodes: "
+            + ", ".join(f"{run.per_cpu_s:.0f} at {run.load}" for run in runs)
+        )
     title = "overload, health"
     return [
         Report(title="overload, answers", heads=ANSWER_HEADS, rows=answers),
@@ -325,6 +330,7 @@ class Run:
         self.name = f"{kind} {self.load}"
         self._kind = kind
         self.prompt_per_s = 0.0  # 2xx within a second
+        self.per_cpu_s = 0.0  # the same, for each second of CPU time that the nodes took
         self._with_step_down = with_step_down
         self._limit_s = limit_s
         self._stream = Stream(
@@ -384,6 +390,7 @@ class Run:
         """Return the line under ANSWER_HEADS."""
         summary = summarize(self._load.shots["load"], self._stream.seconds)
         self.prompt_per_s = summary.prompt_per_s
+        self.per_cpu_s = summary.prompt_per_s / max(self._nodes_cpu, 0.01)
         say(
             f"{self.cluster.name}: {self.name}:"
             f" {summary.offered_per_s:.0f}/s offered, {summary.prompt_per_s:.0f}/s within 1 s,"
