@@ -64,7 +64,7 @@ async def run_duty(
     tenure: Tenure,
     *,
     identity: TenureIdentity,
-    peers: StandbyRegistry,
+    standbys: StandbyRegistry,
     requests: LeaveRequests,
 ) -> None:
     """
@@ -82,13 +82,13 @@ async def run_duty(
     async with trio.open_nursery() as duty:
         try:
             try:
-                await _take_up(ctx, tenure, identity=identity, peers=peers, duty=duty)
+                await _take_up(ctx, tenure, identity=identity, standbys=standbys, duty=duty)
             except StorageError as exc:
                 log.error("cannot take up active duty: cause=%r", str(exc))
                 tenure.failure = exc
             if tenure.failure is None:
                 requests.open()
-                await _serve_leave_requests(ctx, tenure, peers=peers, requests=requests)
+                await _serve_leave_requests(ctx, tenure, standbys=standbys, requests=requests)
             else:
                 await _release(ctx, tenure, successor=None)
                 tenure.finish(f"could not take up active duty: {tenure.failure}")
@@ -104,7 +104,7 @@ async def run_duty(
             )
         # For replies under way, that of the step-down included.
         with trio.move_on_after(linger_limit_s(ctx.timing)):
-            await peers.wait_gone()
+            await standbys.wait_gone()
         duty.cancel_scope.cancel()
 
 
@@ -113,7 +113,7 @@ async def _take_up(
     tenure: Tenure,
     *,
     identity: TenureIdentity,
-    peers: StandbyRegistry,
+    standbys: StandbyRegistry,
     duty: trio.Nursery,
 ) -> None:
     ctx.barrier.begin_writes(tenure.fence)
@@ -122,12 +122,19 @@ async def _take_up(
     cluster_addr = ""
     if ctx.lock is not None:
         if ctx.facts.cluster_addr:
-            unbound = await _open_listeners(ctx, identity, peers, duty)
+            unbound = await _open_listeners(ctx, identity, standbys, duty)
             if len(unbound) < len(ctx.cluster_listen):
                 cluster_addr = ctx.facts.cluster_addr
             for address in unbound:
                 duty.start_soon(
-                    _in_background, tenure, _retry_listener, ctx, tenure, identity, peers, address
+                    _in_background,
+                    tenure,
+                    _retry_listener,
+                    ctx,
+                    tenure,
+                    identity,
+                    standbys,
+                    address,
                 )
         await _advertise(ctx, tenure, identity, cluster_addr=cluster_addr)
     # Last of all: who freezes before this has the lock for a short time only.
@@ -158,13 +165,13 @@ async def _in_background(tenure: Tenure, job: Callable[..., Awaitable[None]], *a
 
 
 async def _open_listeners(
-    ctx: HAContext, identity: TenureIdentity, peers: StandbyRegistry, duty: trio.Nursery
+    ctx: HAContext, identity: TenureIdentity, standbys: StandbyRegistry, duty: trio.Nursery
 ) -> list[tuple[str, int]]:
     """Open every cluster listener; return the addresses that cannot be bound now."""
     unbound = []
     for address in ctx.cluster_listen:
         try:
-            await _start_listener(ctx, identity, peers, address, duty)
+            await _start_listener(ctx, identity, standbys, address, duty)
         except OSError as exc:
             unbound.append(address)
             sentence = listen_problem(address, exc) + "; standbys cannot forward to this node"
@@ -176,7 +183,7 @@ async def _open_listeners(
 async def _start_listener(
     ctx: HAContext,
     identity: TenureIdentity,
-    peers: StandbyRegistry,
+    standbys: StandbyRegistry,
     address: tuple[str, int],
     duty: trio.Nursery,
 ) -> None:
@@ -189,7 +196,7 @@ async def _start_listener(
             port,
             identity,
             execute=ctx.duties.execute,
-            standbys=peers,
+            standbys=standbys,
             timing=ctx.timing,
             on_problem=partial(_refused_connection, ctx),
         )
@@ -213,7 +220,7 @@ async def _retry_listener(
     ctx: HAContext,
     tenure: Tenure,
     identity: TenureIdentity,
-    peers: StandbyRegistry,
+    standbys: StandbyRegistry,
     address: tuple[str, int],
 ) -> None:
     """Bind an address that was taken as soon as it is free, and advertise it then."""
@@ -223,7 +230,7 @@ async def _retry_listener(
             await trio.sleep(BIND_RETRY_S)
             try:
                 if not bound:
-                    await _start_listener(ctx, identity, peers, address, listeners)
+                    await _start_listener(ctx, identity, standbys, address, listeners)
                     bound = True
                 await _advertise(ctx, tenure, identity, cluster_addr=ctx.facts.cluster_addr)
                 advertised = True
@@ -263,13 +270,13 @@ async def _remove_stale_advertisements(ctx: HAContext, tenure: Tenure) -> None:
 
 
 async def _serve_leave_requests(
-    ctx: HAContext, tenure: Tenure, *, peers: StandbyRegistry, requests: LeaveRequests
+    ctx: HAContext, tenure: Tenure, *, standbys: StandbyRegistry, requests: LeaveRequests
 ) -> None:
     """Serve until one request to leave was carried out."""
 
     async def wait(request: LeaveRequest) -> None:
         if ctx.lock is not None:
-            await wait_appearance(request, peers, ctx.timing)
+            await wait_appearance(request, standbys, ctx.timing)
         requests.give_turn(request)
 
     async with trio.open_nursery() as waiting:
@@ -278,7 +285,7 @@ async def _serve_leave_requests(
             prepared: ConnectedStandby | None = None
             try:
                 with requests.searching() as search:
-                    prepared = await _find_successor(ctx, request, peers)
+                    prepared = await _find_successor(ctx, request, standbys)
             except StepDownRefused as exc:
                 log.warning("%s: reason=%r", exc, request.reason)
                 requests.refuse(exc)
@@ -286,11 +293,11 @@ async def _serve_leave_requests(
             if not search.cancelled_caught:
                 break
         waiting.cancel_scope.cancel()
-    await _hand_over(ctx, tenure, request, prepared, peers=peers)
+    await _hand_over(ctx, tenure, request, prepared, standbys=standbys)
 
 
 async def _find_successor(
-    ctx: HAContext, request: LeaveRequest, peers: StandbyRegistry
+    ctx: HAContext, request: LeaveRequest, standbys: StandbyRegistry
 ) -> ConnectedStandby | None:
     """
     Return a prepared successor; None: there is none, and it is to be done without.
@@ -301,7 +308,7 @@ async def _find_successor(
     if ctx.lock is None:
         return None
     try:
-        return await prepare_successor(request, peers, ctx.timing)
+        return await prepare_successor(request, standbys, ctx.timing)
     except StepDownRefused as exc:
         if not request.force:
             raise
@@ -315,7 +322,7 @@ async def _hand_over(
     request: LeaveRequest,
     prepared: ConnectedStandby | None,
     *,
-    peers: StandbyRegistry,
+    standbys: StandbyRegistry,
 ) -> None:
     """Pass active duty on."""
     # The successor may have answered in the moment in which the tenure ended for another reason.
@@ -327,9 +334,9 @@ async def _hand_over(
     )
     ctx.publisher.apply(HAEvent.LEAVE_BEGUN, leader_changing=True)
     ctx.gate.close()
-    peers.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
+    standbys.notify(LeaderNotice(phase="leaving", epoch=tenure.epoch))
     await ctx.gate.drain(ctx.timing.drain_s)
-    error = await _let_go(ctx, tenure, request, prepared, peers)
+    error = await _let_go(ctx, tenure, request, prepared, standbys)
     # Answered first: the end of the tenure answers whoever still waits with "not active".
     request.answer(error)
     passed = request.passed
@@ -338,7 +345,7 @@ async def _hand_over(
         if passed
         else f"gave active duty up, to nobody: {request.reason}"
     )
-    peers.notify(
+    standbys.notify(
         LeaderNotice(
             phase="passed", successor=passed.identity if passed else "", epoch=tenure.epoch
         )
@@ -350,13 +357,13 @@ async def _let_go(
     tenure: Tenure,
     request: LeaveRequest,
     prepared: ConnectedStandby | None,
-    peers: StandbyRegistry,
+    standbys: StandbyRegistry,
 ) -> BaohaError | None:
     """Pass the lock on, or give it back. Returns what keeps the request from being done."""
     timing = ctx.timing
     successor: ConnectedStandby | None = None
     if prepared is not None:
-        successor = successor_after_drain(prepared, peers, to=request.to, timing=timing)
+        successor = successor_after_drain(prepared, standbys, to=request.to, timing=timing)
     if successor is not None:
         request.passed = Passed(
             identity=successor.info.node_id,

@@ -37,7 +37,7 @@ class HALoop:
     Attributes:
         standby: how it stands by.
         tenure: the one that it is in, or was in last.
-        peers: the standbys of that tenure.
+        standbys: the standbys of that tenure.
     """
 
     def __init__(self, ctx: HAContext, links: LinkKeeper) -> None:
@@ -48,7 +48,7 @@ class HALoop:
         self._readiness = Readiness(ctx, is_listening=lambda: not self._gone.is_set())
         self.standby = Standby(ctx, self._links, self._readiness)
         self._requests = LeaveRequests()
-        self.peers = StandbyRegistry()
+        self.standbys = StandbyRegistry()
         self._had_company = False  # in any former tenure
         self.tenure: Tenure | None = None
         self._is_granted = False  # the lock is held, and the phase does not say so yet
@@ -145,7 +145,7 @@ class HALoop:
             active_node=ctx.publisher.phase is Phase.ACTIVE,
             last_echo=None,
         )
-        return sorted([own, *self.peers.rows()], key=lambda member: member.api_address)
+        return sorted([own, *self.standbys.rows()], key=lambda member: member.api_address)
 
     def _patience_s(self) -> float:
         """
@@ -157,9 +157,9 @@ class HALoop:
             return 0.0
         age_s = (self._ctx.clocks.now() - tenure.since).total_seconds()
         wait_s = self._ctx.timing.handover_wait_s
-        if self.peers.rows():
+        if self.standbys.rows():
             return wait_s
-        if not (self._had_company or self.peers.was_joined or self.standby.has_followed):
+        if not (self._had_company or self.standbys.was_joined or self.standby.has_followed):
             return 0.0
         # The wall clock may have been set back meanwhile.
         return min(wait_s, max(0.0, wait_s - age_s))
@@ -168,8 +168,8 @@ class HALoop:
         """Close the former tenure's listener: it may be finishing replies, but we need its port."""
         if self.tenure is not None:
             self.tenure.scope.cancel()
-        # The port is free at once. The last words to a peer that does not listen take longer, and
-        # they are not worth waiting for.
+        # The port is free at once. The last words to a standby that does not listen take longer,
+        # and they are not worth waiting for.
         with trio.move_on_after(LAST_WORDS_S):
             await self._gone.wait()
 
@@ -188,8 +188,8 @@ class HALoop:
         if grant.fence is not None:
             tenure.begin(grant.sent_boot_s, grant.ttl_s)
         self.tenure = tenure
-        self._had_company |= self.peers.was_joined
-        self.peers = StandbyRegistry()
+        self._had_company |= self.standbys.was_joined
+        self.standbys = StandbyRegistry()
         self._gone = gone = trio.Event()
         self.standby.step_aside()
         ctx.publisher.apply(HAEvent.LOCK_ACQUIRED, leader_changing=True)
@@ -225,7 +225,7 @@ class HALoop:
                         ctx,
                         tenure,
                         identity=self._readiness.take_identity(),
-                        peers=self.peers,
+                        standbys=self.standbys,
                         requests=self._requests,
                     )
                 nursery.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """
 The standbys that are connected to this active node, and which of them should be next.
 
-Rule of this file: choosing is a pure decision on what the peers last said; waiting is separate.
+Rule of this file: choosing is a pure decision on what the standbys last said; waiting is separate.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("baoha.ha")
 
 
 def choose_successor(
-    peers: Sequence[ConnectedStandby], *, to: str | None, timing: HATiming
+    standbys: Sequence[ConnectedStandby], *, to: str | None, timing: HATiming
 ) -> ConnectedStandby:
     """
     Return the best ready standby, or the one that ``to`` names.
@@ -34,25 +34,28 @@ def choose_successor(
     Raises:
         StepDownRefused: nobody fits; the text says why.
     """
-    named = [peer for peer in peers if to is None or is_named(peer.info, to)]
+    named = [standby for standby in standbys if to is None or is_named(standby.info, to)]
     if to is not None and not named:
         raise StepDownRefused(
             f"cannot step down: no connected standby is called {to!r}; connected: "
-            + (", ".join(sorted(peer.info.api_addr for peer in peers)) or "none")
+            + (", ".join(sorted(standby.info.api_addr for standby in standbys)) or "none")
         )
     if not named:
         raise StepDownRefused(
             "cannot step down: no standby is connected, so nobody could take over; "
             'unseal another node, or use "force"'
         )
-    ready = [peer for peer in named if peer.info.ready and is_fresh(peer, timing)]
+    ready = [standby for standby in named if standby.info.ready and is_fresh(standby, timing)]
     if not ready:
         raise StepDownRefused(
             "cannot step down: no connected standby is ready to take over ("
-            + "; ".join(f"{peer.info.api_addr}: {_why_not_ready(peer)}" for peer in named)
+            + "; ".join(f"{standby.info.api_addr}: {_why_not_ready(standby)}" for standby in named)
             + ")"
         )
-    return max(ready, key=lambda peer: (peer.info.version, -peer.echoed_s_ago, peer.info.node_id))
+    return max(
+        ready,
+        key=lambda standby: (standby.info.version, -standby.echoed_s_ago, standby.info.node_id),
+    )
 
 
 def is_named(node: NodeInfo, to: str) -> bool:
@@ -60,15 +63,15 @@ def is_named(node: NodeInfo, to: str) -> bool:
     return to in (node.node_id, node.api_addr, node.cluster_addr, node.hostname)
 
 
-def is_fresh(peer: ConnectedStandby, timing: HATiming) -> bool:
+def is_fresh(standby: ConnectedStandby, timing: HATiming) -> bool:
     """Return whether its silence, if any, is no longer than its measured delays explain."""
-    return peer.echoed_s_ago < peer.patience.allow(timing.heartbeat_timeout_s)
+    return standby.echoed_s_ago < standby.patience.allow(timing.heartbeat_timeout_s)
 
 
-def _why_not_ready(peer: ConnectedStandby) -> str:
-    if not peer.info.ready:
-        return "; ".join(peer.info.problems) or "not ready"
-    return f"silent for {peer.echoed_s_ago:.1f} s"
+def _why_not_ready(standby: ConnectedStandby) -> str:
+    if not standby.info.ready:
+        return "; ".join(standby.info.problems) or "not ready"
+    return f"silent for {standby.echoed_s_ago:.1f} s"
 
 
 def member_row(node: NodeInfo, *, active_node: bool, last_echo: datetime | None) -> Member:
@@ -104,20 +107,24 @@ class StandbyRegistry:
     def __init__(self) -> None:
         self.was_joined = False
         self.arriving = 0
-        self._peers: set[ConnectedStandby] = set()
+        self._standbys: set[ConnectedStandby] = set()
         self._changed = trio.Event()
 
-    def joined(self, peer: ConnectedStandby) -> None:
+    def joined(self, standby: ConnectedStandby) -> None:
         """Add a standby."""
-        log.info("standby connected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
+        log.info(
+            "standby connected: api_addr=%s node=%s", standby.info.api_addr, standby.info.node_id
+        )
         self.was_joined = True
-        self._peers.add(peer)
+        self._standbys.add(standby)
         self._wake()
 
-    def left(self, peer: ConnectedStandby) -> None:
+    def left(self, standby: ConnectedStandby) -> None:
         """Remove a standby."""
-        log.info("standby disconnected: api_addr=%s node=%s", peer.info.api_addr, peer.info.node_id)
-        self._peers.discard(peer)
+        log.info(
+            "standby disconnected: api_addr=%s node=%s", standby.info.api_addr, standby.info.node_id
+        )
+        self._standbys.discard(standby)
         self._wake()
 
     def pending(self, count: int) -> None:
@@ -126,12 +133,12 @@ class StandbyRegistry:
 
     def connected(self) -> list[ConnectedStandby]:
         """Return who is connected now."""
-        return list(self._peers)
+        return list(self._standbys)
 
     def notify(self, notice: LeaderNotice) -> None:
         """Tell everybody. Never waits."""
-        for peer in self._peers:
-            peer.notify(notice)
+        for standby in self._standbys:
+            standby.notify(notice)
 
     async def wait_successor(
         self,
@@ -159,11 +166,11 @@ class StandbyRegistry:
         while True:
             changed = self._changed
             try:
-                peers = [peer for peer in self._peers if peer not in without]
-                return choose_successor(peers, to=to, timing=timing)
+                standbys = [standby for standby in self._standbys if standby not in without]
+                return choose_successor(standbys, to=to, timing=timing)
             except StepDownRefused:
                 now = trio.current_time()
-                if now >= give_up_at and (now >= longest_at or self._peers or not self.arriving):
+                if now >= give_up_at and (now >= longest_at or self._standbys or not self.arriving):
                     raise
             # Readiness also changes with a heartbeat, which wakes nobody: look again by then.
             pause_s = timing.heartbeat_s / 4
@@ -176,18 +183,18 @@ class StandbyRegistry:
 
     async def wait_gone(self) -> None:
         """Wait until no standby is connected any more."""
-        while self._peers:
+        while self._standbys:
             await self._changed.wait()
 
     def rows(self) -> list[Member]:
         """Return the connected standbys as rows of ``sys/ha-status``."""
         return [
             member_row(
-                peer.info,
+                standby.info,
                 active_node=False,
-                last_echo=datetime.fromtimestamp(peer.echoed_at_unix_s, UTC),
+                last_echo=datetime.fromtimestamp(standby.echoed_at_unix_s, UTC),
             )
-            for peer in self._peers
+            for standby in self._standbys
         ]
 
     def _wake(self) -> None:

@@ -27,10 +27,12 @@ log = logging.getLogger("baoha.ha")
 RECENT_HEARTBEATS = 1.5
 
 
-async def wait_appearance(request: LeaveRequest, peers: StandbyRegistry, timing: HATiming) -> None:
+async def wait_appearance(
+    request: LeaveRequest, standbys: StandbyRegistry, timing: HATiming
+) -> None:
     """Wait until a standby seems ready for a request, for as long as ``prepare_successor`` says."""
     try:
-        await peers.wait_successor(
+        await standbys.wait_successor(
             to=request.to, timing=timing, wait_s=request.wait_s, stretch=_stretch(request)
         )
     except StepDownRefused:
@@ -38,7 +40,7 @@ async def wait_appearance(request: LeaveRequest, peers: StandbyRegistry, timing:
 
 
 async def prepare_successor(
-    request: LeaveRequest, peers: StandbyRegistry, timing: HATiming
+    request: LeaveRequest, standbys: StandbyRegistry, timing: HATiming
 ) -> ConnectedStandby:
     """
     Return a standby that is ready, and has just prepared itself; the best one that can.
@@ -51,7 +53,7 @@ async def prepare_successor(
     Raises:
         StepDownRefused: there is none; the text says why.
     """
-    search = _Search(request, peers, timing)
+    search = _Search(request, standbys, timing)
     async with trio.open_nursery() as nursery:
         await search.run(nursery)
         nursery.cancel_scope.cancel()
@@ -61,7 +63,7 @@ async def prepare_successor(
 
 
 def successor_after_drain(
-    chosen: ConnectedStandby, peers: StandbyRegistry, *, to: str | None, timing: HATiming
+    chosen: ConnectedStandby, standbys: StandbyRegistry, *, to: str | None, timing: HATiming
 ) -> ConnectedStandby | None:
     """
     Return who is to have the lock now; None: nobody is left.
@@ -69,14 +71,14 @@ def successor_after_drain(
     It is the prepared one, as long as it was heard lately; else whoever was heard last. A standby
     that was asked for by name is given up only when its silence means something.
     """
-    connected = peers.connected()
+    connected = standbys.connected()
     if chosen in connected:
         if chosen.echoed_s_ago <= RECENT_HEARTBEATS * timing.heartbeat_s:
             return chosen
         if to is not None and is_fresh(chosen, timing):
             return chosen
-    able = [peer for peer in connected if peer.info.ready and is_fresh(peer, timing)]
-    found = min(able, key=lambda peer: peer.echoed_s_ago, default=None)
+    able = [standby for standby in connected if standby.info.ready and is_fresh(standby, timing)]
+    found = min(able, key=lambda standby: standby.echoed_s_ago, default=None)
     if found is not chosen:
         log.warning(
             "the prepared standby is lost, another one takes over: lost=%s successor=%s",
@@ -93,11 +95,11 @@ def _stretch(request: LeaveRequest) -> float:
 class _Search:
     """Asks one standby after the other to prepare; those that were asked may still answer."""
 
-    def __init__(self, request: LeaveRequest, peers: StandbyRegistry, timing: HATiming) -> None:
+    def __init__(self, request: LeaveRequest, standbys: StandbyRegistry, timing: HATiming) -> None:
         self.prepared: ConnectedStandby | None = None
         self.refusal = ""
         self._request = request
-        self._peers = peers
+        self._standbys = standbys
         self._timing = timing
         self._stretch = _stretch(request)
         self._asked: dict[ConnectedStandby, str] = {}  # -> why it is not the one
@@ -108,7 +110,7 @@ class _Search:
         """Return with ``prepared`` or ``refusal`` set."""
         while self.prepared is None:
             try:
-                peer = await self._next()
+                standby = await self._next()
             except StepDownRefused as exc:
                 if self._pending:
                     await self._wait_answer()
@@ -116,9 +118,9 @@ class _Search:
                     self.refusal = self._reasons() or str(exc)
                     return
                 continue
-            self._asked[peer] = "no answer"
-            self._pending.add(peer)
-            nursery.start_soon(self._ask, peer)
+            self._asked[standby] = "no answer"
+            self._pending.add(standby)
+            nursery.start_soon(self._ask, standby)
             with trio.move_on_after(self._timing.handover_wait_s):
                 await self._wait_answer()
 
@@ -130,7 +132,7 @@ class _Search:
         """Return the best standby that was not asked yet, the ready ones first."""
         to, timing = self._request.to, self._timing
         try:
-            return await self._peers.wait_successor(
+            return await self._standbys.wait_successor(
                 to=to,
                 timing=timing,
                 wait_s=0.0 if self._asked or self._request.has_waited else self._request.wait_s,
@@ -139,48 +141,50 @@ class _Search:
             )
         except StepDownRefused:
             # What it said of itself may be old: it is asked what is true now.
-            for peer in self._peers.connected():
+            for standby in self._standbys.connected():
                 if (
-                    peer not in self._asked
-                    and (to is None or is_named(peer.info, to))
-                    and is_fresh(peer, timing)
+                    standby not in self._asked
+                    and (to is None or is_named(standby.info, to))
+                    and is_fresh(standby, timing)
                 ):
-                    return peer
+                    return standby
             raise
 
-    async def _ask(self, peer: ConnectedStandby) -> None:
+    async def _ask(self, standby: ConnectedStandby) -> None:
         timing = self._timing
         limit_s = self._stretch * timing.handover_wait_s
         reply: PrepareReply | None = None
         with trio.move_on_after(limit_s):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, peer, nursery.cancel_scope)
+                nursery.start_soon(self._watch, standby, nursery.cancel_scope)
                 try:
-                    reply = await peer.prepare()
+                    reply = await standby.prepare()
                 except ForwardingError as exc:
                     reply = PrepareReply(ready=False, reason=str(exc))
                 nursery.cancel_scope.cancel()
         if reply is None:
-            silent = f"silent for {peer.echoed_s_ago:.1f} s"
+            silent = f"silent for {standby.echoed_s_ago:.1f} s"
             slow = f"no answer within {limit_s:g} s"
-            reply = PrepareReply(ready=False, reason=slow if is_fresh(peer, timing) else silent)
+            reply = PrepareReply(ready=False, reason=slow if is_fresh(standby, timing) else silent)
         if reply.ready and self.prepared is None:
-            self.prepared = peer
-        self._asked[peer] = reply.reason
-        self._pending.discard(peer)
+            self.prepared = standby
+        self._asked[standby] = reply.reason
+        self._pending.discard(standby)
         self._answered.set()
 
-    async def _watch(self, peer: ConnectedStandby, scope: trio.CancelScope) -> None:
+    async def _watch(self, standby: ConnectedStandby, scope: trio.CancelScope) -> None:
         """Wait no longer for a standby that does not even send heartbeats."""
         pause_s = self._timing.handover_wait_s
         while True:
             await trio.sleep(pause_s)
-            if not is_fresh(peer, self._timing):
+            if not is_fresh(standby, self._timing):
                 scope.cancel()
             pause_s = self._timing.heartbeat_s / 4
 
     def _reasons(self) -> str:
         if not self._asked:
             return ""
-        reasons = "; ".join(f"{peer.info.api_addr}: {why}" for peer, why in self._asked.items())
+        reasons = "; ".join(
+            f"{standby.info.api_addr}: {why}" for standby, why in self._asked.items()
+        )
         return f"cannot step down: no standby is prepared to take over ({reasons})"

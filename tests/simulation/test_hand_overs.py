@@ -132,7 +132,7 @@ def make_preferred(sim: Simulation, chosen: SimNode) -> None:
     """Let a plan without a name choose this node: the others call themselves older."""
     loop = node_of(active_of(sim)).inspect().loop
     assert loop is not None
-    for peer in loop.peers.connected():
+    for peer in loop.standbys.connected():
         assert isinstance(peer, ActiveSession)
         if peer.info.node_id != node_of(chosen).status().node_id:
             peer._info = replace(peer.info, version="0.0.0")

@@ -226,10 +226,10 @@ class PresenceLock:
         """
         if _IDENTITY.fullmatch(identity) is None:
             raise StorageUnavailable("cannot open HA lock: identity cannot be used as a file name")
-        session = cls(folder, identity)
+        lock = cls(folder, identity)
         for _ in range(_FLOCK_TRIES):
-            if session.ensure():
-                return session
+            if lock.ensure():
+                return lock
             await trio.sleep(_FLOCK_RETRY_S)
         raise StorageUnavailable("cannot open HA lock: session file cannot be made or locked")
 
@@ -349,7 +349,8 @@ class ChangeListener:
 
 class Presence:
     """
-    What one handle has in the folder: its sign of life, and its ear where announcements are heard.
+    What one handle has in the folder: its sign of life, and where announcements are heard its
+    listener.
 
     Attributes:
         folder: where others look for it.
@@ -358,11 +359,11 @@ class Presence:
     Owns: both, until ``close``.
     """
 
-    def __init__(self, session: PresenceLock, ear: ChangeListener | None) -> None:
-        self.folder = session.folder
+    def __init__(self, lock: PresenceLock, changes: ChangeListener | None) -> None:
+        self.folder = lock.folder
         self.is_closed = False
-        self._session = session
-        self._ear = ear
+        self._lock = lock
+        self._changes = changes
 
     @classmethod
     async def open(cls, folder: PresenceFolder, identity: str, *, hears: bool) -> Presence:
@@ -375,36 +376,36 @@ class Presence:
         Raises:
             StorageUnavailable: the identity is no file name, or a file or socket cannot be made.
         """
-        session = await PresenceLock.open(folder, identity)
+        lock = await PresenceLock.open(folder, identity)
         try:
-            return cls(session, ChangeListener(folder, identity) if hears else None)
+            return cls(lock, ChangeListener(folder, identity) if hears else None)
         except StorageUnavailable:
-            session.close()
+            lock.close()
             raise
 
     def show(self) -> None:
         """Put the sign of life back if somebody has removed it."""
         self.folder.ensure()
-        self._session.ensure()
+        self._lock.ensure()
 
     def listen(self) -> None:
-        """Put the ear back if somebody has removed it, and no task is in ``wait_change``."""
-        if self._ear is not None:
-            self._ear.ensure()
+        """Put the listener's socket back if it was removed, and no task is in ``wait_change``."""
+        if self._changes is not None:
+            self._changes.ensure()
 
     async def wait_change(self) -> None:
-        """Wait until something was announced since the last wait; for ever without an ear."""
-        if self._ear is None:
+        """Wait until something was announced since the last wait; for ever without a listener."""
+        if self._changes is None:
             await trio.sleep_forever()
         else:
-            await self._ear.wait()
+            await self._changes.wait()
 
     def close(self) -> None:
         """Let go of both. Safe to call twice."""
         self.is_closed = True
-        self._session.close()
-        if self._ear is not None:
-            self._ear.close()
+        self._lock.close()
+        if self._changes is not None:
+            self._changes.close()
 
 
 def _refuse_strangers_folder(path: Path, folder: os.stat_result) -> None:
