@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
-import trio
 import trio.testing
 
-from baoha import offload
+from tests.support.virtual_clock import patient_clock
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,15 +35,4 @@ def autojump_clock() -> trio.testing.MockClock:
     trio's own jumps as soon as every task waits, also for a thread: on a slow machine a request
     whose body is decoded in one would then time out after seconds that nobody has waited.
     """
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    jump = clock._autojump
-
-    def jump_if_nothing_computes() -> None:
-        default = trio.to_thread.current_default_thread_limiter()
-        if default.borrowed_tokens or any(jobs for jobs, _ in offload.current().load()):
-            time.sleep(0.000_2)  # the thread's turn
-        else:
-            jump()
-
-    clock._autojump = jump_if_nothing_computes  # type: ignore[method-assign]
-    return clock
+    return patient_clock()

@@ -31,6 +31,7 @@ from baoha.sansio.durations import SECOND_NS, parse_duration_ns
 from baoha.storage.registry import is_ha
 from baoha.timing import HATiming
 from tests.support.api_cluster import APICluster
+from tests.support.cli_lab import words_left
 from tests.support.scenario import RECOVERY_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,8 +177,7 @@ def _parse(argv: list[str], *, mentioned: bool = False) -> None:
         context = command.make_context(command.name, argv, parent=context)
         if not hasattr(command, "list_commands"):
             return
-        rest = [*context._protected_args, *context.args]
-        _, command, argv = command.resolve_command(context, rest)
+        _, command, argv = command.resolve_command(context, words_left(context))
 
 
 @pytest.mark.parametrize("command", _commands(), ids=_id)

@@ -21,6 +21,7 @@ from baoha.node import Node
 from tests.support.asgi_client import http_scope
 from tests.support.loop_watch import step_clock
 from tests.support.node_lab import EPOCH, Lab, lab
+from tests.support.planted import plant_mounts, storage_of_mount
 
 STEP_S_MAX = 0.02
 CHUNK = 64 * 1024
@@ -91,20 +92,13 @@ def rules(line: str) -> Prepare:
 
 async def with_mounts(here: Lab, node: Node) -> str:
     """Three thousand mounts, as if they had been enabled one by one."""
-    mounts = node.inspect().core._mounts
-    async with mounts._barrier.transaction() as transaction:
-        for number in range(3000):
-            entry = mounts.new_entry("mounts", f"many{number}/", "kv")
-            transaction.put(entry.storage_key, entry.to_bytes())
-    await mounts.load()
+    await plant_mounts(node, 3000)
     return here.token
 
 
 async def with_versions(here: Lab, node: Node) -> str:
     """A secret with as many versions as one may have."""
-    match = node.inspect().core._mounts.match("secret/")
-    assert match is not None
-    storage = match.target.context.storage
+    storage = storage_of_mount(node, "secret/")
     secret = Secret.new(EPOCH)
     for number in range(1, VERSIONS_MAX + 1):
         secret.versions[number] = Version(created_time=secret.created_time)

@@ -9,7 +9,6 @@ done only when the store's record shows that the successor has taken the lock up
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import trio
@@ -21,6 +20,7 @@ from baoha.storage.base import Batch, Fence, LockRecord
 from baoha.storage.inmem import Observer
 from tests.simulation.test_rare_moments import drain_slowly, node_of, until_phase
 from tests.simulation.test_scenarios import TIMING, active_of, play, until_all_answer, write
+from tests.support.channel import call_older
 from tests.support.simulation import Answer, CallFailed, SimNode, Simulation
 
 pytestmark = pytest.mark.simulation
@@ -135,7 +135,7 @@ def make_preferred(sim: Simulation, chosen: SimNode) -> None:
     for peer in loop.standbys.connected():
         assert isinstance(peer, ActiveSession)
         if peer.info.node_id != node_of(chosen).status().node_id:
-            peer._info = replace(peer.info, version="0.0.0")
+            call_older(peer)
 
 
 async def play_plan(

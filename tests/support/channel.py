@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import trio
 
 from baoha.cluster.active_listener import serve_cluster
+from baoha.cluster.active_session import ActiveSession
 from baoha.cluster.certificates import TenureIdentity, create_tenure_identity
 from baoha.cluster.channel import ConnectedStandby, LeaderNotice, NodeInfo, PrepareReply
 from baoha.cluster.network import Network
 from baoha.cluster.standby_link import StandbyLink
+from baoha.cluster.transport import Transport
 from baoha.core.view import LinkState
 from baoha.sansio.advertisement import Advertisement
 from baoha.sansio.wire.frames import ChannelLimits
@@ -150,6 +152,20 @@ class Channel:
 
     async def wait_state(self, *states: LinkState) -> None:
         await self.standby.wait_until(lambda: self.link.state in states)
+
+
+async def send_raw(transport: Transport, message: bytes | str) -> None:
+    """Send what a peer that keeps to the protocol cannot: past the outbox, which makes frames."""
+    await transport._connection.send_message(message)
+
+
+def call_older(standby: ActiveSession) -> None:
+    """
+    Have the active node take a standby for one of an older version, until its next heartbeat.
+
+    A standby tells its own version, which all nodes of a simulated cluster share.
+    """
+    standby._info = replace(standby.info, version="0.0.0")
 
 
 async def wait_until(condition: Callable[[], bool], pause_s: float = 0.001) -> None:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from baoha_cli.main import main
@@ -280,3 +281,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def words_left(context: Any) -> list[str]:
+    """
+    Return the words that a group of commands has not parsed: the command's name and its own.
+
+    Looks inside click's context: what is public of it is without the name, or gives a warning.
+    """
+    return [*context._protected_args, *context.args]

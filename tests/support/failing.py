@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from baoha.errors import StorageUnavailable
 from baoha.storage.base import Backend, Batch, Keys
 
@@ -53,3 +55,15 @@ class FailingBackend(Backend):
                 "no answer", outcome="unknown" if self.after else "not_applied"
             )
         await self.inner.apply(batch)
+
+
+class ToldOfListings(FailingBackend):
+    """Says what was listed before the caller goes on."""
+
+    told: Callable[[str], None] | None = None
+
+    async def list(self, prefix: str) -> Keys:
+        found = await super().list(prefix)
+        if self.told is not None:
+            self.told(prefix)
+        return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from baoha.core.access.policies import PolicyStore
 from baoha.core.access.tokens import TokenStore
 from baoha.core.dispatch import Core
 from baoha.core.engines.registry import engine_types
@@ -82,6 +83,11 @@ class Logical:
     def tokens(self) -> TokenStore:
         """The tokens of the core."""
         return self.core._tokens
+
+    @property
+    def policies(self) -> PolicyStore:
+        """The policies of the core."""
+        return self.core._policies
 
     async def call(
         self,

@@ -21,8 +21,10 @@ from pathlib import Path
 # Holds bytes of the -shm file, as SQLite would, and a sign of life, as a node would; then obeys:
 # "free" gives the bytes back, "disk FIFO" waits as for a disk that does not answer.
 _HOLDER = """
-import ctypes, fcntl, os, sys
+import ctypes, fcntl, os, sys, threading
 path, first, count, sign = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+if sys.argv[5]:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1))  # whoever likes may trace it
 shm = os.open(path + "-shm", os.O_RDWR)
 if count:
@@ -80,18 +82,13 @@ def _child(source: str, *arguments: str, says: str) -> Iterator[Child]:
 
 
 @contextmanager
-def holding(database: Path, place: tuple[int, int], *, sign_of_life: str = "") -> Iterator[Child]:
+def holding(
+    database: Path, place: tuple[int, int], *, sign_of_life: str = "", has_threads: bool = False
+) -> Iterator[Child]:
     """Lend a process that holds a lock of a database whose ``-shm`` file exists."""
     first, count = map(str, place)
-    with _child(_HOLDER, str(database), first, count, sign_of_life, says="held") as process:
-        yield process
-
-
-@contextmanager
-def running_python(source: str) -> Iterator[Child]:
-    """Lend a Python process that may be traced; it has said "up"."""
-    allowed = "import ctypes; ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1)); "
-    with _child(allowed + source, says="up") as process:
+    arguments = [str(database), first, count, sign_of_life, "threads" if has_threads else ""]
+    with _child(_HOLDER, *arguments, says="held") as process:
         yield process
 
 

@@ -1,7 +1,7 @@
 """
 The house of the tests as a test: sizes, and who may look inside what.
 
-Rules come from tests/support/README.md. The exemptions may only shrink.
+Rules come from tests/support/README.md.
 """
 
 from __future__ import annotations
@@ -19,24 +19,6 @@ LINES_MAX = 600
 
 # Public, whatever their names: those of ``collections.namedtuple`` and ``os``.
 PUBLIC = frozenset({"_asdict", "_exit", "_fields", "_replace"})
-# How often a file may still take hold of what is private to another object. What these look at has
-# no public name yet: a store's caches and writer, the inside of a connection, knobs of libraries.
-EXEMPT = {
-    "tests/conftest.py": 2,
-    "tests/conformance/test_docs.py": 1,
-    "tests/conformance/test_long_turns.py": 3,
-    "tests/simulation/test_hand_overs.py": 1,
-    "tests/unit/api/test_admission.py": 2,
-    "tests/unit/cluster/test_protocol.py": 4,
-    "tests/unit/core/access/test_policy_rules.py": 4,
-    "tests/unit/core/access/test_tokens.py": 11,
-    "tests/unit/core/access/test_vouching.py": 1,
-    "tests/unit/core/keys/test_seal.py": 3,
-    "tests/unit/server/http/test_arrivals.py": 3,
-    "tests/unit/server/test_lifecycle.py": 1,
-    "tests/unit/storage/sqlite/test_host.py": 2,
-    "tests/unit/storage/sqlite/test_stopped.py": 1,
-}
 
 
 def _relative(path: Path) -> str:
@@ -61,8 +43,4 @@ def test_size_of_test_module_is_readable(path: Path) -> None:
 @pytest.mark.parametrize("path", OUTSIDE_SUPPORT, ids=_relative)
 def test_test_outside_support_looks_at_what_is_public(path: Path) -> None:
     found = list(_reaches_inside(ast.parse(path.read_text())))
-    assert len(found) <= EXEMPT.get(_relative(path), 0), found
-
-
-def test_exemption_names_a_file() -> None:
-    assert sorted(name for name in EXEMPT if not (ROOT / name).is_file()) == []
+    assert found == []

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from baoha.api.admission import Admission, NotLetIn, RequestKind
 from baoha.sansio.admission import AdmissionLane, AdmissionLimits, ConcurrencyLimit, DelayGuard
+from tests.support.held import held
 
 TWO_PLACES = AdmissionLimits(places_min=2, places_max=2)
 
@@ -230,9 +231,11 @@ def test_lane_who_leaves_the_queue_is_not_served() -> None:
 def test_lane_quiet_addresses_are_forgotten_in_the_end() -> None:
     made = crowded_lane(1)
     for number in range(5000):
-        made.enter(1000 + number, f"10.0.{number // 256}.{number % 256}", 0.0)
-        made.withdraw(1000 + number, f"10.0.{number // 256}.{number % 256}", 0.0)
-    assert len(made._quiet) <= 1024
+        waiter, address = 1000 + number, f"10.0.{number // 256}.{number % 256}"
+        made.enter(waiter, address, 0.0)
+        made.withdraw(waiter, address, 0.0)
+    assert made.waiting == 1
+    assert len(held(made, DelayGuard)) <= 1024 + 1  # and that of the one that waits
 
 
 class Model:
@@ -301,7 +304,7 @@ def test_lane_any_history_loses_nobody_and_serves_nobody_twice(
             model.arrive(address, returning=step == "return")
         made = model.lane
         assert made.running == len(model.inside)
-        assert made.waiting + len(made._returning) == len(model.queued)
+        assert made.waiting + made.backlog == len(model.queued)
         assert made.waiting <= made.limits.waiting_max
     while model.inside:
         model.leave()

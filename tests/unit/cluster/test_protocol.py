@@ -41,6 +41,7 @@ from tests.support.channel import (
     node_info,
     open_channel,
     request,
+    send_raw,
     wait_until,
 )
 from tests.support.memory_network import MemoryHub
@@ -122,14 +123,14 @@ async def test_peer_sends_garbage_instead_of_envelopes_is_told_and_let_go(
 ) -> None:
     async with open_channel() as channel:
         async with raw_peer(channel) as transport:
-            await transport._connection.send_message(b"\x00\x00")
+            await send_raw(transport, b"\x00\x00")
             assert await goodbye_of(transport) == "frame header is cut off"
         async with raw_peer(channel) as transport:
-            await transport._connection.send_message("text")
+            await send_raw(transport, "text")
             assert await goodbye_of(transport) == "text message on the cluster channel"
         async with raw_peer(channel) as transport:
             with suppress(trio_websocket.ConnectionClosed):
-                await transport._connection.send_message(b"x" * 20_000_000)
+                await send_raw(transport, b"x" * 20_000_000)
             assert await frames_until_end(transport) == []
         assert "Exceeded maximum message size" in channel.problems[-1][1]
 
@@ -231,7 +232,7 @@ async def test_peer_sends_unknown_kinds_and_late_frames_they_are_ignored(
                 transport.outbox.control(kind, 77, b"whatever")
             transport.outbox.control(FrameKind.CREDIT, 77, encode_credit(5))
             transport.outbox.control(FrameKind.PREPARED, 77, pack(RecordingStandby().reply))
-            await transport._connection.send_message(struct.pack("!IBQ", 2, 200, 1) + b"??")
+            await send_raw(transport, struct.pack("!IBQ", 2, 200, 1) + b"??")
             transport.outbox.control(FrameKind.REQUEST, 78, start("/after"))
             (frame,) = await transport.receive()
             assert (frame.kind, frame.id) == (FrameKind.RESPONSE, 78)

@@ -63,7 +63,7 @@ async def test_tenure_that_ends_while_its_successor_answers_is_not_handed_over(
     """Goal: two ends of one tenure in one moment do not end the process."""
     async with lab() as here:
         node = await here.active("n0")
-        loop_of(node).peers.joined(PeerOfTheLastMoment(node))
+        loop_of(node).standbys.joined(PeerOfTheLastMoment(node))
         # Repeated in the next tenure, which has no standby.
         assert await step_down(here, node) == 409
         assert node.status().role is Role.ACTIVE

@@ -19,6 +19,7 @@ from baoha.core.access.policy_rules import (
 )
 from baoha.errors import InvalidRequest, PermissionDenied
 from baoha.sansio.policy import PolicyError, Rule, parse_policy
+from tests.support.held import held
 from tests.support.logical import open_logical
 
 TEXT = 'path "secret/*" { capabilities = ["read"] }\n'
@@ -196,13 +197,17 @@ async def test_parameters_too_large_to_be_compared_are_refused(
 
 async def test_caches_dropped_on_a_change_of_the_active_node_parse_nothing_again() -> None:
     logical = await open_logical()
-    store = logical.core._policies
+    store = logical.policies
     await logical.call("PUT", "sys/policies/acl/p", {"policy": LARGE})
-    before = await store._rules.rules(LARGE)
+    (before,) = held(store, Rule)
     await logical.core.load()
     await store.acl(["p"])
 
-    assert await store._rules.rules(LARGE) is before
+    (after,) = held(store, Rule)
+    assert after is before
 
     logical.core.wipe()
-    assert await store._rules.rules(LARGE) is not before
+    assert held(store, Rule) == []
+    await store.acl(["p"])
+    (anew,) = held(store, Rule)
+    assert anew is not before

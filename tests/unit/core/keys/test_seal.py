@@ -25,6 +25,7 @@ from baoha.sansio.crypto.seal_format import StaticSealKey, parse_share
 from baoha.storage.base import Fence
 from baoha.storage.faulty import Faults, FaultyStore
 from baoha.storage.inmem import World
+from tests.support.held import held
 from tests.support.sealed_node import (
     RECOVERY,
     STATIC,
@@ -183,7 +184,7 @@ async def test_unseal_reset_forgets_and_overwrites() -> None:
     node = SealedNode(World())
     result = await node.initialize()
     await node.seal.unseal(result.shares[0])
-    buffers = list(node.seal._progress)
+    buffers = held(node.seal, bytearray)
     assert not await node.seal.unseal(None, reset=True)
     assert buffers == [bytes(33)]
     assert (node.seal.status().progress, node.seal.status().nonce) == (0, "")
@@ -194,12 +195,12 @@ async def test_unseal_overwrites_shares_when_it_opens_and_when_it_fails() -> Non
     result = await node.initialize()
     await node.seal.unseal(result.shares[0])
     await node.seal.unseal(result.shares[1])
-    buffers = list(node.seal._progress)
+    buffers = held(node.seal, bytearray)
     with pytest.raises(InvalidKeyShare):
         await node.seal.unseal(b"\x07" * 33)
     assert buffers == [bytes(33)] * 2
     await node.seal.unseal(result.shares[0])
-    buffers = list(node.seal._progress)
+    buffers = held(node.seal, bytearray)
     assert await node.unseal(result.shares[1:3])
     assert buffers == [bytes(33)]
 

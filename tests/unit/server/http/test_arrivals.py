@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from baoha.server.http import arrivals
 from baoha.server.http.limits import ListenerLimits
 from baoha.server.http.turns import Turn, Turns
+from tests.support.held import held
 from tests.unit.server.http.test_intake import (
     HEALTH,
     PLAIN,
@@ -62,7 +64,7 @@ async def test_arrivals_crowd_in_one_moment_is_read_in_batches(
                 rounds.append(len(door.asked) - before)
 
         for stream in streams:  # all of them before the listener runs again
-            stream.socket._sock.send(PLAIN)
+            os.write(stream.socket.fileno(), PLAIN)
         nursery.start_soon(count)
         for stream in streams:
             assert (await stream.receive_some(12)) == b"HTTP/1.1 503"
@@ -147,9 +149,10 @@ async def test_arrivals_client_that_leaves_while_it_is_armed_is_forgotten() -> N
     async with listening(ClosedDoor()) as listener:
         async with client_of(listener) as client:
             assert (await client.ask(PLAIN))[0].status_code == 503
+            assert len(held(listener, arrivals.Seat)) == 1
         await trio.sleep(0.2)
         assert listener.open_connections == 0
-        assert not listener._shared.arrivals._armed
+        assert held(listener, arrivals.Seat) == []
 
 
 async def test_arrivals_request_that_waits_for_its_turn_outlives_the_time_to_read_it(

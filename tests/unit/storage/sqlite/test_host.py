@@ -107,23 +107,27 @@ def test_file_system_that_cannot_be_found_out_is_refused(
 
 
 @pytest.mark.parametrize("answer", ["delete", "truncate", "memory"])
-def test_journal_mode_that_sqlite_does_not_take_is_refused(answer: str) -> None:
+def test_journal_mode_that_sqlite_does_not_take_is_refused(answer: str, tmp_path: Path) -> None:
     """SQLite raises nothing: it goes on in the mode it can."""
 
     class Stubborn(sqlite3.Connection):
         def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
             return super().execute(f"SELECT '{answer}'" if "journal_mode" in sql else sql)
 
-    with closing(sqlite3.connect(":memory:", factory=Stubborn)) as connection:
-        with pytest.raises(ConfigError, match=f"BH-926 .*'{answer}'") as caught:
-            sqlite_file._switch_to_wal(connection, 1.0)
+    def opened() -> closing[Stubborn]:
+        return closing(sqlite3.connect(":memory:", factory=Stubborn))
+
+    with pytest.raises(ConfigError, match=f"BH-926 .*'{answer}'") as caught:
+        sqlite_file.create(tmp_path / "data.db", 1.0, opened)
     assert caught.value.code == "BH-926"
 
 
-def test_database_that_cannot_have_a_wal_is_refused_by_the_real_sqlite() -> None:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        with pytest.raises(ConfigError, match="BH-926 SQLite keeps journal mode 'memory'"):
-            sqlite_file._switch_to_wal(connection, 1.0)
+def test_database_that_cannot_have_a_wal_is_refused_by_the_real_sqlite(tmp_path: Path) -> None:
+    def opened() -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(":memory:"))
+
+    with pytest.raises(ConfigError, match="BH-926 SQLite keeps journal mode 'memory'"):
+        sqlite_file.create(tmp_path / "data.db", 1.0, opened)
 
 
 async def test_connection_that_does_not_wait_for_the_disk_is_refused(

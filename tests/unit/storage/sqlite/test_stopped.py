@@ -33,7 +33,6 @@ from tests.support.not_running import (
     Stop,
     holding,
     let_go,
-    running_python,
     state,
     stopped_by_signal,
     stopped_by_tracer,
@@ -109,14 +108,15 @@ def test_writer_that_no_signal_stopped_is_named_and_not_woken(
         assert not wake(database, holder)
 
 
-def test_writer_of_which_one_thread_is_stopped_is_seen_as_stopped(tmp_path: Path) -> None:
+def test_writer_of_which_one_thread_is_stopped_is_seen_as_stopped(database: Path) -> None:
     """The main thread of a node may run while the one that writes does not."""
-    code = "import threading, time; threading.Thread(target=time.sleep, args=[60]).start(); "
-    with running_python(f"{code}print('up', flush=True); time.sleep(60)") as process:
+    with holding(database, WRITE, has_threads=True) as process:
         threads = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
         with traced(process.pid, threads=threads[1:]):
             wait_state(process.pid, "S")
-            assert sqlite_stopped._examine(process.pid).state == "t"
+            holder = find_holder(database)
+            assert holder is not None
+            assert (holder.pid, holder.state) == (process.pid, "t")
 
 
 def test_stopped_process_without_the_write_lock_stays_stopped(
