@@ -73,7 +73,7 @@ class AdmissionLimits:
     places_min: int = 12
     places_max: int = 64
     waiting_max: int = 1024
-    answer_s: float = 0.25
+    answer_s: float = 0.35
     interval_s: float = 0.2
     wait_max_s: float = 0.3
     stall_s: float = 0.3
