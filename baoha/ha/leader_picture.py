@@ -323,8 +323,16 @@ class LeaderPicture:
         return max(SHORTEST_WAIT_S, min(waits))
 
     def _worth_s(self, before: _Reading, now: float) -> float | None:
-        """Seconds that the channel to a former leader is still worth something; None: as usual."""
-        return 0.0 if before.has_run_out(now) or self._known.is_dead else None
+        """
+        Seconds that the channel to a former leader is still worth something; None: as usual.
+
+        That the lock ran out by what was read last does not tell that it did: it may have been
+        renewed since, and passed on. Who still speaks, or has said that it leaves, is heard out.
+        """
+        if self._known.is_dead:
+            return 0.0
+        may_answer = self._is_leaving or self._link is LinkState.UP
+        return 0.0 if before.has_run_out(now) and not may_answer else None
 
     def _forget(self, *, linger_s: float | None = None) -> None:
         self._known = _Known()

@@ -3,8 +3,8 @@ The standby's channels: the one in use, and those that only finish what they had
 
 Rule of this file: a channel to a node that leaves as planned is not cut while a reply may still
 come over it, for ``linger_limit_s`` at most: the request behind it may have been executed. A
-channel to a node that is dead, or whose lock has run out, is cut at once: its replies are worth
-nothing.
+channel to a node that is dead, or that is silent when its lock has run out, is cut at once: its
+replies are worth nothing.
 """
 
 from __future__ import annotations
