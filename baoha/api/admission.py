@@ -115,10 +115,21 @@ class Admission:
             is_here: it is the next; else it comes after those who were announced.
         """
         now = trio.current_time()
-        if not self.lanes[kind].refuses(address, now, is_here=is_here):
+        lane = self.lanes[kind]
+        if lane.parked and self._is_too_much_parked(lane, address):
+            lane.refused += 1
+        elif not lane.refuses(address, now, is_here=is_here):
             return False
         self._note_refusal(address, now)
         return True
+
+    def _is_too_much_parked(self, lane: AdmissionLane[_Waiter], address: str) -> bool:
+        """
+        Whether no more is to wait for an active node from an address that asked for too much
+        already. What the next one will take for each cannot be known: so it goes by number, and by
+        that of a lane that knows nothing yet, for what a node executed itself it forwards then.
+        """
+        return lane.backlog >= lane.limits.places_min and self._is_pressed(address)
 
     def _note_refusal(self, address: str, now: float) -> None:
         self.press(address)
@@ -150,8 +161,7 @@ class Admission:
             Overloaded: it is new, and more than can be done was asked before the node was lost.
         """
         lane = self.lanes[kind]
-        # What the next active node will take for each cannot be known: so by number.
-        if is_new and self._is_pressed(address) and lane.backlog >= 2 * lane.limit.places:
+        if is_new and self._is_too_much_parked(lane, address):
             lane.refused += 1
             raise NotLetIn
         lane.parked += 1
@@ -174,6 +184,7 @@ class Admission:
 
         Args:
             address: of the client; those of one address wait for each other first.
+            work: returns None if it came to nothing: what that took says nothing of the next.
             returning_until: a time of trio's clock; the request was let in before, and waits ahead
                 of those who were not, until then.
             waited: called before the work if it could not be begun at once.
@@ -196,10 +207,13 @@ class Admission:
         else:
             await self._wait(lane, waiter, address, returning_until)
             waited()
+        result = None
         try:
-            return await work()
+            result = await work()
+            return result
         finally:
-            counts = kind is not RequestKind.HEAVY
+            # What came to nothing (the node was lost) tells how long a change takes, not the work.
+            counts = kind is not RequestKind.HEAVY and result is not None
             if served := lane.leave(waiter, trio.current_time(), counts=counts):
                 _wake(served)
 

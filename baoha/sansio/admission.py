@@ -73,7 +73,7 @@ class AdmissionLimits:
     places_min: int = 12
     places_max: int = 64
     waiting_max: int = 1024
-    answer_s: float = 0.35
+    answer_s: float = 0.25
     interval_s: float = 0.2
     wait_max_s: float = 0.3
     stall_s: float = 0.3
@@ -87,7 +87,7 @@ class ConcurrencyLimit:
 
     def __init__(self, least: int, most: int) -> None:
         self._bounds = (float(least), float(most))
-        self._restarted_at = float("-inf")
+        self.restarted_at = float("-inf")  # what began before was given to another node
         self._limit = min(max(float(least), 8.0), float(most))
         self.places = int(self._limit)  # the number of places now
         self._least_s = self._least_before_s = float("inf")
@@ -99,14 +99,14 @@ class ConcurrencyLimit:
         Begin with few places, and have all after ``_RAMP_S``: who executes is another node from now
         on, which has connections to accept before it can serve everybody.
         """
-        self._restarted_at = now
+        self.restarted_at = now
         self._limit = self._floor(now)
         self.places = int(self._limit)
         self._least_s = self._least_before_s = float("inf")
 
     def _floor(self, now: float) -> float:
         least = self._bounds[0]
-        risen = min((now - self._restarted_at) / _RAMP_S, 1.0)
+        risen = min((now - self.restarted_at) / _RAMP_S, 1.0)
         return min(least, _AT_RESTART + (least - _AT_RESTART) * risen)
 
     def note(self, took_s: float, running: int, now: float) -> None:
@@ -298,7 +298,7 @@ class AdmissionLane(Generic[W]):
         since = self._running.pop(waiter, None)
         if since is None:
             self._long.discard(waiter)
-        elif counts:
+        elif counts and since >= self.limit.restarted_at:
             self.limit.note(now - since, len(self._running) + 1, now)
         return self.reclaim(now)
 

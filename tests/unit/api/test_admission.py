@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 
 import pytest
@@ -333,8 +334,9 @@ async def test_admission_crowd_is_refused_in_time_and_those_let_in_are_served(
     counts: Counter[str] = Counter()
     slowest_s = 0.0
 
-    async def work() -> None:
+    async def work() -> str:
         await trio.sleep(0.2)
+        return "an answer"
 
     async def one() -> None:
         nonlocal slowest_s
@@ -440,3 +442,63 @@ async def test_admission_lane_that_stands_still_for_ever_refuses_in_the_end(
             await admission.run(RequestKind.STRANGER, "a", trio.lowlevel.checkpoint)
         assert trio.current_time() - began == pytest.approx(5.0, abs=0.2)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("result", "typical_s"),
+    [("an answer", 0.1), (None, 0.0)],
+    ids=["answer counts", "what came to nothing does not"],
+)
+async def test_admission_time_of_execution_is_learnt_from_answers(
+    result: str | None, typical_s: float, autojump_clock: MockClock
+) -> None:
+    """Whoever was on its way to a node that left tells how long a change of leader takes."""
+    admission = Admission()
+
+    async def work() -> str | None:
+        await trio.sleep(1.0)
+        return result
+
+    await admission.run(RequestKind.WRITE, "a", work)
+    assert admission.lanes[RequestKind.WRITE].limit.typical_s == pytest.approx(typical_s)
+
+
+async def test_admission_node_that_executes_has_changed_meanwhile_teaches_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    admission = Admission()
+    admission.executes("https://a:8200")
+
+    async def work() -> str:
+        await trio.sleep(1.0)
+        return "an answer"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(admission.run, RequestKind.WRITE, "a", work)
+        await trio.sleep(0.5)
+        admission.executes("https://b:8200")
+    assert admission.lanes[RequestKind.WRITE].limit.typical_s == 0.0
+    await admission.run(RequestKind.WRITE, "a", work)
+    assert admission.lanes[RequestKind.WRITE].limit.typical_s > 0.0
+
+
+async def test_admission_address_that_asked_for_too_much_parks_only_so_many(
+    autojump_clock: MockClock,
+) -> None:
+    """What waits for the next active node is asked of it at once, and it may be the slower one."""
+    admission = Admission()
+    least = admission.lanes[RequestKind.READ].limits.places_min
+    admission.lanes[RequestKind.READ].limit.places = 64  # many, as long as this node executes
+    admission.press("a")
+    with ExitStack() as parked:
+        for _ in range(least):
+            assert not admission.refuses(RequestKind.READ, "a", is_here=False)
+            parked.enter_context(admission.parked(RequestKind.READ, "a", is_new=True))
+        assert admission.refuses(RequestKind.READ, "a", is_here=False)
+        assert admission.refuses(RequestKind.READ, "a")
+        with pytest.raises(NotLetIn):
+            parked.enter_context(admission.parked(RequestKind.READ, "a", is_new=True))
+        # Who was let in before, and whoever pressed nobody, waits all the same.
+        parked.enter_context(admission.parked(RequestKind.READ, "a", is_new=False))
+        parked.enter_context(admission.parked(RequestKind.READ, "b", is_new=True))
+    assert not admission.refuses(RequestKind.READ, "a")
