@@ -92,6 +92,7 @@ class Plan:
     targets: list[tuple[str, int]]
     token: str
     streams: list[Stream]
+    cores: list[int] = field(default_factory=list)  # of the generator alone; empty: it shares
 
 
 class _Shot:
@@ -463,8 +464,10 @@ def _row(shot: _Shot, outcomes: dict[str, int]) -> list[object]:
     return [shot.node, shot.number, int(shot.is_write), *moments, outcome]
 
 
-def _prefer() -> None:
+def _prefer(cores: list[int]) -> None:
     """Ask for more CPU time than the servers get, and for all the descriptors there are."""
+    if cores:
+        os.sched_setaffinity(0, cores)
     with suppress(OSError):
         os.nice(NICE)
         # Sessions are scheduled as groups where this file exists.
@@ -480,8 +483,9 @@ def main(plan_file: str, result_file: str) -> None:
         targets=[(host, port) for host, port in content["targets"]],
         token=content["token"],
         streams=[Stream(**stream) for stream in content["streams"]],
+        cores=content["cores"],
     )
-    _prefer()
+    _prefer(plan.cores)
     loop = Loop(plan)
     signal.signal(signal.SIGTERM, loop.stop)
     gc.freeze()

@@ -8,7 +8,9 @@ What a cluster does when more is asked of it than it can do, or when its CPU tim
 Rules of this file:
 
 1. The load is an open loop (``benchmarks.generator``) in processes of their own; what they used of
-   the CPU and how late they were is printed beside the figures, for they share the machine.
+   the CPU and how late they were is printed beside the figures, for they share the machine, unless
+   ``--load-cores`` gives them processors of their own: otherwise four times the load is also less
+   machine for the nodes, and the figures are of both.
 2. A refusal that says that nothing was executed is counted apart; everything else that is not 2xx
    is an error. Whatever was acknowledged is looked for in the end.
 3. An interrupt or SIGTERM ends every process that was started, and prints what was finished.
@@ -40,7 +42,7 @@ from benchmarks.overload_runs import KINDS, Settings, measure_capacity, measure_
 from benchmarks.quota import measure_quota
 from benchmarks.reports import Report, as_json, as_text, merge
 from benchmarks.squeeze import ROUNDS, measure_squeeze
-from benchmarks.traffic import plant_seeds
+from benchmarks.traffic import keep_cores, plant_seeds
 from testbed.clusters import Cluster, LabError, run_cluster
 from testbed.descriptions import Description, DescriptionError, load_description
 
@@ -147,6 +149,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load (20)")
     parser.add_argument(
+        "--repeat", type=int, default=1, help="rounds of all loads in turn; medians count (1)"
+    )
+    parser.add_argument(
         "--multiples", type=_factors, default=(0.5, 1.0, 2.0, 4.0), help="of the capacity"
     )
     parser.add_argument(
@@ -164,6 +169,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--attacks", type=_names(tuple(ATTACKS)), default=tuple(ATTACKS), help=", ".join(ATTACKS)
     )
+    parser.add_argument(
+        "--load-cores", type=int, default=0, help="processors for the load alone (0: it shares)"
+    )
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     options = parser.parse_args(arguments)
     for mode in options.modes:
@@ -171,6 +179,8 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(f"unknown mode {mode!r}: any of {', '.join(MODES)}")
     if not 0 < options.seconds < math.inf:
         parser.error("--seconds must be positive")
+    if options.repeat < 1:
+        parser.error("--repeat must be at least 1")
     return options
 
 
@@ -180,6 +190,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = Settings(
         modes=tuple(options.modes),
         seconds=options.seconds,
+        repeat=options.repeat,
         multiples=options.multiples,
         kinds=options.kinds,
         write_share=options.write_share,
@@ -188,10 +199,11 @@ def main(arguments: Sequence[str]) -> int:
         attacks=options.attacks,
     )
     try:
+        keep_cores(options.load_cores)
         names = [SYSTEMS.get(name, name) for name in options.system.split(",")]
         descriptions = [load_description(name) for name in names]
         reports = trio.run(_main, descriptions, settings)
-    except (DescriptionError, OSError) as error:
+    except (DescriptionError, OSError, ValueError) as error:
         _say(f"overload: {error}")
         return 1
     print("\n\n".join(as_text(report) for report in reports))

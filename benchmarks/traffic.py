@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -88,6 +89,24 @@ class Traffic:
             ]
 
 
+def keep_cores(count: int) -> None:
+    """
+    Keep some of the processors for the load: what this process starts later has the others.
+
+    Raises:
+        ValueError: none would be left.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if not 0 <= count < len(cores):
+        raise ValueError(f"of {len(cores)} processors at most {len(cores) - 1} can be kept")
+    os.sched_setaffinity(0, cores[: len(cores) - count])
+
+
+def load_cores() -> list[int]:
+    """Return the processors that are the load's alone."""
+    return sorted(set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0))
+
+
 @asynccontextmanager
 async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncIterator[Traffic]:
     """
@@ -99,6 +118,7 @@ async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncItera
         targets=[(node.host, node.port) for node in cluster.nodes],
         token=cluster.root_token,
         streams=list(streams),
+        cores=load_cores(),
     )
     with tempfile.TemporaryDirectory(prefix="traffic-") as folder:
         plan_file, result_file = Path(folder, "plan.json"), Path(folder, "result.json")
