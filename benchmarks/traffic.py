@@ -21,9 +21,10 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -35,6 +36,8 @@ from testbed.processes import ServerProcess
 
 # From the order to start until the first request: the child has to come up.
 LEAD_S = 0.5
+# The processors that are the load's alone.
+_load_cores: Final[ContextVar[tuple[int, ...]]] = ContextVar("load_cores", default=())
 # What a child may take beyond its plan and its time-outs.
 PATIENCE_S = 30.0
 READ_BACK_S = 60.0
@@ -100,11 +103,7 @@ def keep_cores(count: int) -> None:
     if not 0 <= count < len(cores):
         raise ValueError(f"of {len(cores)} processors at most {len(cores) - 1} can be kept")
     os.sched_setaffinity(0, cores[: len(cores) - count])
-
-
-def load_cores() -> list[int]:
-    """Return the processors that are the load's alone."""
-    return sorted(set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0))
+    _load_cores.set(tuple(cores[len(cores) - count :]))
 
 
 @asynccontextmanager
@@ -118,7 +117,7 @@ async def run_traffic(cluster: Cluster, streams: Sequence[Stream]) -> AsyncItera
         targets=[(node.host, node.port) for node in cluster.nodes],
         token=cluster.root_token,
         streams=list(streams),
-        cores=load_cores(),
+        cores=list(_load_cores.get()),
     )
     with tempfile.TemporaryDirectory(prefix="traffic-") as folder:
         plan_file, result_file = Path(folder, "plan.json"), Path(folder, "result.json")
